@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Installs the Debian or Ubuntu packages that are missing; asks for nothing where none is.
+set -euo pipefail
+
+declare -A provides=(
+    [arm-none-eabi-gcc]=gcc-arm-none-eabi
+    [qemu-system-arm]=qemu-system-arm
+    [cmake]=cmake
+    [ninja]=ninja-build
+    [cc]=gcc
+)
+missing=()
+for program in "${!provides[@]}"; do
+    command -v "$program" >/dev/null || missing+=("${provides[$program]}")
+done
+libc=$(arm-none-eabi-gcc -print-file-name=libc_nano.a 2>/dev/null || true)
+[[ $libc == /* ]] || missing+=(libnewlib-arm-none-eabi)
+[[ -e $(cc -print-file-name=libasan.so 2>/dev/null || true) ]] || missing+=(gcc)
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+
+((${#missing[@]})) || exit 0
+if ! command -v apt-get >/dev/null; then
+    echo "Missing: ${missing[*]} (Debian's names). There is no apt-get here: install them with this system's package manager, then run make again." >&2
+    exit 1
+fi
+sudo=()
+if ((EUID != 0)); then
+    command -v sudo >/dev/null || {
+        echo "Missing: ${missing[*]}. Ask somebody who may to run: apt-get install ${missing[*]}" >&2
+        exit 1
+    }
+    sudo=(sudo)
+fi
+echo "Installing ${missing[*]}"
+"${sudo[@]}" apt-get update -qq
+DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

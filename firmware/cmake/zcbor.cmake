@@ -1,0 +1,32 @@
+# The C codec, generated from protocol.cddl by zcbor, with the C runtime that zcbor's package carries.
+find_program(ZCBOR zcbor REQUIRED)
+execute_process(
+  COMMAND "${ZCBOR}" --version
+  OUTPUT_VARIABLE zcbor_version OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+
+# The runtime lies beside the Python module, which is not the same place in every environment.
+get_filename_component(zcbor_bin "${ZCBOR}" DIRECTORY)
+find_program(ZCBOR_PYTHON NAMES python3 python HINTS "${zcbor_bin}" NO_DEFAULT_PATH REQUIRED)
+execute_process(
+  COMMAND "${ZCBOR_PYTHON}" -c "import zcbor, pathlib; print(pathlib.Path(zcbor.__file__).parent)"
+  OUTPUT_VARIABLE zcbor_dir OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+
+set(cddl "${CMAKE_CURRENT_SOURCE_DIR}/protocol.cddl")
+set(generated "${CMAKE_CURRENT_BINARY_DIR}/generated")
+file(MAKE_DIRECTORY "${generated}")
+add_custom_command(
+  OUTPUT "${generated}/protocol_decode.c" "${generated}/protocol_encode.c"
+         "${generated}/protocol_decode.h" "${generated}/protocol_encode.h"
+         "${generated}/protocol_types.h"
+  COMMAND "${ZCBOR}" code -c "${cddl}" -d -e -t request response
+          --oc "${generated}/protocol.c" --oh "${generated}/protocol.h"
+  DEPENDS "${cddl}"
+  COMMENT "Generating the codec with zcbor ${zcbor_version}"
+  VERBATIM)
+
+add_library(tmf_protocol STATIC
+  "${generated}/protocol_decode.c" "${generated}/protocol_encode.c"
+  "${zcbor_dir}/src/zcbor_common.c" "${zcbor_dir}/src/zcbor_decode.c"
+  "${zcbor_dir}/src/zcbor_encode.c")
+target_include_directories(tmf_protocol SYSTEM PUBLIC "${generated}" "${zcbor_dir}/include")
+target_compile_options(tmf_protocol PRIVATE "-ffile-prefix-map=${zcbor_dir}=zcbor")

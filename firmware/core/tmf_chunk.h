@@ -1,0 +1,30 @@
+#ifndef TMF_CHUNK_H
+#define TMF_CHUNK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tmf_error.h"
+#include "tmf_select.h"
+
+/* A piece of a sparse vector as bytes: of the three encodings of protocol.cddl the smallest, the
+ * lower number of equals. */
+enum tmf_encoding { TMF_DENSE = 0, TMF_BITMAP = 1, TMF_INDICES = 2 };
+
+struct tmf_chunk {
+    uint32_t first; /* the entries first … first + count − 1 */
+    uint32_t count;
+    enum tmf_encoding encoding;
+    const uint8_t *data;
+    size_t size; /* bytes of data */
+};
+
+/* Encodes the marked entries of values[first … end) into `out`: as many as `capacity` bytes hold in
+ * the smallest encoding. A dense chunk has zero for an entry that is not marked. */
+struct tmf_chunk tmf_chunk_encode(const float *values, const struct tmf_selection *selection,
+                                  uint32_t first, uint32_t end, uint8_t *out, size_t capacity);
+
+/* Writes a chunk's entries over those of values[0 … n). Nothing is written unless all is well. */
+enum tmf_error tmf_chunk_apply(const struct tmf_chunk *chunk, float *values, uint32_t n);
+
+#endif

@@ -1,0 +1,142 @@
+#include "tmf_learn.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "tmf_bits.h"
+#include "tmf_loss.h"
+#include "tmf_operation.h"
+
+static size_t inputs_size(const struct tmf_model *model)
+{
+    return model->inputs * sizeof(float);
+}
+
+enum tmf_error tmf_samples_check(const struct tmf_model *model, const uint8_t *samples, size_t size,
+                                 uint32_t *count)
+{
+    if (size == 0 || size % model->sample_size != 0) {
+        return TMF_ERROR_SAMPLES;
+    }
+    *count = (uint32_t)(size / model->sample_size);
+    for (uint32_t i = 0; model->loss->target_is_class && i < *count; i++) {
+        size_t target = (size_t)i * model->sample_size + inputs_size(model);
+        if (tmf_get_u32(samples + target) >= model->outputs) {
+            return TMF_ERROR_SAMPLES;
+        }
+    }
+    return TMF_OK;
+}
+
+const float *tmf_predict(struct tmf_model *model, const uint8_t *inputs)
+{
+    memcpy(model->layers[0].x, inputs, inputs_size(model));
+    const struct tmf_layer *layer = NULL;
+    for (uint32_t i = 0; i < model->layer_count; i++) {
+        layer = &model->layers[i];
+        layer->operation->forward(layer, model->working + layer->first);
+    }
+    return layer->y;
+}
+
+/* Forward and loss; ∂loss/∂outputs is in delta[0] then. */
+static float judge(struct tmf_model *model, const uint8_t *sample, bool *correct)
+{
+    const float *y = tmf_predict(model, sample);
+    const uint8_t *target = sample + inputs_size(model);
+    uint32_t class = 0;
+    *correct = false;
+    if (model->loss->target_is_class) {
+        uint32_t best = 0;
+        for (uint32_t i = 1; i < model->outputs; i++) {
+            best = y[i] > y[best] ? i : best;
+        }
+        class = tmf_get_u32(target);
+        *correct = best == class;
+    } else {
+        memcpy(model->delta[0], target, model->outputs * sizeof(float));
+    }
+    return model->loss->value(y, model->outputs, class, model->delta[0]);
+}
+
+static bool moves(const struct tmf_model *model, uint32_t layer, uint32_t frozen)
+{
+    return model->layers[layer].parameters > 0 && (frozen >> layer & 1) == 0;
+}
+
+/* Adds scale · gradient to `sink`, down to the first layer that moves and no further. */
+static void backward(struct tmf_model *model, uint32_t frozen, float *sink, float scale)
+{
+    uint32_t lowest = 0;
+    while (lowest < model->layer_count && !moves(model, lowest, frozen)) {
+        lowest++;
+    }
+    float *dy = model->delta[0], *spare = model->delta[1];
+    for (uint32_t i = model->layer_count; i-- > lowest;) {
+        const struct tmf_layer *layer = &model->layers[i];
+        float *dx = i == lowest ? NULL : layer->operation->in_place ? dy : spare;
+        layer->operation->backward(layer, model->working + layer->first, dy, dx,
+                                   moves(model, i, frozen) ? sink + layer->first : NULL, scale);
+        if (dx == spare) {
+            spare = dy;
+            dy = dx;
+        }
+    }
+}
+
+/* One SGD step on `count` samples; adds their losses to `sum`. */
+static enum tmf_error step(struct tmf_model *model, const struct tmf_training *training,
+                           const uint8_t *samples, uint32_t count, float *sum)
+{
+    /* One sample moves the weights directly, without a gradient in between. */
+    float *sink = count == 1 ? model->working : model->gradient;
+    if (count > 1) {
+        memset(sink, 0, model->parameters * sizeof(float));
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        bool correct;
+        float loss = judge(model, samples + (size_t)i * model->sample_size, &correct);
+        if (!tmf_is_finite(loss)) {
+            return TMF_ERROR_DIVERGED;
+        }
+        *sum += loss;
+        backward(model, training->frozen, sink, -training->rate / (float)count);
+    }
+    for (uint32_t i = 0; count > 1 && i < model->parameters; i++) {
+        model->working[i] += sink[i];
+    }
+    return TMF_OK;
+}
+
+enum tmf_error tmf_train(struct tmf_model *model, const struct tmf_training *training,
+                         const uint8_t *samples, uint32_t count, uint32_t *steps, float *loss)
+{
+    float sum = 0.0f;
+    *steps = 0;
+    for (uint32_t epoch = 0; epoch < training->epochs; epoch++) {
+        for (uint32_t i = 0; i < count; i += training->batch) {
+            uint32_t left = count - i, size = left < training->batch ? left : training->batch;
+            enum tmf_error error =
+                step(model, training, samples + (size_t)i * model->sample_size, size, &sum);
+            if (error != TMF_OK) {
+                return error;
+            }
+            ++*steps;
+        }
+    }
+    *loss = sum / ((float)count * (float)training->epochs);
+    return TMF_OK;
+}
+
+enum tmf_error tmf_evaluate(struct tmf_model *model, const uint8_t *samples, uint32_t count,
+                            float *loss, uint32_t *correct)
+{
+    *loss = 0.0f;
+    *correct = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        bool right;
+        *loss += judge(model, samples + (size_t)i * model->sample_size, &right);
+        *correct += right;
+    }
+    return tmf_is_finite(*loss) ? TMF_OK : TMF_ERROR_DIVERGED;
+}

@@ -1,0 +1,47 @@
+#include "tmf_loss.h"
+
+#include <stddef.h>
+
+#include "tmf_math.h"
+
+/* Mean over the outputs of (y − target)². */
+static float mean_squared_error(const float *y, uint32_t n, uint32_t class, float *dy)
+{
+    (void)class;
+    float sum = 0.0f;
+    for (uint32_t i = 0; i < n; i++) {
+        float difference = y[i] - dy[i];
+        sum += difference * difference;
+        dy[i] = 2.0f * difference / (float)n;
+    }
+    return sum / (float)n;
+}
+
+/* −log softmax(y)[class]; the largest output is taken off first, so that no exponential overflows. */
+static float softmax_cross_entropy(const float *y, uint32_t n, uint32_t class, float *dy)
+{
+    float largest = y[0];
+    for (uint32_t i = 1; i < n; i++) {
+        largest = y[i] > largest ? y[i] : largest;
+    }
+    float sum = 0.0f;
+    for (uint32_t i = 0; i < n; i++) {
+        dy[i] = tmf_expf(y[i] - largest);
+        sum += dy[i];
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        dy[i] /= sum;
+    }
+    dy[class] -= 1.0f;
+    return tmf_logf(sum) - (y[class] - largest);
+}
+
+static const struct tmf_loss losses[] = {
+    [0] = {false, 1, mean_squared_error},
+    [1] = {true, 2, softmax_cross_entropy},
+};
+
+const struct tmf_loss *tmf_loss(uint32_t number)
+{
+    return number < sizeof losses / sizeof *losses ? &losses[number] : NULL;
+}

@@ -1,0 +1,61 @@
+#ifndef TMF_MODEL_H
+#define TMF_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tmf_error.h"
+
+#define TMF_MAX_LAYERS 32     /* one bit each in a mask */
+#define TMF_MAX_ARGUMENTS 4
+#define TMF_MAX_VALUES (1u << 24) /* of a layer's inputs or outputs; keeps sizes within 64 bits */
+
+struct tmf_operation;
+struct tmf_loss;
+
+struct tmf_layer {
+    const struct tmf_operation *operation;
+    uint32_t arguments[TMF_MAX_ARGUMENTS]; /* as described; their meaning is the operation's */
+    uint32_t argument_count;
+    bool local;          /* parameters never leave the node */
+    uint32_t inputs;     /* values */
+    uint32_t outputs;    /* values */
+    uint32_t parameters; /* values */
+    uint32_t first;      /* index of the first parameter in the model's vector */
+    float *x;            /* inputs, in the model's memory */
+    float *y;            /* outputs; the same as x where the operation works in place */
+};
+
+/* A model and all that training it needs, laid out in one block of memory. */
+struct tmf_model {
+    struct tmf_layer layers[TMF_MAX_LAYERS];
+    uint32_t layer_count;
+    const struct tmf_loss *loss;
+    uint32_t inputs;
+    uint32_t outputs;
+    uint32_t parameters;
+    uint32_t sample_size; /* bytes: inputs and target */
+    uint32_t capacity;    /* samples in `store` */
+    uint32_t stored;      /* samples */
+    float *held;          /* θ as broadcast: parameters values */
+    float *working;       /* θ' that training moves: parameters values */
+    float *gradient;      /* parameters values, or NULL where only batches of one are trained */
+    float *delta[2];      /* ∂loss/∂(a layer's values), for the layer at hand and the one before */
+    uint8_t *store;       /* capacity samples */
+};
+
+/* Starts a model of `inputs` values a sample. */
+void tmf_model_begin(struct tmf_model *model, uint32_t inputs, uint32_t capacity);
+
+/* Adds a layer: TMF_ERROR_MODEL where it cannot follow the ones before. */
+enum tmf_error tmf_model_add(struct tmf_model *model, uint32_t operation, bool local,
+                             const uint32_t *arguments, size_t count);
+
+/* Lays the model out in `memory` (aligned for float): TMF_ERROR_MEMORY where it does not fit,
+ * TMF_ERROR_MODEL where the loss is unknown or cannot judge the outputs. `needed` is in bytes and is
+ * set in any case but TMF_ERROR_MODEL. */
+enum tmf_error tmf_model_place(struct tmf_model *model, uint32_t loss, bool accumulate,
+                               void *memory, size_t available, uint64_t *needed);
+
+#endif

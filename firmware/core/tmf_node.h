@@ -1,0 +1,78 @@
+#ifndef TMF_NODE_H
+#define TMF_NODE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tmf_link.h"
+#include "tmf_model.h"
+#include "tmf_select.h"
+
+#define TMF_PROTOCOL 1
+
+/* The same on every port, so that a node takes or refuses a model whatever it runs on. With the stack,
+ * the frame buffers and what an operating system needs it makes up the 256 KiB of an nRF52840. */
+#define TMF_MODEL_MEMORY (216u * 1024u)
+
+#define TMF_RECEIVE_SIZE 8192u /* the longest frame taken, bytes on the wire */
+#define TMF_BODY_SIZE 8152u    /* the longest body sent: its frame is no longer than one received */
+#define TMF_BUILD_SIZE 20u     /* bytes of a build-id (SHA-1) */
+
+/* What a port brings. */
+struct tmf_port {
+    void *memory; /* memory_size bytes for the model, aligned for float */
+    size_t memory_size;
+    const uint8_t *build; /* TMF_BUILD_SIZE bytes that identify the image */
+
+    /* Sends the bytes and returns when they have been taken off `data`. */
+    void (*write)(void *context, const uint8_t *data, size_t size);
+    void *context;
+};
+
+/* A broadcast of weights under way. */
+struct tmf_broadcast {
+    uint32_t from, to; /* versions; to is 0: none is under way */
+    uint32_t next;     /* lowest entry that the next piece may begin with */
+};
+
+/* One node: all of its state, in memory that the caller brings. */
+struct tmf_node {
+    struct tmf_port port;
+    struct tmf_link link;
+    struct tmf_model model;
+    uint32_t version; /* of model.held; 0: not complete */
+    struct tmf_broadcast broadcast;
+    enum { TMF_EMPTY, TMF_TRAINING, TMF_SELECTED } working; /* what model.working holds */
+    struct tmf_selection selection;
+    bool loaded;
+    bool answered; /* `frame` answers the request numbered `sequence` */
+    uint32_t sequence;
+    size_t frame_size;
+    uint8_t received[TMF_RECEIVE_SIZE];
+    uint8_t frame[TMF_RECEIVE_SIZE]; /* the last response, kept in case it has to be sent again */
+};
+
+/* Starts the node and says hello. */
+void tmf_node_init(struct tmf_node *node, const struct tmf_port *port);
+
+/* Takes one byte off the wire; may run in an interrupt. */
+void tmf_node_receive(struct tmf_node *node, uint8_t byte);
+
+/* Whether tmf_node_poll has something to do; safe to ask with interrupts masked. */
+bool tmf_node_ready(const struct tmf_node *node);
+
+/* Answers the request that has arrived, if one has. */
+void tmf_node_poll(struct tmf_node *node);
+
+/* What stopped the processor, as Arm v7-M's fault registers tell it. */
+struct tmf_fault {
+    uint32_t pc, lr, cfsr, hfsr, address;
+};
+
+#define TMF_FAULT_SIZE 48u /* bytes of a fault's frame, at most */
+
+/* The frame that reports a fault; uses no state of the node. Returns its size. */
+size_t tmf_fault_frame(const struct tmf_fault *fault, uint8_t frame[TMF_FAULT_SIZE]);
+
+#endif

@@ -1,0 +1,40 @@
+#ifndef TMF_OPERATION_H
+#define TMF_OPERATION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "tmf_model.h"
+
+/* What a layer computes. A new kind of layer is one new entry in the table of tmf_operation.c.
+ *
+ * Summation order is part of the contract: whatever computes these has to add in the same order, so
+ * that a node and its host build agree bit for bit. */
+struct tmf_operation {
+    /* Checks layer->inputs and layer->arguments and sets layer->outputs. */
+    enum tmf_error (*plan)(struct tmf_layer *layer);
+
+    /* NULL where there are none. */
+    uint64_t (*parameters)(const struct tmf_layer *layer);
+
+    /* layer->y from layer->x and the layer's parameters w. */
+    void (*forward)(const struct tmf_layer *layer, const float *w);
+
+    /* dy: ∂loss/∂y. Where dx is not NULL, sets it to ∂loss/∂x (it may be dy where the operation works
+     * in place). Where sink is not NULL, adds scale · ∂loss/∂w to it; sink may be w, and dx is that
+     * of the parameters before. */
+    void (*backward)(const struct tmf_layer *layer, const float *w, const float *dy, float *dx,
+                     float *sink, float scale);
+
+    bool in_place; /* y may be x: the outputs take no memory of their own */
+};
+
+/* The operation with that number in the protocol, or NULL. */
+const struct tmf_operation *tmf_operation(uint32_t number);
+
+static inline uint64_t tmf_operation_parameters(const struct tmf_layer *layer)
+{
+    return layer->operation->parameters != NULL ? layer->operation->parameters(layer) : 0;
+}
+
+#endif

@@ -1,0 +1,30 @@
+#ifndef TMF_SELECT_H
+#define TMF_SELECT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tmf_bits.h"
+
+/* Which entries of a vector are the largest by magnitude, without a copy and without a list: an entry
+ * is marked when its magnitude is over the threshold, or at it and its index below `ties_end`. */
+struct tmf_selection {
+    uint32_t threshold; /* a magnitude as tmf_magnitude gives it */
+    size_t ties_end;
+    size_t marked; /* entries */
+};
+
+/* Marks the `keep` entries of the n values with the largest magnitude; of equal ones those with the
+ * lower index. Zeros are never marked, so fewer than `keep` may be. Four passes over the values,
+ * whatever they are. False if a value is not finite. */
+bool tmf_select(const float *values, size_t n, size_t keep, struct tmf_selection *selection);
+
+static inline bool tmf_is_marked(const struct tmf_selection *selection, const float *values, size_t i)
+{
+    uint32_t magnitude = tmf_magnitude(values[i]);
+    return magnitude > selection->threshold ||
+           (magnitude == selection->threshold && i < selection->ties_end);
+}
+
+#endif

@@ -1,0 +1,23 @@
+# The core as a shared library for the orchestrator, the same with what the tests look into, and a
+# program that is a node on its standard input and output, for the sanitizers.
+if(TMF_SANITIZE)
+  add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=address,undefined)
+  foreach(target tmf_core tmf_protocol)
+    target_compile_options(${target} PRIVATE -fsanitize=address,undefined -fno-sanitize-recover=all)
+  endforeach()
+endif()
+
+add_library(tinymetafed SHARED ports/host/tmf_host.c)
+target_link_libraries(tinymetafed PRIVATE tmf_core)
+target_compile_options(tinymetafed PRIVATE ${TMF_WARNINGS})
+
+set(tests "${CMAKE_CURRENT_SOURCE_DIR}/../tests/firmware")
+add_library(tinymetafed_test SHARED "${tests}/math_probe.c")
+target_compile_options(tinymetafed_test PRIVATE ${TMF_WARNINGS})
+target_link_libraries(tinymetafed_test PRIVATE -Wl,--whole-archive tmf_core -Wl,--no-whole-archive)
+
+add_executable(tinymetafed_pipe "${tests}/pipe_node.c" ports/host/tmf_host.c)
+target_include_directories(tinymetafed_pipe PRIVATE ports/host)
+target_compile_options(tinymetafed_pipe PRIVATE ${TMF_WARNINGS})
+target_link_libraries(tinymetafed_pipe PRIVATE tmf_core)

@@ -1,0 +1,44 @@
+/* A node on bare metal. */
+#include "cortex_m.h"
+#include "tmf_node.h"
+#include "uart.h"
+
+extern const uint8_t build_id[TMF_BUILD_SIZE]; /* from the linker */
+
+static struct tmf_node node;
+static float memory[TMF_MODEL_MEMORY / sizeof(float)];
+
+static void receive(uint8_t byte)
+{
+    tmf_node_receive(&node, byte);
+}
+
+static void write(void *context, const uint8_t *data, size_t size)
+{
+    (void)context;
+    uart_write(data, size);
+}
+
+int main(void)
+{
+    static const struct tmf_port port = {
+        .memory = memory,
+        .memory_size = sizeof memory,
+        .build = build_id,
+        .write = write,
+    };
+    uart_start();
+    tmf_node_init(&node, &port);
+    uart_listen(receive);
+    for (;;) {
+        /* Masked between the check and the sleep: a byte in between still ends the WFI. */
+        irq_disable();
+        if (!tmf_node_ready(&node)) {
+            wait_for_interrupt();
+        }
+        irq_enable();
+        if (tmf_node_ready(&node)) {
+            tmf_node_poll(&node);
+        }
+    }
+}

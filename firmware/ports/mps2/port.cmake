@@ -1,0 +1,17 @@
+# Bare metal on Arm MPS2 with the AN386 image (Cortex-M4F); boots on QEMU's mps2-an386.
+function(tmf_mps2_image name)
+  add_executable(${name} ${ARGN} ports/mps2/startup.c ports/mps2/uart.c)
+  target_include_directories(${name} PRIVATE ports/mps2)
+  target_compile_options(${name} PRIVATE ${TMF_WARNINGS})
+  target_link_libraries(${name} PRIVATE tmf_core)
+  target_link_options(${name} PRIVATE
+    -T "${CMAKE_CURRENT_SOURCE_DIR}/ports/mps2/mps2.ld" -nostartfiles --specs=nano.specs
+    -Wl,--gc-sections -Wl,--build-id=sha1 -Wl,--fatal-warnings -Wl,--print-memory-usage
+    "-Wl,-Map=${name}.map")
+  set_target_properties(${name} PROPERTIES
+    SUFFIX .elf LINK_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/ports/mps2/mps2.ld")
+endfunction()
+
+tmf_mps2_image(tinymetafed ports/mps2/main.c)
+set(tests "${CMAKE_CURRENT_SOURCE_DIR}/../tests/firmware")
+tmf_mps2_image(tinymetafed_math "${tests}/math_mps2.c" "${tests}/math_probe.c")

@@ -1,0 +1,1 @@
+"""A bench for federated meta-learning on emulated microcontrollers."""

@@ -1,0 +1,5 @@
+"""What can go wrong in a way that a user can do something about."""
+
+
+class TinyMetaFedError(Exception):
+    """One line for the user: what, where, and what to do. The command line prints it and exits 1."""

@@ -1,0 +1,182 @@
+"""The rounds: select nodes → broadcast → adapt on the nodes → collect updates → aggregate."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .experiment import Experiment
+from .nodes.node import Broadcast, Delta, Node, Usage
+from .nodes.transport import NodeLost
+from .store import DeviceEvaluation, NodeRound
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+RESTARTS = 3  # of one node over one piece of work, before the run is given up
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """What the server knows between rounds.
+
+    broadcast: θ, float32 [parameters], as nodes are told it. Its version is done + 1, since 0
+    stands for no weights. done: rounds done.
+    """
+
+    broadcast: Broadcast
+    done: int
+
+    @classmethod
+    def start(cls, theta: NDArray[np.float32], done: int = 0) -> "ServerState":
+        """The state of a server whose nodes hold nothing yet."""
+        return cls(Broadcast(theta, np.full(len(theta), done + 1), done + 1), done)
+
+    @property
+    def theta(self) -> NDArray[np.float32]:
+        """float32 [parameters]"""
+        return self.broadcast.theta
+
+    def advance(self, theta: NDArray[np.float32]) -> "ServerState":
+        """The state after one more round."""
+        version = self.broadcast.version + 1
+        moved = theta.view(np.uint32) != self.theta.view(np.uint32)
+        changed = np.where(moved, version, self.broadcast.changed)
+        return ServerState(Broadcast(theta, changed, version), self.done + 1)
+
+
+class Federation:
+    """The server of one experiment and its nodes.
+
+    Everything random in round t is a function of the seed and t, so that a run that goes on after
+    an end of whatever kind goes the same way.
+    """
+
+    def __init__(self, experiment: Experiment, nodes: list[Node]) -> None:
+        self.experiment = experiment
+        self.nodes = nodes
+        self.model = experiment.built_model
+
+    async def start(self) -> None:
+        """Boots the nodes and describes the model to them."""
+
+        async def start(node: Node) -> None:
+            await node.start()
+            strategy = self.experiment.strategy
+            await node.load(self.model, accumulate=strategy.batch > 1, capacity=strategy.capacity)
+
+        await _together(start(node) for node in self.nodes)
+
+    async def close(self) -> None:
+        """Ends the nodes."""
+        await asyncio.gather(*(node.close() for node in self.nodes), return_exceptions=True)
+
+    async def round(self, state: ServerState) -> tuple[ServerState, list[NodeRound]]:
+        """One round: the server's next state, and what every node did."""
+        experiment, strategy = self.experiment, self.experiment.strategy
+        chosen, devices = self._select(state.done)  # step 1
+
+        async def take_part(index: int, device: int) -> Delta:
+            node = self.nodes[index]
+            support, query = experiment.task.device(
+                experiment.seed, device, strategy.support, strategy.query
+            )
+
+            async def work() -> Delta:
+                await node.set_weights(state.broadcast)  # step 2
+                return await strategy.adapt(node, self.model, support, query)  # steps 3 to 5
+
+            return await _persistently(node, work)
+
+        deltas = await _together(take_part(i, d) for i, d in zip(chosen, devices, strict=True))
+        theta = strategy.aggregate(state.theta, deltas, state.done, experiment.rounds)  # step 6
+        state = state.advance(theta)
+        rows = [
+            _row(state.done, index, device, self.nodes[index].take_usage())
+            for index, device in zip(chosen, devices, strict=True)
+        ]
+        return state, rows
+
+    def _select(self, done: int) -> tuple[list[int], list[int]]:
+        """M nodes, and for each the device whose task it plays in this round."""
+        experiment = self.experiment
+        rng = np.random.default_rng([experiment.seed, 0x_5E1EC7, done])
+        nodes = rng.choice(experiment.nodes.count, experiment.per_round, replace=False)
+        devices = rng.choice(experiment.devices.seen, experiment.per_round, replace=False)
+        return sorted(nodes.tolist()), devices.tolist()
+
+    async def evaluate(self, state: ServerState) -> list[DeviceEvaluation]:
+        """Few-shot adaptation of devices that training never sees, shared out over the nodes.
+
+        It is a measurement and not part of the federation's work: what the nodes do for it is not
+        counted, but for the broadcast, which is the next round's, sent early.
+        """
+        count = self.experiment.evaluation.devices
+
+        async def judge_share(first: int) -> list[DeviceEvaluation]:
+            node = self.nodes[first]
+            await _persistently(node, lambda: node.set_weights(state.broadcast))
+            usage = node.take_usage()
+            results = [
+                await _persistently(node, lambda device=device: self._judge(node, state, device))
+                for device in range(first, count, len(self.nodes))
+            ]
+            node.take_usage()
+            node.carry_over(usage)
+            return results
+
+        shares = await _together(judge_share(i) for i in range(min(count, len(self.nodes))))
+        return sorted((row for share in shares for row in share), key=lambda row: row.device)
+
+    async def _judge(self, node: Node, state: ServerState, device: int) -> DeviceEvaluation:
+        experiment, settings = self.experiment, self.experiment.evaluation
+        number = experiment.devices.seen + device
+        support, query = experiment.task.device(
+            experiment.seed, number, settings.support, settings.query
+        )
+        await node.set_weights(state.broadcast)
+        before = await node.evaluate(query)
+        await experiment.strategy.personalise(node, self.model, support, settings.steps)
+        after = await node.evaluate(query)
+        return DeviceEvaluation(
+            state.done, number, before.loss, after.loss, before.accuracy, after.accuracy
+        )
+
+
+def _row(done: int, node: int, device: int, usage: Usage) -> NodeRound:
+    return NodeRound(
+        done, node, device, usage.bytes_down, usage.bytes_up, usage.bytes_sensor, usage.instructions
+    )
+
+
+async def _persistently(node: Node, work: Callable[[], Awaitable[T]]) -> T:
+    """The result of `work` on a node that may be lost on the way.
+
+    A node keeps nothing between rounds that the server cannot give it again, so a new start and
+    the same work come to the same result.
+    """
+    for _ in range(RESTARTS):
+        try:
+            return await work()
+        except NodeLost as error:
+            log.warning("%s; it is started again", error)
+            await node.restart()
+    return await work()
+
+
+async def _together(work: Iterator[Awaitable[T]]) -> list[T]:
+    """All results in order; the first error ends the rest."""
+
+    async def run(one: Awaitable[T]) -> T:
+        return await one
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(run(one)) for one in work]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]

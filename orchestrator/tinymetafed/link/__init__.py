@@ -1,0 +1,6 @@
+"""The link protocol without I/O: bytes in, events out; no sockets, no clocks."""
+
+from .connection import Connection
+from .messages import Error, Fault, Hello, Request, Response
+
+__all__ = ["Connection", "Error", "Fault", "Hello", "Request", "Response"]

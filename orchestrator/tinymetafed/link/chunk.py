@@ -1,0 +1,127 @@
+"""Pieces of a sparse vector as bytes: the counterpart of firmware/core/tmf_chunk.c.
+
+Of three encodings a chunk has the smallest, and of equals the one with the lower number:
+dense (every value), bitmap (a bit per entry, then the values of the set bits), indices (LEB128
+gaps, then the values). firmware/protocol.cddl has the bytes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+DENSE, BITMAP, INDICES = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The entries first … first + count − 1 of a vector, or those of them that are marked."""
+
+    first: int
+    count: int
+    encoding: int
+    data: bytes
+
+
+class ChunkError(ValueError):
+    """A chunk whose bytes do not match its head."""
+
+
+def encode(
+    values: NDArray[np.float32], marked: NDArray[np.bool_], first: int, end: int, capacity: int
+) -> Iterator[Chunk]:
+    """Cuts the marked entries of values[first:end] into chunks of at most `capacity` bytes of data,
+    each as long as it can be.
+
+    values: float32 [n]. marked: bool [n]. Where nothing is marked no chunk comes out.
+    """
+    last = int(np.flatnonzero(marked[first:end])[-1]) + 1 if marked[first:end].any() else 0
+    end = first + last
+    while first < end:
+        chunk = _longest(values[first:end], marked[first:end], first, capacity)
+        yield chunk
+        first += chunk.count
+
+
+def _leb_size(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    return 1 + sum((numbers >> shift > 0).astype(np.int64) for shift in (7, 14, 21, 28))
+
+
+def _longest(
+    values: NDArray[np.float32], marked: NDArray[np.bool_], first: int, capacity: int
+) -> Chunk:
+    n = len(values)
+    count = np.arange(1, n + 1)
+    number = np.cumsum(marked, dtype=np.int64)
+    indices = np.flatnonzero(marked)
+    gaps = np.diff(indices, prepend=-1) - 1
+    gap_sizes = np.zeros(n, dtype=np.int64)
+    gap_sizes[indices] = _leb_size(gaps)
+    sizes = np.stack(
+        [
+            4 * count,
+            (count + 7) // 8 + 4 * number,
+            _leb_size(number) + np.cumsum(gap_sizes) + 4 * number,
+        ]
+    )
+    fits = sizes.min(axis=0) <= capacity
+    reach = n if fits.all() else int(np.argmin(fits))
+    encoding = int(np.argmin(sizes[:, reach - 1]))
+    marked = marked[:reach]
+    if encoding == DENSE:
+        data = values[:reach].astype("<f4").tobytes()
+    else:
+        sent = values[:reach][marked].astype("<f4").tobytes()
+        if encoding == BITMAP:
+            data = np.packbits(marked, bitorder="little").tobytes() + sent
+        else:
+            numbers = [int(number[reach - 1]), *gaps[: number[reach - 1]].tolist()]
+            data = b"".join(_leb(n) for n in numbers) + sent
+    return Chunk(first, reach, encoding, data)
+
+
+def _leb(number: int) -> bytes:
+    out = bytearray()
+    while number >= 0x80:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def decode(chunk: Chunk) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Indices into the whole vector, ascending, int64 [k], and values, float32 [k].
+
+    Raises ChunkError where the bytes do not match the head.
+    """
+    data = chunk.data
+    if chunk.encoding == DENSE:
+        offsets = np.arange(chunk.count)
+    elif chunk.encoding == BITMAP:
+        size = (chunk.count + 7) // 8
+        bits = np.unpackbits(np.frombuffer(data[:size], np.uint8), bitorder="little")
+        offsets = np.flatnonzero(bits)
+        data = data[size:]
+    elif chunk.encoding == INDICES:
+        numbers, data = _split_leb(data)
+        offsets = np.cumsum(np.array(numbers, dtype=np.int64) + 1) - 1
+    else:
+        raise ChunkError(f"unknown encoding {chunk.encoding}")
+    if len(data) != 4 * len(offsets) or (len(offsets) and offsets[-1] >= chunk.count):
+        raise ChunkError(f"{len(chunk.data)} bytes do not make a chunk of {chunk.count} entries")
+    return offsets + chunk.first, np.frombuffer(data, "<f4").astype(np.float32)
+
+
+def _split_leb(data: bytes) -> tuple[list[int], bytes]:
+    numbers: list[int] = []
+    number = shift = 0
+    for position, byte in enumerate(data):
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        if not byte & 0x80:
+            numbers.append(number)
+            number = shift = 0
+            if len(numbers) == numbers[0] + 1:
+                return numbers[1:], data[position + 1 :]
+    raise ChunkError("gaps are cut short")

@@ -1,0 +1,55 @@
+"""Frames: COBS(body ‖ CRC-32(body), little-endian) and a zero byte."""
+
+import zlib
+
+from cobs import cobs
+
+CRC_SIZE = 4
+
+
+def encode(body: bytes) -> bytes:
+    """The frame of one body."""
+    crc = zlib.crc32(body).to_bytes(CRC_SIZE, "little")
+    return cobs.encode(body + crc) + b"\0"
+
+
+def capacity(frame_size: int) -> int:
+    """The longest body, in bytes, of a frame that is certain to have no more than `frame_size`."""
+    data = frame_size - 1  # the zero
+    return data - (data + 254) // 255 - CRC_SIZE
+
+
+class FrameReceiver:
+    """Cuts a byte stream into bodies. What is not a frame is counted and dropped; the receiver is in
+    step again at the next zero."""
+
+    def __init__(self) -> None:
+        self._partial = bytearray()
+        self.bad_frames = 0
+
+    def receive(self, data: bytes) -> list[bytes]:
+        """The bodies that `data` completes, in order."""
+        *complete, rest = data.split(b"\0")
+        bodies: list[bytes] = []
+        for piece in complete:
+            encoded = bytes(self._partial) + piece
+            self._partial.clear()
+            if encoded:
+                body = _decode(encoded)
+                if body is None:
+                    self.bad_frames += 1
+                else:
+                    bodies.append(body)
+        self._partial += rest
+        return bodies
+
+
+def _decode(encoded: bytes) -> bytes | None:
+    try:
+        decoded = cobs.decode(encoded)
+    except cobs.DecodeError:
+        return None
+    body, crc = decoded[:-CRC_SIZE], decoded[-CRC_SIZE:]
+    if not body or int.from_bytes(crc, "little") != zlib.crc32(body):
+        return None
+    return body

@@ -1,0 +1,220 @@
+"""The messages of firmware/protocol.cddl, which says what their fields mean."""
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import cbor2
+import numpy as np
+
+from .chunk import Chunk
+
+PROTOCOL = 1
+UNASKED = 0  # the sequence number of what a node sends by itself
+
+
+@dataclass(frozen=True)
+class HelloRequest:
+    """Who are you?"""
+
+    CODE: ClassVar = 0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a model as the node is told it."""
+
+    operation: int
+    local: bool
+    arguments: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Load:
+    CODE: ClassVar = 1
+    inputs: int
+    loss: int
+    accumulate: bool
+    capacity: int
+    layers: tuple[Layer, ...]
+
+
+@dataclass(frozen=True)
+class Weights:
+    CODE: ClassVar = 2
+    base: int  # `from` in the protocol
+    to: int
+    last: bool
+    chunk: Chunk
+
+
+@dataclass(frozen=True)
+class Train:
+    CODE: ClassVar = 3
+    rate: float  # rounded to float32
+    frozen: int
+    batch: int
+    epochs: int
+    samples: bytes | None
+
+
+@dataclass(frozen=True)
+class Store:
+    CODE: ClassVar = 4
+    append: bool
+    samples: bytes
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    CODE: ClassVar = 5
+    samples: bytes
+
+
+@dataclass(frozen=True)
+class Predict:
+    CODE: ClassVar = 6
+    samples: bytes
+
+
+@dataclass(frozen=True)
+class Select:
+    CODE: ClassVar = 7
+    keep: int
+
+
+@dataclass(frozen=True)
+class Update:
+    CODE: ClassVar = 8
+    first: int
+    end: int
+
+
+Request = HelloRequest | Load | Weights | Train | Store | Evaluate | Predict | Select | Update
+
+
+@dataclass(frozen=True)
+class Hello:
+    CODE: ClassVar = 0
+    protocol: int
+    version: str
+    build: bytes
+    receive_buffer: int
+    memory: int
+    bad_frames: int
+    overruns: int
+
+
+@dataclass(frozen=True)
+class Loaded:
+    CODE: ClassVar = 1
+    parameters: int
+    needed: int
+    available: int
+
+
+@dataclass(frozen=True)
+class Done:
+    CODE: ClassVar = 2
+
+
+@dataclass(frozen=True)
+class Trained:
+    CODE: ClassVar = 3
+    steps: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    CODE: ClassVar = 5
+    samples: int
+    loss: float
+    correct: int
+
+
+@dataclass(frozen=True)
+class Outputs:
+    CODE: ClassVar = 6
+    values: bytes
+
+
+@dataclass(frozen=True)
+class Selected:
+    CODE: ClassVar = 7
+    entries: int
+
+
+@dataclass(frozen=True)
+class Updated:
+    CODE: ClassVar = 8
+    chunk: Chunk
+
+
+@dataclass(frozen=True)
+class Error:
+    CODE: ClassVar = 9
+    code: int
+    message: str
+    needed: int
+    available: int
+
+
+@dataclass(frozen=True)
+class Fault:
+    CODE: ClassVar = 10
+    pc: int
+    lr: int
+    cfsr: int
+    hfsr: int
+    address: int
+
+
+Response = (
+    Hello | Loaded | Done | Trained | Evaluated | Outputs | Selected | Updated | Error | Fault
+)
+_RESPONSES: dict[int, type[Response]] = {
+    message.CODE: message
+    for message in (
+        Hello, Loaded, Done, Trained, Evaluated, Outputs, Selected, Updated, Error, Fault,
+    )
+}  # fmt: skip
+
+
+def _flat(value: object) -> list[Any]:
+    """A field as the items that it has in its message's list."""
+    match value:
+        case Chunk():
+            return [value.first, value.count, value.encoding, value.data]
+        case tuple():  # the layers of a model
+            layers: tuple[Layer, ...] = value
+            return [[[layer.operation, layer.local, *layer.arguments] for layer in layers]]
+        case float():
+            return [float(np.float32(value))]
+        case _:
+            return [value]
+
+
+def encode(sequence: int, request: Request) -> bytes:
+    """The CBOR of a request. Floats are as short as they can be without loss from float32."""
+    items = [request.CODE]
+    for field in fields(request):
+        items += _flat(getattr(request, field.name))
+    return cbor2.dumps([sequence, items], canonical=True)
+
+
+def decode(body: bytes) -> tuple[int, Response] | None:
+    """Sequence number and response; None where the body is no response of the protocol."""
+    try:
+        message = cbor2.loads(body)
+        sequence, (code, *values) = message
+        cls = _RESPONSES[code]
+        if cls is Updated:
+            values = [Chunk(*values)]
+        response: Any = cls(*values)
+    except (cbor2.CBORDecodeError, ValueError, TypeError, KeyError):
+        return None
+    leaves = values[0] if cls is Updated else response
+    well_typed = all(type(getattr(leaves, f.name)) is f.type for f in fields(leaves))
+    if type(sequence) is not int or not well_typed:
+        return None
+    return sequence, response

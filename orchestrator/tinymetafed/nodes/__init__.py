@@ -1,0 +1,1 @@
+"""Nodes: one file per backend behind one small interface, `Transport`."""

@@ -1,0 +1,41 @@
+"""The backends by name."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..experiment import NodeSettings
+from .host import HostTransport
+from .node import Node
+from .qemu import QemuTransport
+from .transport import OpenTransport, Transport
+
+
+@contextmanager
+def private_directory() -> Iterator[Path]:
+    """A run directory for sockets, logs and counters: mode 0700, with a path short enough for a
+    socket's name (108 bytes), gone afterwards."""
+    directory = Path(tempfile.mkdtemp(prefix="tinymetafed-"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
+    """The nodes of an experiment, not started yet; what they need lies in `directory`."""
+
+    def opener(name: str) -> OpenTransport:
+        async def open_transport() -> Transport:
+            match settings.backend:
+                case "host":
+                    return HostTransport()
+                case "qemu":
+                    return await QemuTransport.open(directory, name)
+
+        return open_transport
+
+    names = [f"node-{i}" for i in range(settings.count)]
+    return [Node(name, opener(name), timeout=settings.timeout) for name in names]

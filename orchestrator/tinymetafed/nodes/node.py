@@ -1,0 +1,312 @@
+"""A node's primitives: load a model, set weights, train, evaluate, make an update."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import TinyMetaFedError
+from ..link import Connection, Error, Fault, Hello, chunk, messages
+from ..model import Model
+from ..samples import Samples
+from .transport import NodeLost, OpenTransport, Transport
+
+T = TypeVar("T", bound=messages.Response)
+
+CHUNK_OVERHEAD = 48
+"""Bytes of a message's CBOR around the data of a chunk or of samples, at most: seven heads of up to
+five bytes, and what the lists take."""
+
+
+class NodeRefused(TinyMetaFedError):
+    """A node's error response."""
+
+    def __init__(self, node: str, request: str, error: Error) -> None:
+        memory = f" ({error.needed} bytes needed, {error.available} available)"
+        super().__init__(
+            f"{node} refused '{request}': {error.message}{memory if error.needed else ''}"
+        )
+        self.error = error
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a node did over some time.
+
+    Samples reach a real node from its sensors. Their bytes pass the link here because nothing else
+    leads into an emulated node, and are counted apart: they are no communication.
+    """
+
+    bytes_down: int = 0  # on the link, framing and repetitions included, samples not
+    bytes_up: int = 0
+    bytes_sensor: int = 0
+    instructions: int | None = None  # None: nothing counts them
+
+    def __add__(self, other: "Usage") -> "Usage":
+        counts = [n for n in (self.instructions, other.instructions) if n is not None]
+        return Usage(
+            self.bytes_down + other.bytes_down,
+            self.bytes_up + other.bytes_up,
+            self.bytes_sensor + other.bytes_sensor,
+            sum(counts) if counts else None,
+        )
+
+
+@dataclass(frozen=True)
+class Broadcast:
+    """Weights that nodes are to be brought to.
+
+    theta: float32 [parameters]. changed: int64 [parameters], the version in which an entry last
+    changed. version: of theta, from 1 on.
+    """
+
+    theta: NDArray[np.float32]
+    changed: NDArray[np.int64]
+    version: int
+    _pieces: dict[tuple[int, int], list[chunk.Chunk]] = field(default_factory=dict, repr=False)
+
+    def pieces(self, base: int, capacity: int) -> list[chunk.Chunk]:
+        """What lifts a node from version `base` (0: it holds nothing) in chunks of at most
+        `capacity` bytes; at least one. Made once for all nodes that stand there."""
+        if (base, capacity) not in self._pieces:
+            marked = self.changed > base if base else np.ones(len(self.theta), dtype=np.bool_)
+            pieces = list(chunk.encode(self.theta, marked, 0, len(self.theta), capacity))
+            self._pieces[base, capacity] = pieces or [chunk.Chunk(0, 0, chunk.DENSE, b"")]
+        return self._pieces[base, capacity]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean loss over the samples, and the share of right classes (0 where there are none)."""
+
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Delta:
+    """The entries of an update that a node sent: indices int64 [k], ascending; values float32 [k]."""
+
+    indices: NDArray[np.int64]
+    values: NDArray[np.float32]
+
+
+@dataclass
+class Node:
+    """One node over any backend.
+
+    Attributes:
+        name: what messages call it.
+        open_transport: starts it.
+        timeout: seconds until a request is sent again.
+        attempts: how often a request is sent before the node counts as lost.
+        version: of the weights that the node holds; 0 for none.
+    """
+
+    name: str
+    open_transport: OpenTransport
+    timeout: float = 20.0
+    attempts: int = 3
+    version: int = 0
+
+    _transport: Transport | None = None
+    _connection: Connection = field(default_factory=Connection)
+    _load: messages.Load | None = None
+    _down: int = 0  # bytes since take_usage, as in Usage
+    _up: int = 0
+    _sensor: int = 0
+    _instructions: int = 0  # of transports that were closed, since take_usage
+    _carried: Usage = Usage()
+    _counted: int = 0  # instructions of this transport that take_usage has reported
+
+    async def start(self) -> Hello:
+        """Boots the node and waits for its hello. Raises TinyMetaFedError."""
+        await self.close()
+        self._connection = Connection()
+        self._transport = await self.open_transport()
+        try:  # it says hello by itself, unless it booted before anybody listened
+            async with asyncio.timeout(self.timeout / 4):
+                hello = await self._answer(self._transport, Hello, "hello")
+        except TimeoutError:
+            hello = await self._request(messages.HelloRequest(), Hello)
+        if hello.protocol != messages.PROTOCOL:
+            raise TinyMetaFedError(
+                f"{self.name} speaks version {hello.protocol} of the protocol, the orchestrator "
+                f"{messages.PROTOCOL}; build both from the same source ('make firmware')"
+            )
+        return hello
+
+    @property
+    def hello(self) -> Hello | None:
+        """Who the node says that it is; None before its start."""
+        return self._connection.hello
+
+    async def restart(self) -> None:
+        """Boots the node anew, with the model that it had."""
+        await self.start()
+        if self._load is not None:
+            await self._request(self._load, messages.Loaded)
+
+    async def close(self) -> None:
+        """Ends the node."""
+        self.version = 0
+        if self._transport is not None:
+            transport, self._transport = self._transport, None
+            self._instructions += (transport.instructions() or 0) - self._counted
+            self._counted = 0
+            await transport.close()
+
+    def take_usage(self) -> Usage:
+        """What the node did since the last call."""
+        count = self._transport.instructions() if self._transport else None
+        instructions = None if count is None else self._instructions + count - self._counted
+        usage = self._carried + Usage(self._down, self._up, self._sensor, instructions)
+        self._down = self._up = self._sensor = self._instructions = 0
+        self._counted = count or 0
+        self._carried = Usage()
+        return usage
+
+    def carry_over(self, usage: Usage) -> None:
+        """Makes `usage` a part of what the next take_usage returns."""
+        self._carried += usage
+
+    async def load(self, model: Model, *, accumulate: bool, capacity: int) -> messages.Loaded:
+        """Describes the model. Raises NodeRefused where it does not fit."""
+        self.version = 0
+        self._load = model.description(accumulate=accumulate, capacity=capacity)
+        return await self._request(self._load, messages.Loaded)
+
+    async def set_weights(self, broadcast: Broadcast) -> None:
+        """Brings the node's weights to the broadcast's version and starts its working weights from
+        them. Only what changed since the node's own version is sent."""
+        base, self.version = self.version, 0  # until the last piece has arrived
+        *pieces, last = broadcast.pieces(base, self._connection.capacity - CHUNK_OVERHEAD)
+        for piece in pieces:
+            await self._request(
+                messages.Weights(base, broadcast.version, False, piece), messages.Done
+            )
+        await self._request(messages.Weights(base, broadcast.version, True, last), messages.Done)
+        self.version = broadcast.version
+
+    async def train(
+        self, samples: Samples | None, *, rate: float, frozen: int = 0, batch: int = 1,
+        epochs: int = 1,
+    ) -> float:  # fmt: skip
+        """SGD on the samples in their order, used once and dropped; on the stored ones with None.
+
+        Returns the mean loss over the samples, each before its step.
+        """
+        if samples is None:
+            request = messages.Train(rate, frozen, batch, epochs, None)
+            return (await self._request(request, messages.Trained)).loss
+        if epochs > 1:
+            raise ValueError("samples that are dropped after use make one epoch: store them first")
+        total = 0.0
+        for piece in self._pieces(samples, batch):
+            request = messages.Train(rate, frozen, batch, 1, piece.pack())
+            total += (await self._request(request, messages.Trained)).loss * len(piece)
+        return total / len(samples)
+
+    async def store(self, samples: Samples) -> None:
+        """Puts the samples into the node's memory, in place of those there."""
+        append = False
+        for piece in self._pieces(samples):
+            await self._request(messages.Store(append, piece.pack()), messages.Done)
+            append = True
+
+    async def evaluate(self, samples: Samples) -> Evaluation:
+        """Judges the working weights."""
+        loss = correct = 0.0
+        for piece in self._pieces(samples):
+            result = await self._request(messages.Evaluate(piece.pack()), messages.Evaluated)
+            loss += result.loss
+            correct += result.correct
+        return Evaluation(loss / len(samples), correct / len(samples))
+
+    async def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """inputs: float32 [n, inputs]; returns the model's outputs, float32 [n, outputs]."""
+        request = messages.Predict(inputs.astype("<f4").tobytes())
+        values = (await self._request(request, messages.Outputs)).values
+        return np.frombuffer(values, "<f4").astype(np.float32).reshape(len(inputs), -1)
+
+    async def update(self, runs: list[tuple[int, int]], keep: int) -> Delta:
+        """The `keep` entries of largest magnitude of what training did to the global part, which
+        lies in `runs` of (first, end)."""
+        selected = await self._request(messages.Select(keep), messages.Selected)
+        indices = [np.empty(0, np.int64)]
+        values = [np.empty(0, np.float32)]
+        left = selected.entries
+        for first, end in runs:
+            while first < end and left > 0:
+                piece = (await self._request(messages.Update(first, end), messages.Updated)).chunk
+                if piece.count == 0 or piece.first != first or piece.count > end - first:
+                    raise NodeLost(f"{self.name} sent another part of its update than asked for")
+                where, what = chunk.decode(piece)
+                sent = what != 0  # a dense chunk has zeros for what is not marked
+                indices.append(where[sent])
+                values.append(what[sent])
+                left -= np.count_nonzero(sent)
+                first += piece.count
+        if left != 0:
+            raise NodeLost(f"{self.name} sent another number of entries than it had marked")
+        return Delta(np.concatenate(indices), np.concatenate(values))
+
+    def _pieces(self, samples: Samples, batch: int = 1) -> Iterator[Samples]:
+        """As many samples at a time as a request holds, in whole mini-batches."""
+        room = (self._connection.capacity - CHUNK_OVERHEAD) // samples.size
+        if room < batch:
+            raise TinyMetaFedError(
+                f"{self.name}: {batch} samples of {samples.size} bytes do not fit into its receive "
+                f"buffer of {self._connection.receive_buffer} bytes; store them on the node or use "
+                "smaller mini-batches"
+            )
+        step = room // batch * batch
+        for first in range(0, len(samples), step):
+            yield samples[first : first + step]
+
+    async def _request(self, request: messages.Request, expected: type[T]) -> T:
+        name = type(request).__name__.lower()
+        samples = len(getattr(request, "samples", None) or b"")
+        data = self._connection.send(request)
+        transport = self._transport
+        if transport is None:
+            raise NodeLost(f"{self.name} is not running")
+        for _ in range(self.attempts):
+            self._sensor += samples
+            self._down += len(data) - samples
+            try:
+                async with asyncio.timeout(self.timeout):
+                    await transport.write(data)
+                    return await self._answer(transport, expected, name)
+            except TimeoutError:
+                data = self._connection.resend()
+        raise NodeLost(
+            f"{self.name} did not answer '{name}', sent {self.attempts} times, "
+            f"within {self.timeout:g} s each"
+        )
+
+    async def _answer(self, transport: Transport, expected: type[T], name: str) -> T:
+        while True:
+            data = await transport.read()
+            self._up += len(data)
+            for event in self._connection.receive(data):
+                if isinstance(event, expected):
+                    return event
+                match event:
+                    case Error():
+                        raise NodeRefused(self.name, name, event)
+                    case Fault():
+                        raise NodeLost(
+                            f"{self.name}: HardFault at pc {event.pc:#010x}, lr {event.lr:#010x}, "
+                            f"CFSR {event.cfsr:#010x}, HFSR {event.hfsr:#010x}, "
+                            f"address {event.address:#010x}"
+                        )
+                    case Hello():
+                        raise NodeLost(f"{self.name} has restarted by itself")
+                    case _:
+                        raise NodeLost(
+                            f"{self.name} answered '{name}' with {type(event).__name__.lower()}"
+                        )

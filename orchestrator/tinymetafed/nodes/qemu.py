@@ -1,0 +1,161 @@
+"""Backend `qemu`: one process per node, machine mps2-an386, the UART on a Unix socket."""
+
+import asyncio
+import contextlib
+import ctypes
+import mmap
+import os
+import signal
+import socket
+from pathlib import Path
+
+from ..errors import TinyMetaFedError
+from ..places import MPS2_IMAGE, QEMU_PLUGIN
+from .transport import NodeLost
+
+QEMU = "qemu-system-arm"
+COUNTER_SIZE = 8  # bytes: one uint64 in the machine's byte order
+BOOT_TIMEOUT = 30.0  # seconds for a process to connect its UART
+
+# An emulated UART sends a byte at a time, and to take each by itself would cost the orchestrator more
+# than the node. Once a frame has turned out to be long, its next bytes are left to gather.
+LONG_FRAME = 64  # bytes
+GATHERING_TIME = 0.001  # seconds
+
+_PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _die_with_parent() -> None:
+    """In the child: the kernel kills the emulator when the orchestrator ends, however it ends."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() == 1:  # it ended before the line above
+        os._exit(1)
+
+
+class QemuTransport:
+    """A node in a QEMU process.
+
+    Attributes:
+        process: the emulator.
+        log: file with what the emulator said.
+    """
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        uart: socket.socket,
+        log: Path,
+        counter: mmap.mmap | None,
+    ) -> None:
+        self.process = process
+        self.log = log
+        self._uart = uart
+        self._counter = counter
+        self._partial = 0  # bytes since the last end of a frame
+
+    @classmethod
+    async def open(
+        cls, directory: Path, name: str, *, image: Path = MPS2_IMAGE, extra: tuple[str, ...] = ()
+    ) -> "QemuTransport":
+        """Boots `image` with its UART on `directory`/`name`.sock, a private directory.
+
+        extra: further arguments of QEMU. Raises TinyMetaFedError where it does not boot.
+        """
+        if not image.is_file():
+            raise TinyMetaFedError(f"{image}: no firmware image; run 'make firmware'")
+        path, log = directory / f"{name}.sock", directory / f"{name}.log"
+        arguments = ["-machine", "mps2-an386", "-display", "none", "-monitor", "none"]
+        # A multiplexed character device buffers 32 bytes before the UART, where a plain one takes a
+        # byte per trip through the main loop: four to nine times as fast. Its escape character is
+        # one that no byte is.
+        arguments += ["-chardev", f"socket,id=uart,path={path},mux=on", "-serial", "chardev:uart"]
+        arguments += ["-echr", "0x100"]
+        arguments += ["-kernel", str(image), *extra]
+        counter = None
+        if QEMU_PLUGIN.is_file():
+            counts = directory / f"{name}.counts"
+            counts.write_bytes(bytes(COUNTER_SIZE))
+            with counts.open("rb") as file:
+                counter = mmap.mmap(file.fileno(), COUNTER_SIZE, prot=mmap.PROT_READ)
+            arguments += ["-plugin", f"{QEMU_PLUGIN},counts={counts}"]
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as listener, log.open("ab") as output:
+            listener.bind(str(path))
+            listener.listen(1)
+            listener.setblocking(False)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    QEMU, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=output,
+                    stderr=output, preexec_fn=_die_with_parent,
+                )  # fmt: skip
+            except FileNotFoundError:
+                raise TinyMetaFedError(
+                    f"{QEMU} is not installed; 'make setup' installs it, or: "
+                    "apt-get install qemu-system-arm"
+                ) from None
+            uart = await _accept(listener, process)
+        if uart is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            said = log.read_text(errors="replace").strip().splitlines() or ["nothing"]
+            raise TinyMetaFedError(f"{QEMU} did not boot {image}; it said: {said[-1]}")
+        uart.setblocking(False)
+        return cls(process, uart, log, counter)
+
+    async def write(self, data: bytes) -> None:
+        """See Transport."""
+        try:
+            await asyncio.get_running_loop().sock_sendall(self._uart, data)
+        except OSError as error:
+            raise NodeLost(await self._ended()) from error
+
+    async def read(self) -> bytes:
+        """See Transport."""
+        try:
+            data = await asyncio.get_running_loop().sock_recv(self._uart, 65536)
+        except OSError as error:
+            raise NodeLost(await self._ended()) from error
+        if not data:
+            raise NodeLost(await self._ended())
+        self._partial = 0 if data.endswith(b"\0") else self._partial + len(data)
+        if self._partial > LONG_FRAME:
+            await asyncio.sleep(GATHERING_TIME)
+        return data
+
+    def instructions(self) -> int | None:
+        """Instructions executed since the start, counted by the plugin."""
+        return None if self._counter is None else int.from_bytes(self._counter[:], "little")
+
+    async def close(self) -> None:
+        """See Transport."""
+        self._uart.close()
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        await self.process.wait()
+
+    async def _ended(self) -> str:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await self.process.wait()
+        status = self.process.returncode
+        what = "closed the UART" if status is None else f"ended with status {status}"
+        said = self.log.read_text(errors="replace").strip().splitlines()
+        return f"{self.log.stem}: {QEMU} {what}" + (f"; it said: {said[-1]}" if said else "")
+
+
+async def _accept(
+    listener: socket.socket, process: asyncio.subprocess.Process
+) -> socket.socket | None:
+    """The emulator's connection; None where it ends or does not come in time."""
+    accept = asyncio.ensure_future(asyncio.get_running_loop().sock_accept(listener))
+    end = asyncio.ensure_future(process.wait())
+    try:
+        await asyncio.wait(
+            {accept, end}, timeout=BOOT_TIMEOUT, return_when=asyncio.FIRST_COMPLETED
+        )
+        return accept.result()[0] if accept.done() else None
+    finally:
+        accept.cancel()
+        end.cancel()

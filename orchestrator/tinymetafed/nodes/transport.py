@@ -1,0 +1,35 @@
+"""The interface of a backend."""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from ..errors import TinyMetaFedError
+
+
+class NodeLost(TinyMetaFedError):
+    """A node stopped answering: its emulator ended, its processor faulted, its link broke. What it
+    held is gone; a new transport starts it afresh."""
+
+
+class Transport(Protocol):
+    """The byte stream to one running node: its emulated UART, or what stands for it."""
+
+    async def write(self, data: bytes) -> None:
+        """Sends all of `data`. Raises NodeLost."""
+        ...
+
+    async def read(self) -> bytes:
+        """Waits for bytes from the node; at least one. Raises NodeLost."""
+        ...
+
+    def instructions(self) -> int | None:
+        """Instructions that the node has executed since its start; None where nothing counts."""
+        ...
+
+    async def close(self) -> None:
+        """Ends the node. No process and no file stays behind."""
+        ...
+
+
+OpenTransport = Callable[[], Awaitable[Transport]]
+"""Starts a node and returns the way to it. Raises TinyMetaFedError where it cannot be started."""

@@ -1,0 +1,16 @@
+"""Where the parts of the project lie. The package runs from the project's folder (an editable
+install), because what it drives is built there."""
+
+import os
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+FIRMWARE = PROJECT / "firmware"
+BUILD = PROJECT / "build"
+
+HOST_LIBRARY = BUILD / "host/libtinymetafed.so"
+MPS2_IMAGE = BUILD / "mps2/tinymetafed.elf"
+QEMU_PLUGIN = BUILD / "qemu/libtmf_count.so"
+
+STORE = Path(os.environ.get("TMF_RUNS", "runs"))
+"""Folder of the store and of what is drawn from it; private to the user."""

@@ -1,0 +1,141 @@
+"""One run from its start, or from where it stopped, to its end: nodes, rounds, store."""
+
+import asyncio
+import importlib.metadata
+import json
+import platform
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF
+
+from .experiment import Experiment
+from .federation import Federation, ServerState
+from .nodes.backends import make_nodes, private_directory
+from .nodes.node import Node
+from .store import Run, Store
+
+Progress = Callable[[int, str], None]
+"""Called with the rounds done and what is being done now."""
+
+
+@dataclass
+class Profile:
+    """Where the time of a run went, in seconds: wall time, and the processors' time that the
+    orchestrator's own process had in its code (user) and in the kernel for it (system), and that
+    the emulators had. The rest of the wall time the orchestrator was waiting for emulators."""
+
+    wall: float = 0.0
+    user: float = 0.0
+    system: float = 0.0
+    emulators: float = 0.0
+
+    def __add__(self, other: "Profile") -> "Profile":
+        return Profile(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
+    def __sub__(self, other: "Profile") -> "Profile":
+        return self + Profile(*(-value for value in astuple(other)))
+
+    @classmethod
+    def now(cls) -> "Profile":
+        """The clocks; the emulators' only of those that have ended."""
+        own, children = (resource.getrusage(who) for who in (RUSAGE_SELF, RUSAGE_CHILDREN))
+        return cls(
+            time.perf_counter(), own.ru_utime, own.ru_stime, children.ru_utime + children.ru_stime
+        )
+
+    @property
+    def orchestrator_share(self) -> float:
+        """Part of the wall time that the orchestrator used a processor for."""
+        return (self.user + self.system) / self.wall
+
+
+def execute(
+    experiment: Experiment, store: Store, run: Run | None, progress: Progress
+) -> tuple[Run, Profile]:
+    """Runs the experiment, or goes on with `run`, and returns what the store holds then.
+
+    SIGINT and SIGTERM end it between two awaits, with the rounds done so far in the store and the
+    nodes closed: KeyboardInterrupt. Raises TinyMetaFedError.
+    """
+    before = Profile.now()
+    run = asyncio.run(_execute(experiment, store, run, progress))
+    return run, Profile.now() - before
+
+
+async def _execute(
+    experiment: Experiment, store: Store, run: Run | None, progress: Progress
+) -> Run:
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGTERM, lambda: signal.raise_signal(signal.SIGINT)
+    )
+    with private_directory() as directory:
+        nodes = make_nodes(experiment.nodes, directory)
+        federation = Federation(experiment, nodes)
+        progress(run.done if run else 0, f"booting {len(nodes)} nodes")
+        try:
+            await federation.start()
+            return await _rounds(federation, store, run, progress)
+        finally:
+            await federation.close()
+
+
+async def _rounds(
+    federation: Federation, store: Store, run: Run | None, progress: Progress
+) -> Run:
+    experiment = federation.experiment
+    clock = time.perf_counter()
+
+    def lap() -> float:
+        nonlocal clock
+        before, clock = clock, time.perf_counter()
+        return clock - before
+
+    if run is None:
+        progress(0, "evaluating before training")
+        state = ServerState.start(federation.model.initial(experiment.seed))
+        evaluations = await federation.evaluate(state)
+        run = create(experiment, store, federation.nodes[0], state)
+        store.commit(run.id, 0, state.theta, lap(), evaluations=evaluations)
+    else:
+        state = ServerState.start(run.weights, run.done)
+    while state.done < experiment.rounds:
+        progress(state.done, "training")
+        state, rows = await federation.round(state)
+        evaluations = []
+        if state.done % experiment.evaluation.every == 0 or state.done == experiment.rounds:
+            progress(state.done, "evaluating")
+            evaluations = await federation.evaluate(state)
+        store.commit(run.id, state.done, state.theta, lap(), rows, evaluations)
+    progress(state.done, "done")
+    return store.run(str(run.id))
+
+
+def create(experiment: Experiment, store: Store, node: Node, state: ServerState) -> Run:
+    """The run's row, with everything that the run depends on."""
+    assert node.hello is not None
+    return store.create(
+        name=experiment.name,
+        settings=experiment.model_dump_json(),
+        seed=experiment.seed,
+        backend=experiment.nodes.backend,
+        versions=json.dumps(versions(experiment)),
+        firmware=json.dumps({"version": node.hello.version, "build": node.hello.build.hex()}),
+        rounds=experiment.rounds,
+        theta=state.theta.astype("<f4").tobytes(),
+    )
+
+
+def versions(experiment: Experiment) -> dict[str, str]:
+    """Of what can change a run's result."""
+    found = {"python": platform.python_version()}
+    for package in ("tinymetafed", "numpy", "cbor2", "cobs"):
+        found[package] = importlib.metadata.version(package)
+    if experiment.nodes.backend == "qemu" and (qemu := shutil.which("qemu-system-arm")):
+        output = subprocess.run([qemu, "--version"], capture_output=True, text=True, check=False)
+        found["qemu"] = output.stdout.partition("\n")[0].removeprefix("QEMU emulator version ")
+    return found

@@ -1,0 +1,35 @@
+"""Samples: what a device's sensor delivers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Inputs with their targets.
+
+    inputs: float32 [n, values per sample].
+    targets: float32 [n, outputs] for a loss on values, uint32 [n] for one on classes.
+    """
+
+    inputs: NDArray[np.float32]
+    targets: NDArray[np.float32] | NDArray[np.uint32]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, part: slice) -> "Samples":
+        return Samples(self.inputs[part], self.targets[part])
+
+    @property
+    def size(self) -> int:
+        """Bytes of one packed sample."""
+        return 4 * (self.inputs.shape[1] + (self.targets[:1].size if len(self) else 0))
+
+    def pack(self) -> bytes:
+        """The samples one behind the other as the node takes them: inputs, then target."""
+        targets = self.targets.reshape(len(self), -1)
+        columns = [self.inputs.astype("<f4").view("u4"), targets.astype(f"<{targets.dtype.str[1:]}")]
+        return np.hstack([columns[0], columns[1].view("u4")]).tobytes()

@@ -1,0 +1,223 @@
+"""One SQLite file for all runs; a round is in it whole or not at all."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import TinyMetaFedError
+
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE run (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    name       TEXT NOT NULL,
+    created    TEXT NOT NULL,            -- UTC, ISO 8601
+    settings   TEXT NOT NULL,            -- the experiment, every key, as JSON
+    seed       INTEGER NOT NULL,
+    backend    TEXT NOT NULL,
+    versions   TEXT NOT NULL,            -- of what the run depended on, as JSON
+    firmware   TEXT NOT NULL,            -- version and build-id, as the nodes' hello gives them
+    rounds     INTEGER NOT NULL,         -- to do
+    done       INTEGER NOT NULL,         -- rounds in the store
+    seconds    REAL NOT NULL,            -- wall time of these
+    theta      BLOB NOT NULL             -- float32, little-endian: the weights after them
+) STRICT;
+CREATE TABLE node_round (                -- what one node did in one round
+    run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+    round        INTEGER NOT NULL,       -- from 1
+    node         INTEGER NOT NULL,
+    device       INTEGER NOT NULL,       -- whose task it played
+    bytes_down   INTEGER NOT NULL,
+    bytes_up     INTEGER NOT NULL,
+    bytes_sensor INTEGER NOT NULL,
+    instructions INTEGER,                -- NULL: nothing counted them
+    PRIMARY KEY (run, round, node)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE evaluation (                -- few-shot adaptation of one unseen device
+    run             INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+    round           INTEGER NOT NULL,    -- rounds that were done, 0 before training
+    device          INTEGER NOT NULL,
+    loss_before     REAL NOT NULL,
+    loss_after      REAL NOT NULL,
+    accuracy_before REAL NOT NULL,
+    accuracy_after  REAL NOT NULL,
+    PRIMARY KEY (run, round, device)
+) STRICT, WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class NodeRound:
+    """A row of node_round; see the schema."""
+
+    round: int
+    node: int
+    device: int
+    bytes_down: int
+    bytes_up: int
+    bytes_sensor: int
+    instructions: int | None
+
+
+@dataclass(frozen=True)
+class DeviceEvaluation:
+    """A row of evaluation; see the schema."""
+
+    round: int
+    device: int
+    loss_before: float
+    loss_after: float
+    accuracy_before: float
+    accuracy_after: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row of run; see the schema."""
+
+    id: int
+    name: str
+    created: str
+    settings: str
+    seed: int
+    backend: str
+    versions: str
+    firmware: str
+    rounds: int
+    done: int
+    seconds: float
+    theta: bytes
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """The weights after the last round: float32 [parameters]."""
+        return np.frombuffer(self.theta, "<f4").astype(np.float32)
+
+
+class Store:
+    """The runs in one folder, which is private to the user.
+
+    Raises TinyMetaFedError where the folder or the file cannot be used.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "runs.sqlite"
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.touch(mode=0o600)
+            self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            self._prepare()
+        except (OSError, sqlite3.Error) as error:
+            raise TinyMetaFedError(f"{self.path}: the store cannot be opened: {error}") from None
+
+    def _prepare(self) -> None:
+        with self._transaction():
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                for statement in SCHEMA.split(";"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            elif version != SCHEMA_VERSION:
+                raise TinyMetaFedError(
+                    f"{self.path}: made by another version of tinymetafed (schema {version}, this "
+                    f"is {SCHEMA_VERSION}); set TMF_RUNS to another folder"
+                )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    def create(self, **columns: Any) -> Run:
+        """A new run with these columns and none of its rounds done."""
+        columns |= {"created": datetime.now(UTC).isoformat(timespec="seconds")}
+        columns |= {"done": 0, "seconds": 0.0}
+        with self._transaction():
+            cursor = self._db.execute(
+                f"INSERT INTO run ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
+                tuple(columns.values()),
+            )
+        return self.run(str(cursor.lastrowid))
+
+    def commit(
+        self,
+        run: int,
+        done: int,
+        theta: NDArray[np.float32],
+        seconds: float,
+        nodes: Iterable[NodeRound] = (),
+        evaluations: Iterable[DeviceEvaluation] = (),
+    ) -> None:
+        """Adds a round, its evaluations, and the weights after it; all or nothing.
+
+        Raises TinyMetaFedError where another process has gone on with the run.
+        """
+        with self._transaction():
+            before = done if not nodes else done - 1
+            updated = self._db.execute(
+                "UPDATE run SET done = ?, theta = ?, seconds = seconds + ? WHERE id = ? AND done = ?",
+                (done, theta.astype("<f4").tobytes(), seconds, run, before),
+            )
+            if updated.rowcount != 1:
+                raise TinyMetaFedError(
+                    f"run {run} is being continued by another process, or was deleted"
+                )
+            self._insert("node_round", run, nodes)
+            self._insert("evaluation", run, evaluations)
+
+    def _insert(
+        self, table: str, run: int, rows: Iterable[NodeRound] | Iterable[DeviceEvaluation]
+    ) -> None:
+        for row in rows:
+            values = (run, *astuple(row))
+            self._db.execute(
+                f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values
+            )
+
+    def runs(self) -> list[Run]:
+        """All runs, the oldest first."""
+        return [Run(*row) for row in self._db.execute("SELECT * FROM run ORDER BY id")]
+
+    def run(self, which: str) -> Run:
+        """The run with that number, or the newest for "last". Raises TinyMetaFedError."""
+        query = "SELECT * FROM run WHERE id = ?"
+        arguments: Sequence[str] = (which,)
+        if which == "last":
+            query, arguments = "SELECT * FROM run ORDER BY id DESC LIMIT 1", ()
+        row = self._db.execute(query, arguments).fetchone()
+        if row is None:
+            known = [str(run.id) for run in self.runs()]
+            there = f"there are: {', '.join(known[-10:])}" if known else "there is none yet"
+            raise TinyMetaFedError(f"{self.path}: no run '{which}'; {there}")
+        return Run(*row)
+
+    def node_rounds(self, run: int) -> list[NodeRound]:
+        """What the nodes did, by round and node."""
+        columns = ", ".join(field.name for field in fields(NodeRound))
+        query = f"SELECT {columns} FROM node_round WHERE run = ? ORDER BY round, node"
+        return [NodeRound(*row) for row in self._db.execute(query, (run,))]
+
+    def evaluations(self, run: int) -> list[DeviceEvaluation]:
+        """The evaluations, by round and device."""
+        columns = ", ".join(field.name for field in fields(DeviceEvaluation))
+        query = f"SELECT {columns} FROM evaluation WHERE run = ? ORDER BY round, device"
+        return [DeviceEvaluation(*row) for row in self._db.execute(query, (run,))]

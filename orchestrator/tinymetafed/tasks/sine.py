@@ -1,0 +1,48 @@
+"""Sine regression: y = A·sin(x + φ), another A and φ for each device.
+
+The task of Finn et al. 2017 (MAML, arXiv:1703.03400, section 5.1) and of Nichol et al. 2018
+(Reptile, arXiv:1803.02999, section 2): A ∈ [0.1, 5], φ ∈ [0, 2π), x ∈ [−5, 5].
+"""
+
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from ..samples import Samples
+
+
+class Sine(BaseModel):
+    """Settings of the task, which is a function of seed and device alone."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Literal["sine"]
+    amplitude: tuple[float, float] = (0.1, 5.0)
+    phase: tuple[float, float] = (0.0, 2 * np.pi)
+    x: tuple[float, float] = (-5.0, 5.0)
+
+    inputs: ClassVar[int] = 1
+    outputs: ClassVar[int] = 1
+    target_is_class: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _ranges_ascend(self) -> "Sine":
+        for key in ("amplitude", "phase", "x"):
+            low, high = getattr(self, key)
+            if not low < high:
+                raise ValueError(f"{key}: the first value has to be below the second")
+        return self
+
+    def wave(self, seed: int, device: int) -> tuple[float, float, np.random.Generator]:
+        """Amplitude and phase of a device, and the generator that its samples come from."""
+        rng = np.random.default_rng([seed, device])
+        return float(rng.uniform(*self.amplitude)), float(rng.uniform(*self.phase)), rng
+
+    def device(self, seed: int, device: int, support: int, query: int) -> tuple[Samples, Samples]:
+        """Support and query samples of one device; x is drawn uniformly, the two are disjoint."""
+        amplitude, phase, rng = self.wave(seed, device)
+        x = rng.uniform(*self.x, size=(support + query, 1))
+        y = amplitude * np.sin(x + phase)
+        samples = Samples(x.astype(np.float32), y.astype(np.float32))
+        return samples[:support], samples[support:]

@@ -1,0 +1,35 @@
+"""The firmware's core as a library that tests look into."""
+
+from types import SimpleNamespace
+
+import cffi
+import pytest
+
+from tinymetafed.places import BUILD
+
+DECLARATIONS = """
+float tmf_expf(float x);
+float tmf_logf(float x);
+float tmf_tanhf(float x);
+void tmf_math_map(int function, uint32_t start_bits, uint32_t stride, uint32_t count, float *out);
+uint32_t tmf_math_crc(int function, uint32_t start_bits, uint32_t stride, uint32_t count);
+
+uint32_t tmf_crc32(uint32_t crc, const uint8_t *data, size_t size);
+size_t tmf_link_frame(uint8_t *body, size_t size, uint8_t *frame);
+
+struct tmf_selection { uint32_t threshold; size_t ties_end; size_t marked; };
+bool tmf_select(const float *values, size_t n, size_t keep, struct tmf_selection *selection);
+
+struct tmf_chunk { uint32_t first; uint32_t count; int encoding; const uint8_t *data; size_t size; };
+struct tmf_chunk tmf_chunk_encode(const float *values, const struct tmf_selection *selection,
+                                  uint32_t first, uint32_t end, uint8_t *out, size_t capacity);
+int tmf_chunk_apply(const struct tmf_chunk *chunk, float *values, uint32_t n);
+"""
+
+
+@pytest.fixture(scope="session")
+def core() -> SimpleNamespace:
+    """`ffi` and `lib` of the host build."""
+    ffi = cffi.FFI()
+    ffi.cdef(DECLARATIONS)
+    return SimpleNamespace(ffi=ffi, lib=ffi.dlopen(str(BUILD / "host/libtinymetafed_test.so")))

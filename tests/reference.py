@@ -1,0 +1,220 @@
+"""The learning primitives and two strategies in plain float64: what the firmware is tested against.
+
+Written the obvious way from the papers, not from the firmware: Reptile (arXiv:1803.02999),
+Federated Reconstruction (arXiv:2102.03448), TinyReptile (arXiv:2304.05201), TinyMetaFed
+(arXiv:2307.06822); backpropagation from Goodfellow et al. 2016, Deep Learning, section 6.5.
+
+Throughout, `theta` is a float64 vector, shape (parameters,): for each dense layer in order, its
+weights row-major from shape (outputs, inputs), then its bias, shape (outputs,). Masks are bool and
+shaped like `theta`. No function changes its arguments.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector, Mask, Indices = NDArray[np.float64], NDArray[np.bool_], NDArray[np.intp]
+Target = Vector | int
+Sample = tuple[Vector, Target]
+Samples = Sequence[Sample]
+Task = tuple[Samples, Samples]  # one device's support set and query set
+Trained = tuple[Vector, float]  # the new parameters, and the mean loss
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer; `kind` is 'dense', 'relu' or 'tanh'. `local` parameters never leave the node."""
+
+    kind: str
+    inputs: int
+    outputs: int
+    local: bool = False
+
+
+Layers = Sequence[Layer]
+
+
+def layer_slices(layers: Layers) -> list[slice]:
+    """Each layer's part of the flat parameter vector; empty for an activation."""
+    sizes = [(n.inputs + 1) * n.outputs if n.kind == "dense" else 0 for n in layers]
+    ends = np.cumsum(sizes, dtype=int).tolist()
+    return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+
+
+def local_mask(layers: Layers) -> Mask:
+    """True, shape (parameters,), where an entry belongs to a local layer."""
+    parts = layer_slices(layers)
+    mask = np.zeros(parts[-1].stop, dtype=bool)
+    for layer, part in zip(layers, parts, strict=True):
+        mask[part] = layer.local
+    return mask
+
+
+def unpack(layer: Layer, part: Vector) -> tuple[Vector, Vector]:
+    """A dense layer's weights, shape (outputs, inputs), and bias, shape (outputs,)."""
+    return part[: -layer.outputs].reshape(layer.outputs, layer.inputs), part[-layer.outputs :]
+
+
+def activations(layers: Layers, theta: Vector, x: Vector) -> list[Vector]:
+    """What enters each layer, then the network's output: len(layers) + 1 vectors."""
+    values = [np.asarray(x, dtype=np.float64)]
+    for layer, part in zip(layers, layer_slices(layers), strict=True):
+        if layer.kind == "dense":
+            weights, bias = unpack(layer, theta[part])
+            values.append(weights @ values[-1] + bias)
+        elif layer.kind == "relu":
+            values.append(np.maximum(values[-1], 0.0))
+        elif layer.kind == "tanh":
+            values.append(np.tanh(values[-1]))
+        else:
+            raise ValueError(f"unknown layer kind: {layer.kind}")
+    return values
+
+
+def forward(layers: Layers, theta: Vector, x: Vector) -> Vector:
+    """The network's output, shape (outputs,), for one input, shape (inputs,)."""
+    return activations(layers, theta, x)[-1]
+
+
+def loss_and_slope(kind: str, output: Vector, target: Target) -> tuple[float, Vector]:
+    """One sample's loss and its derivative by `output`, shape (outputs,).
+
+    'mse' is the mean over outputs of the squared difference; its target is shaped like `output`.
+    'softmax_cross_entropy' takes an integer class as target, logits as output, and is in nats.
+    """
+    if kind == "mse":
+        assert np.shape(target) == output.shape
+        error = output - target
+        return float(np.mean(error**2)), 2.0 * error / error.size
+    if kind == "softmax_cross_entropy":
+        assert isinstance(target, int | np.integer) and 0 <= target < output.size
+        shifted = output - np.max(output)  # exp cannot overflow, and softmax does not change
+        log_probability = shifted - np.log(np.sum(np.exp(shifted)))
+        one_hot = np.arange(output.size) == target
+        return float(-log_probability[target]), np.exp(log_probability) - one_hot
+    raise ValueError(f"unknown loss kind: {kind}")
+
+
+def loss(kind: str, output: Vector, target: Target) -> float:
+    """One sample's loss, as `loss_and_slope` defines it."""
+    return loss_and_slope(kind, output, target)[0]
+
+
+def gradient(
+    layers: Layers, theta: Vector, kind: str, x: Vector, target: Target
+) -> tuple[float, Vector]:
+    """One sample's loss and its gradient, shape (parameters,), by backpropagation.
+
+    The derivative of relu at 0 is taken to be 0.
+    """
+    values = activations(layers, theta, x)
+    value, slope = loss_and_slope(kind, values[-1], target)
+    grad = np.zeros_like(theta)
+    for i, part in reversed(list(enumerate(layer_slices(layers)))):
+        layer, entering, leaving = layers[i], values[i], values[i + 1]
+        if layer.kind == "dense":
+            grad[part] = np.concatenate([np.outer(slope, entering).ravel(), slope])
+            slope = unpack(layer, theta[part])[0].T @ slope
+        elif layer.kind == "relu":
+            slope = slope * (entering > 0.0)
+        else:
+            slope = slope * (1.0 - leaving**2)
+    return value, grad
+
+
+def inner_step(
+    layers: Layers, theta: Vector, kind: str, sample: Sample, rate: float, mask: Mask
+) -> Trained:
+    """One SGD step on one sample: the new parameters, and the loss before the step."""
+    return train(layers, theta, kind, [sample], rate, mask)
+
+
+def train(
+    layers: Layers, theta: Vector, kind: str, samples: Samples, rate: float, mask: Mask,
+    batch: int = 1, epochs: int = 1,
+) -> Trained:  # fmt: skip
+    """SGD over mini-batches taken in order: the new parameters, and the mean loss.
+
+    A step follows the mean gradient of its mini-batch; an epoch's last may be smaller and is
+    averaged over its own size. Every sample of every epoch counts once in the mean loss, taken
+    before the step it enters. Entries where `mask` is False keep their value. Needs a sample.
+    """
+    losses: list[float] = []
+    for _ in range(epochs):
+        for start in range(0, len(samples), batch):
+            chunk = [gradient(layers, theta, kind, *s) for s in samples[start : start + batch]]
+            losses += [value for value, _ in chunk]
+            step = rate * np.mean([grad for _, grad in chunk], axis=0)
+            theta = np.where(mask, theta - step, theta)
+    return theta, float(np.mean(losses))
+
+
+def reconstruct(layers: Layers, theta: Vector, kind: str, support: Samples, rate: float) -> Trained:
+    """One pass of inner steps that moves only the local part, from its shared initialisation.
+
+    Returns as `train`. Federated Reconstruction, algorithm 1: the reconstruction.
+    """
+    return train(layers, theta, kind, support, rate, local_mask(layers))
+
+
+def learn(layers: Layers, theta: Vector, kind: str, query: Samples, rate: float) -> Trained:
+    """One pass of inner steps that moves only the global part; returns as `train`.
+
+    Federated Reconstruction, algorithm 1: the client update.
+    """
+    return train(layers, theta, kind, query, rate, ~local_mask(layers))
+
+
+def select_top(delta: Vector, keep: int) -> Indices:
+    """Ascending indices of the `keep` >= 0 entries of largest |delta|; `delta` must be finite.
+
+    Equal magnitudes: the lower index wins. Zeros are never selected, so there may be fewer than
+    `keep`. TinyMetaFed: top-P% selective communication.
+    """
+    order = np.argsort(-np.abs(delta), kind="stable")[:keep]
+    return np.sort(order[delta[order] != 0.0])
+
+
+def aggregate(theta: Vector, deltas: Sequence[Vector], rate: float) -> Vector:
+    """theta + rate * mean(deltas): Reptile, algorithm 2 (batched version), one delta or more.
+
+    Each delta is shaped like `theta`; an entry that was not sent is zero and counts in the mean.
+    """
+    return theta + rate * np.mean(deltas, axis=0)
+
+
+def tinymetafed_round(
+    layers: Layers, theta: Vector, kind: str, tasks: Sequence[Task], local_rate: float,
+    global_rate: float, outer_rate: float, keep_ratio: float,
+) -> tuple[Vector, list[Indices]]:  # fmt: skip
+    """One TinyMetaFed round: the new parameters, and the indices that each device sent.
+
+    `keep_ratio` is P / 100, of the global entries, rounded to the nearest count (ties to even).
+    The local part of `theta`, the shared initialisation, is returned as it came.
+    """
+    is_global = ~local_mask(layers)
+    keep = round(keep_ratio * int(np.sum(is_global)))
+    sent: list[Indices] = []
+    deltas: list[Vector] = []
+    for support, query in tasks:
+        reconstructed, _ = reconstruct(layers, theta, kind, support, local_rate)
+        learned, _ = learn(layers, reconstructed, kind, query, global_rate)
+        delta = np.where(is_global, learned - theta, 0.0)
+        sent.append(select_top(delta, keep))
+        deltas.append(np.where(np.isin(np.arange(delta.size), sent[-1]), delta, 0.0))
+    return aggregate(theta, deltas, outer_rate), sent
+
+
+def reptile_round(
+    layers: Layers, theta: Vector, kind: str, tasks: Sequence[Task], rate: float,
+    outer_rate: float, batch: int, epochs: int,
+) -> Vector:  # fmt: skip
+    """One round of Reptile, algorithm 2, on the support sets: all parameters move, all are sent.
+
+    TinyReptile is this with one task, `batch` 1 and `epochs` 1.
+    """
+    everything = np.ones(theta.size, dtype=bool)
+    runs = [train(layers, theta, kind, s, rate, everything, batch, epochs) for s, _ in tasks]
+    return aggregate(theta, [trained - theta for trained, _ in runs], outer_rate)
