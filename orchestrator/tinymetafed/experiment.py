@@ -35,7 +35,9 @@ class EvaluationSettings(_Settings):
     """[evaluation]: few-shot adaptation on devices that training never saw."""
 
     devices: Annotated[int, Field(ge=1, le=100_000)] = 50
-    every: Annotated[int, Field(ge=1, le=1_000_000)] = 50  # rounds; also before the first, after the last
+    every: Annotated[int, Field(ge=1, le=1_000_000)] = (
+        50  # rounds; also before the first, after the last
+    )
     support: Annotated[int, Field(ge=1, le=100_000)] = 10  # samples to adapt on
     steps: Annotated[int, Field(ge=0, le=100_000)] = 10  # inner steps of adaptation
     query: Annotated[int, Field(ge=1, le=100_000)] = 50  # samples to judge by

@@ -84,9 +84,7 @@ async def _execute(
             await federation.close()
 
 
-async def _rounds(
-    federation: Federation, store: Store, run: Run | None, progress: Progress
-) -> Run:
+async def _rounds(federation: Federation, store: Store, run: Run | None, progress: Progress) -> Run:
     experiment = federation.experiment
     clock = time.perf_counter()
 

@@ -31,5 +31,8 @@ class Samples:
     def pack(self) -> bytes:
         """The samples one behind the other as the node takes them: inputs, then target."""
         targets = self.targets.reshape(len(self), -1)
-        columns = [self.inputs.astype("<f4").view("u4"), targets.astype(f"<{targets.dtype.str[1:]}")]
+        columns = [
+            self.inputs.astype("<f4").view("u4"),
+            targets.astype(f"<{targets.dtype.str[1:]}"),
+        ]
         return np.hstack([columns[0], columns[1].view("u4")]).tobytes()

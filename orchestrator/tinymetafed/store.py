@@ -189,9 +189,7 @@ class Store:
     ) -> None:
         for row in rows:
             values = (run, *astuple(row))
-            self._db.execute(
-                f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values
-            )
+            self._db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)
 
     def runs(self) -> list[Run]:
         """All runs, the oldest first."""

@@ -47,19 +47,23 @@ __attribute__((used)) void report_fault(const uint32_t *frame)
     }
 }
 
-/* A stack that ran over is not to be used again: the handler begins a new one. The frame is passed
- * only where the whole of it lies in RAM. All other faults are not enabled and end here too. */
+/* A stack that ran over is not to be used again, and one that did not has the processor's frame on it,
+ * into which floating-point registers may still be saved: the handler has a stack of its own. The frame
+ * is passed only where the whole of it lies in the stack. All other faults are not enabled and end here
+ * too. */
+__attribute__((used, aligned(8))) static uint8_t fault_stack[1024];
+
 __attribute__((naked)) void hard_fault_handler(void)
 {
     __asm__ volatile(
         "mrs r0, msp\n\t"
-        "ldr r1, =stack_top\n\t"
+        "ldr r1, =fault_stack + %c0\n\t"
         "mov sp, r1\n\t"
-        "sub r2, r1, #32\n\t"
-        "cmp r0, r2\n\t"
+        "ldr r1, =stack_top - 32\n\t"
+        "cmp r0, r1\n\t"
         "bhi 1f\n\t"
-        "ldr r2, =%c0\n\t"
-        "cmp r0, r2\n\t"
+        "ldr r1, =stack_bottom\n\t"
+        "cmp r0, r1\n\t"
         "bhs 2f\n"
         "1:\n\t"
         "movs r0, #0\n"
@@ -67,7 +71,7 @@ __attribute__((naked)) void hard_fault_handler(void)
         "b report_fault\n\t"
         ".ltorg"
         :
-        : "i"(0x20000000));
+        : "i"(sizeof fault_stack));
 }
 
 __attribute__((section(".vectors"), used)) static const void *const vectors[] = {

@@ -140,6 +140,11 @@ class Node:
         return hello
 
     @property
+    def transport(self) -> Transport | None:
+        """The way to the running node."""
+        return self._transport
+
+    @property
     def hello(self) -> Hello | None:
         """Who the node says that it is; None before its start."""
         return self._connection.hello

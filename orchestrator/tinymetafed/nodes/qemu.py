@@ -18,8 +18,7 @@ COUNTER_SIZE = 8  # bytes: one uint64 in the machine's byte order
 BOOT_TIMEOUT = 30.0  # seconds for a process to connect its UART
 
 # An emulated UART sends a byte at a time, and to take each by itself would cost the orchestrator more
-# than the node. Once a frame has turned out to be long, its next bytes are left to gather.
-LONG_FRAME = 64  # bytes
+# than the node: while a frame is incomplete its next bytes are left to gather.
 GATHERING_TIME = 0.001  # seconds
 
 _PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
@@ -52,15 +51,20 @@ class QemuTransport:
         self.log = log
         self._uart = uart
         self._counter = counter
-        self._partial = 0  # bytes since the last end of a frame
 
     @classmethod
     async def open(
-        cls, directory: Path, name: str, *, image: Path = MPS2_IMAGE, extra: tuple[str, ...] = ()
+        cls,
+        directory: Path,
+        name: str,
+        *,
+        image: Path = MPS2_IMAGE,
+        extra: tuple[str, ...] = (),
+        boot_timeout: float = BOOT_TIMEOUT,
     ) -> "QemuTransport":
         """Boots `image` with its UART on `directory`/`name`.sock, a private directory.
 
-        extra: further arguments of QEMU. Raises TinyMetaFedError where it does not boot.
+        extra: further arguments of QEMU. boot_timeout: seconds. Raises TinyMetaFedError where it does not boot.
         """
         if not image.is_file():
             raise TinyMetaFedError(f"{image}: no firmware image; run 'make firmware'")
@@ -94,7 +98,7 @@ class QemuTransport:
                     f"{QEMU} is not installed; 'make setup' installs it, or: "
                     "apt-get install qemu-system-arm"
                 ) from None
-            uart = await _accept(listener, process)
+            uart = await _accept(listener, process, boot_timeout)
         if uart is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
@@ -119,8 +123,7 @@ class QemuTransport:
             raise NodeLost(await self._ended()) from error
         if not data:
             raise NodeLost(await self._ended())
-        self._partial = 0 if data.endswith(b"\0") else self._partial + len(data)
-        if self._partial > LONG_FRAME:
+        if not data.endswith(b"\0"):
             await asyncio.sleep(GATHERING_TIME)
         return data
 
@@ -146,15 +149,13 @@ class QemuTransport:
 
 
 async def _accept(
-    listener: socket.socket, process: asyncio.subprocess.Process
+    listener: socket.socket, process: asyncio.subprocess.Process, timeout: float
 ) -> socket.socket | None:
     """The emulator's connection; None where it ends or does not come in time."""
     accept = asyncio.ensure_future(asyncio.get_running_loop().sock_accept(listener))
     end = asyncio.ensure_future(process.wait())
     try:
-        await asyncio.wait(
-            {accept, end}, timeout=BOOT_TIMEOUT, return_when=asyncio.FIRST_COMPLETED
-        )
+        await asyncio.wait({accept, end}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         return accept.result()[0] if accept.done() else None
     finally:
         accept.cancel()

@@ -1,0 +1,148 @@
+"""Commands: arguments in, tables out."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from . import doctor as doctor_module
+from . import experiment as experiment_module
+from . import runner
+from .errors import TinyMetaFedError
+from .places import STORE
+from .report import summary
+from .store import Run, Store
+
+app = typer.Typer(
+    help="A bench for federated meta-learning on emulated microcontrollers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+errors = Console(stderr=True)
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help='Its number, or "last".')]
+
+
+@app.command()
+def run(
+    experiment: Annotated[
+        Path | None, typer.Argument(metavar="EXPERIMENT.toml", help="What to run.")
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with a run that stopped.")
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. nodes.count=8."),
+    ] = None,
+    profile: Annotated[bool, typer.Option(help="Show where the time went.")] = False,
+) -> None:
+    """Run an experiment; show what it came to."""
+    if (experiment is None) == (resume is None):
+        raise typer.BadParameter("give either an experiment file or --resume RUN")
+    if resume is not None and override:
+        raise typer.BadParameter("--set changes a new run, not one that goes on")
+    if experiment is not None:
+        settings, before = experiment_module.read(experiment, tuple(override or ())), None
+        store = Store(STORE)
+    else:
+        assert resume is not None
+        store = Store(STORE)
+        before = store.run(resume)
+        settings = summary.settings(before)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(None))
+    columns += (MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(settings.name, total=settings.rounds)
+
+        def progress(done: int, doing: str) -> None:
+            bar.update(task, completed=done, description=f"{settings.name}: {doing}")
+
+        after, where = runner.execute(settings, store, before, progress)
+    _show(store, after)
+    if profile:
+        console.print(_profile(where))
+
+
+@app.command()
+def runs() -> None:
+    """List the runs in the store."""
+    console.print(summary.run_list(Store(STORE)))
+
+
+@app.command()
+def show(which: RunArgument = "last") -> None:
+    """Show what a run came to."""
+    store = Store(STORE)
+    _show(store, store.run(which))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, what is missing, and how to get it."""
+    table = Table(show_header=False, box=None)
+    complete = True
+    for finding in doctor_module.examine():
+        complete &= finding.found
+        mark = "[green]ok[/]" if finding.found else "[red]missing[/]"
+        table.add_row(mark, finding.what, finding.detail)
+    console.print(table)
+    raise typer.Exit(0 if complete else 1)
+
+
+def _show(store: Store, shown: Run) -> None:
+    from .report import figure  # noqa: PLC0415 (matplotlib takes a while to load)
+
+    for part in summary.summary(store, shown, figure.draw(store, shown)):
+        console.print(part, soft_wrap=isinstance(part, str))
+
+
+def _profile(where: runner.Profile) -> Table:
+    table = Table(title="Where the wall time went", title_justify="left")
+    for column in ("", "seconds", "share"):
+        table.add_column(column, justify="left" if not column else "right")
+    own = where.user + where.system
+    rows = (
+        ("emulators, and waiting for them", where.wall - own),
+        ("moving the UARTs' bytes (the orchestrator in the kernel)", where.system),
+        ("the orchestrator's own code", where.user),
+    )
+    for name, seconds in rows:
+        table.add_row(name, f"{seconds:.2f}", f"{seconds / where.wall:.1%}")
+    table.add_section()
+    table.add_row("wall time", f"{where.wall:.2f}", "100%")
+    table.add_row("processor time of the emulators", f"{where.emulators:.2f}", "")
+    return table
+
+
+def main() -> None:
+    """The command line. A user's error is one line on standard error and exit status 1."""
+    handler = RichHandler(console=errors, show_path=False, show_time=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    try:
+        app()
+    except TinyMetaFedError as error:
+        for line in str(error).splitlines():
+            errors.print(f"[red]error:[/] {line}", soft_wrap=True, highlight=False, markup=True)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        errors.print(
+            "Interrupted. The rounds done so far are stored: 'tinymetafed runs' lists them, "
+            "'tinymetafed run --resume last' goes on."
+        )
+        raise SystemExit(130) from None

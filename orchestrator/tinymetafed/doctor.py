@@ -1,0 +1,88 @@
+"""What is installed, what is missing, how to get it."""
+
+import asyncio
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import TinyMetaFedError
+from .experiment import NodeSettings
+from .nodes.backends import make_nodes, private_directory
+from .places import STORE
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    found: bool
+    detail: str  # the version, or how to get it
+
+
+# Program, what it is for, Debian's package.
+PROGRAMS = (
+    ("qemu-system-arm", "runs the nodes", "qemu-system-arm"),
+    ("arm-none-eabi-gcc", "builds their firmware", "gcc-arm-none-eabi libnewlib-arm-none-eabi"),
+    ("cc", "builds the host backend and the counting plugin", "gcc"),
+    ("cmake", "builds the firmware", "cmake"),
+    ("ninja", "builds the firmware", "ninja-build"),
+)
+
+
+def examine() -> Iterator[Finding]:
+    """Looks at everything that a run needs; boots a node of every backend."""
+    python = platform.python_version()
+    yield Finding("Python", sys.version_info >= (3, 11), f"{python}; 3.11 or newer is needed")
+    for package in ("numpy", "pydantic", "cbor2", "cobs", "cffi", "zcbor", "matplotlib"):
+        try:
+            yield Finding(package, True, importlib.metadata.version(package))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(package, False, "pip install -e .")
+    for program, purpose, package in PROGRAMS:
+        path = shutil.which(program)
+        detail = _version(path) if path else f"{purpose}; apt-get install {package}"
+        yield Finding(program, path is not None, detail)
+    yield from asyncio.run(_boot())
+    yield _store(STORE)
+
+
+def _version(program: str) -> str:
+    result = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    return (result.stdout or result.stderr).partition("\n")[0]
+
+
+async def _boot() -> list[Finding]:
+    findings: list[Finding] = []
+    with private_directory() as directory:
+        for backend in ("host", "qemu"):
+            (node,) = make_nodes(NodeSettings(backend=backend, count=1), directory)
+            try:
+                hello = await node.start()
+                counting = "" if backend == "host" else _counting(node.take_usage().instructions)
+                detail = f"firmware {hello.version}, build {hello.build.hex()[:12]}{counting}"
+                findings.append(Finding(f"a {backend} node boots", True, detail))
+            except TinyMetaFedError as error:
+                findings.append(Finding(f"a {backend} node boots", False, str(error)))
+            finally:
+                await node.close()
+    return findings
+
+
+def _counting(instructions: int | None) -> str:
+    if instructions is None:
+        return "; instructions are not counted: run 'make setup'"
+    return f", {instructions:,} instructions until its hello"
+
+
+def _store(folder: Path) -> Finding:
+    there = folder if folder.exists() else folder.absolute().parent
+    writable = os.access(there, os.W_OK | os.X_OK)
+    hint = "" if writable else ": not writable; set TMF_RUNS to a folder that is"
+    return Finding("folder for runs", writable, f"{folder}{hint}")

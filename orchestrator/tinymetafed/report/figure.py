@@ -1,0 +1,107 @@
+"""The picture of a run: its learning curve, and one unseen sine before and after adaptation."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ..experiment import Experiment
+from ..federation import Federation, ServerState
+from ..nodes.host import HostTransport
+from ..nodes.node import Node
+from ..samples import Samples
+from ..store import Run, Store
+from .summary import settings
+
+BEFORE, AFTER, TRUE = "#c06014", "#1f5fa8", "#707070"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A model on one unseen device, over its whole range of x.
+
+    x, true, before, after: float32 [points]. support: the samples that it was adapted on.
+    """
+
+    x: NDArray[np.float32]
+    true: NDArray[np.float32]
+    before: NDArray[np.float32]
+    after: NDArray[np.float32]
+    support: Samples
+
+
+async def _fit(experiment: Experiment, theta: NDArray[np.float32], device: int) -> Fit:
+    async def open_transport() -> HostTransport:
+        return HostTransport()
+
+    task, judged = experiment.task, experiment.evaluation
+    node = Node("node-0", open_transport)
+    federation = Federation(experiment, [node])
+    await federation.start()
+    try:
+        support, _ = task.device(experiment.seed, device, judged.support, 0)
+        x = np.linspace(*task.x, 200, dtype=np.float32)[:, None]
+        await node.set_weights(ServerState.start(theta).broadcast)
+        before = await node.predict(x)
+        await experiment.strategy.personalise(node, federation.model, support, judged.steps)
+        after = await node.predict(x)
+    finally:
+        await federation.close()
+    amplitude, phase, _ = task.wave(experiment.seed, device)
+    true = (amplitude * np.sin(x + phase)).astype(np.float32)
+    return Fit(x[:, 0], true[:, 0], before[:, 0], after[:, 0], support)
+
+
+def draw(store: Store, run: Run) -> Path:
+    """Draws the run and returns the PNG's path, in the store's folder.
+
+    The firmware's core predicts, in-process: its results are those of an emulated node bit for bit.
+    """
+    experiment = settings(run)
+    path = store.folder / f"{run.id}-{run.name}.png"
+    fit = asyncio.run(_fit(experiment, run.weights, experiment.devices.seen))
+    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(9.5, 3.6), dpi=150, layout="constrained")
+        curve, sine = figure.subplots(1, 2)
+        _draw_curve(curve, store, run, experiment)
+        _draw_fit(sine, fit, experiment)
+        figure.savefig(path)
+    return path
+
+
+def _draw_curve(axes: Axes, store: Store, run: Run, experiment: Experiment) -> None:
+    rows = store.evaluations(run.id)
+    rounds = sorted({row.round for row in rows})
+    for color, name in ((BEFORE, "before"), (AFTER, "after")):
+        values = [[getattr(r, f"loss_{name}") for r in rows if r.round == t] for t in rounds]
+        low, high = np.percentile(np.array(values), [25, 75], axis=1)
+        mean = np.mean(values, axis=1)
+        axes.fill_between(rounds, low, high, color=color, alpha=0.15, linewidth=0)
+        axes.plot(rounds, mean, color=color, marker="o", markersize=3, label=f"{name} adaptation")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("rounds")
+    axes.set_ylabel("mean squared error")
+    axes.set_title(
+        f"{experiment.evaluation.devices} unseen devices: mean, and the middle half of them",
+        fontsize=9,
+    )
+    axes.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.18))
+
+
+def _draw_fit(axes: Axes, fit: Fit, experiment: Experiment) -> None:
+    axes.plot(fit.x, fit.true, color=TRUE, linestyle="--", label="the device's sine")
+    axes.plot(fit.x, fit.before, color=BEFORE, label="before adaptation")
+    axes.plot(fit.x, fit.after, color=AFTER, label="after adaptation")
+    axes.scatter(
+        fit.support.inputs[:, 0], fit.support.targets[:, 0], color="black", s=14, zorder=3,
+        label=f"{len(fit.support)} samples to adapt on",
+    )  # fmt: skip
+    axes.set_xlabel("x")
+    axes.set_ylabel("y")
+    axes.set_title("the first unseen device, weights at the end of training", fontsize=9)
+    axes.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.18))

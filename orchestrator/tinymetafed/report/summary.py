@@ -1,0 +1,119 @@
+"""What a run came to, as tables for the terminal."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ..experiment import Experiment
+from ..store import NodeRound, Run, Store
+
+MOST_NODES = 16  # with a line of their own
+
+
+@dataclass(frozen=True)
+class LossOnUnseen:
+    """Mean over unseen devices, before and after few-shot adaptation."""
+
+    round: int
+    devices: int
+    before: float
+    after: float
+
+
+def losses(store: Store, run: Run) -> list[LossOnUnseen]:
+    """The run's evaluations, a line for each round that was judged."""
+    rows = store.evaluations(run.id)
+    found: list[LossOnUnseen] = []
+    for done in sorted({row.round for row in rows}):
+        here = [row for row in rows if row.round == done]
+        found.append(
+            LossOnUnseen(
+                done,
+                len(here),
+                float(np.mean([row.loss_before for row in here])),
+                float(np.mean([row.loss_after for row in here])),
+            )
+        )
+    return found
+
+
+def settings(run: Run) -> Experiment:
+    """The experiment that the run is of."""
+    return Experiment.model_validate_json(run.settings)
+
+
+def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableType]:
+    """The tables, in the order in which they are printed."""
+    experiment = settings(run)
+    yield Text.assemble(
+        (f"Run {run.id} · {run.name}", "bold"),
+        f"\n{experiment.strategy.name} on {experiment.task.name}, seed {run.seed}, "
+        f"{experiment.nodes.count} {run.backend} nodes, {run.done} of {run.rounds} rounds",
+    )
+    yield _losses(losses(store, run))
+    yield _nodes(store.node_rounds(run.id), experiment.nodes.count)
+    lines = [f"Wall time {run.seconds:.1f} s", f"Stored in {store.path} as run {run.id}"]
+    if figure is not None:
+        lines.append(f"Figure {figure}")
+    yield Text("\n".join(lines))
+
+
+def _losses(found: list[LossOnUnseen]) -> Table:
+    devices = found[0].devices if found else 0
+    table = Table(title=f"Mean loss on {devices} unseen devices", title_justify="left")
+    table.add_column("weights")
+    for column in ("before adaptation", "after adaptation", "after ÷ start"):
+        table.add_column(column, justify="right")
+    for row in {row.round: row for row in (*found[:1], *found[-1:])}.values():
+        name = "start of training" if row.round == 0 else f"after {row.round} rounds"
+        table.add_row(
+            name, f"{row.before:.3f}", f"{row.after:.3f}", f"{row.after / found[0].after:.2f}"
+        )
+    return table
+
+
+def _nodes(rows: list[NodeRound], count: int) -> Table:
+    table = Table(title="Communication and computation in training", title_justify="left")
+    table.add_column("node")
+    for column in ("bytes down", "bytes up", "instructions"):
+        table.add_column(column, justify="right")
+    for node in range(count if count <= MOST_NODES else 0):
+        table.add_row(str(node), *_sums([row for row in rows if row.node == node]))
+    table.add_section()
+    table.add_row("all", *_sums(rows))
+    return table
+
+
+def _sums(rows: list[NodeRound]) -> tuple[str, str, str]:
+    counts = [row.instructions for row in rows if row.instructions is not None]
+    return (
+        f"{sum(row.bytes_down for row in rows):,}",
+        f"{sum(row.bytes_up for row in rows):,}",
+        f"{sum(counts):,}" if counts else "not counted",
+    )
+
+
+def run_list(store: Store) -> Table:
+    """All runs, the oldest first."""
+    table = Table()
+    columns = ("run", "name", "strategy", "backend", "seed", "rounds", "loss after", "created")
+    for column in columns:
+        table.add_column(column, justify="right" if column in ("run", "seed", "rounds") else "left")
+    for run in store.runs():
+        last = losses(store, run)[-1:]
+        table.add_row(
+            str(run.id),
+            run.name,
+            settings(run).strategy.name,
+            run.backend,
+            str(run.seed),
+            f"{run.done}/{run.rounds}",
+            f"{last[0].after:.3f}" if last else "–",
+            run.created,
+        )
+    return table

@@ -1,0 +1,942 @@
+"""The node against whatever a link may bring, under sanitizers.
+
+Each example is a process: a node that has just booted on standard input and output. What it is sent
+ends in a hello; it has to answer that, to have answered each frame before it once, and to end well.
+"""
+
+import os
+import struct
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cbor2
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tinymetafed.link import frame, messages
+from tinymetafed.link.chunk import BITMAP, DENSE, INDICES, Chunk
+from tinymetafed.link.messages import (
+    Error,
+    Evaluate,
+    Evaluated,
+    Hello,
+    HelloRequest,
+    Layer,
+    Load,
+    Loaded,
+    Outputs,
+    Predict,
+    Request,
+    Response,
+    Select,
+    Selected,
+    Store,
+    Train,
+    Trained,
+    Update,
+    Updated,
+    Weights,
+)
+from tinymetafed.places import BUILD
+
+NODE = BUILD / "sanitize/tinymetafed_pipe"
+RECEIVE = 8192  # bytes of the node's receive buffer
+MEMORY = 216 * 1024  # bytes for a model
+LAST = 0xFFFF_FFFE  # the sequence number of the hello that ends an example
+
+# enum tmf_error; what a request may come to is a set of these, OK among them or not.
+OK, MALFORMED, NO_MODEL, MODEL, NO_MEMORY, NO_WEIGHTS = range(6)
+RANGE, ENCODING, SAMPLES, ARGUMENT, DIVERGED, ORDER = range(6, 12)
+
+# Where numbers change their length in CBOR, and what the core compares sizes with.
+BORDERS = [0, 1, 2, 23, 24, 255, 256, 2**16 - 1, 2**16, 2**24, 2**24 + 1, 2**31, 2**32 - 1]
+
+
+def hostile(examples: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The same examples each time, as many as the test can do in a second or two."""
+    slow_is_fine = [
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.large_base_example,
+    ]
+    return settings(
+        max_examples=examples, derandomize=True, deadline=None, suppress_health_check=slow_is_fine
+    )
+
+
+# ---- talking to a node ---------------------------------------------------------------------------
+
+
+def talk(stream: bytes) -> list[bytes]:
+    """What a fresh node answers `stream` with: a body for each frame in it that is whole."""
+    last = frame.encode(messages.encode(LAST, HelloRequest()))
+    process = subprocess.run(
+        [NODE],
+        input=stream + b"\0" + last,
+        capture_output=True,
+        timeout=120,  # an endless loop would hang the tests
+        env=os.environ
+        | {
+            # The search for leaks takes as long again, and the core has no malloc.
+            "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=1",
+            "UBSAN_OPTIONS": "print_stacktrace=1",
+        },
+    )
+    assert process.returncode == 0, process.stderr.decode(errors="replace")
+    receiver = frame.FrameReceiver()
+    boot, *answers, end = receiver.receive(process.stdout)
+    assert receiver.bad_frames == 0
+    assert process.stdout.endswith(b"\0")
+
+    taken, dropped = frames_in(stream)
+    sequence, hello = decode(boot)
+    assert (sequence, type(hello)) == (messages.UNASKED, Hello)
+    sequence, hello = decode(end)
+    assert sequence == LAST
+    assert isinstance(hello, Hello)
+    assert (hello.bad_frames, hello.overruns) == (dropped, 0)
+    assert [decode(answer)[0] for answer in answers] == [sequence_of(body) for body in taken]
+    return answers
+
+
+def decode(body: bytes) -> tuple[int, Response]:
+    """An answer, which is of the protocol, and if it is an error tells a person something."""
+    decoded = messages.decode(body)
+    assert decoded is not None, body.hex()
+    if isinstance(decoded[1], Error):
+        assert MALFORMED <= decoded[1].code <= ORDER
+        assert decoded[1].message
+    return decoded
+
+
+def frames_in(stream: bytes) -> tuple[list[bytes], int]:
+    """The bodies of the frames that a node takes, and how many it counts as bad."""
+    pieces = [piece for piece in stream.split(b"\0") if piece]
+    bodies = [body for piece in pieces for body in frame.FrameReceiver().receive(piece + b"\0")]
+    fitting = [body for body in bodies if len(body) + frame.CRC_SIZE <= RECEIVE]
+    return fitting, len(pieces) - len(fitting)
+
+
+def sequence_of(body: bytes) -> int:
+    """The number of the answer to `body`: the request's, or 0 where none can be read."""
+    array = read_head(body)
+    if array is None or array[0] != 4 or array[1] == 0:
+        return 0
+    number = read_head(body[array[2] :])
+    if number is None or number[0] != 0 or number[1] is None or number[2] > 5:
+        return 0
+    return number[1]
+
+
+def read_head(data: bytes) -> tuple[int, int | None, int] | None:
+    """Of the CBOR head that `data` begins with: major type, argument (None: indefinite), length."""
+    if not data:
+        return None
+    major, additional = data[0] >> 5, data[0] & 31
+    if additional < 24:
+        return major, additional, 1
+    if additional == 31:
+        return major, None, 1
+    length = 1 + (1 << (additional - 24)) if additional < 28 else len(data) + 1
+    return (major, int.from_bytes(data[1:length]), length) if length <= len(data) else None
+
+
+def framed(requests: Sequence[Request], first: int = 1) -> list[bytes]:
+    """The frames of requests that are numbered from `first` on."""
+    return [
+        frame.encode(messages.encode((first + i) % 2**32, request))
+        for i, request in enumerate(requests)
+    ]
+
+
+# ---- noise ---------------------------------------------------------------------------------------
+
+
+def damaged(whole: bytes, position: int, change: int) -> bytes:
+    """One byte changed, at a position that is taken modulo the length."""
+    position %= len(whole)
+    return whole[:position] + bytes([whole[position] ^ change]) + whole[position + 1 :]
+
+
+def random_bytes(seed: int, n: int, zeros: bool) -> bytes:
+    return np.random.default_rng(seed).integers(0 if zeros else 1, 256, n, np.uint8).tobytes()
+
+
+SEEDS = st.integers(0, 2**32 - 1)
+LENGTHS = st.sampled_from([1, 253, 254, 255, 256, 4096, 8100, 9216]) | st.integers(0, 9216)
+RUNS = st.builds(lambda unit, n: (unit * n)[:n], st.binary(min_size=1, max_size=4), LENGTHS)
+GARBAGE = st.one_of(
+    st.binary(max_size=64),
+    RUNS,
+    st.builds(lambda byte, n: bytes([byte]) * n, st.sampled_from([0, 1, 2, 0xFE, 0xFF]), LENGTHS),
+    st.builds(random_bytes, SEEDS, LENGTHS, st.booleans()),
+)
+
+
+@hostile(100)
+@given(st.lists(GARBAGE, max_size=4).map(b"".join))
+def test_garbage_is_dropped(stream: bytes):
+    talk(stream)
+
+
+def test_a_frame_with_a_wrong_crc_is_counted_and_dropped():
+    whole = framed([HelloRequest()])[0]
+    copies = [damaged(whole, i, 1 << bit) for i in range(len(whole) - 1) for bit in range(8)]
+    assert len(talk(b"".join([*copies, whole]))) == 1  # talk has compared the count
+
+
+def test_a_frame_of_any_length_is_taken_or_counted():
+    longest = frame.capacity(RECEIVE)
+    lengths = [*range(1, 12), *range(240, 270), *range(500, 520), longest - 1, longest]
+    whole = [frame.encode((b"\x82\x07" + bytes(n))[:n]) for n in lengths]
+    assert len(talk(b"".join(whole))) == len(lengths)
+    for n in [RECEIVE - 3, RECEIVE, 9216, 70_000]:
+        for fill in b"\0\x55":
+            assert len(talk(frame.encode(bytes([fill]) * n) + whole[0])) == 1
+
+
+# ---- frames around anything ----------------------------------------------------------------------
+
+SCALARS = st.one_of(
+    st.sampled_from([n - 1 for n in BORDERS] + BORDERS + [2**32, 2**63, 2**64 - 1, -(2**64)]),
+    st.sampled_from([0.0, -0.0, 1.0, 1e-45, 6e-8, 1e300, float("nan"), float("-inf")]),
+    st.sampled_from([None, True, False, cbor2.undefined, cbor2.CBORSimpleValue(99)]),
+    st.binary(max_size=40),
+    st.text(max_size=10),
+)
+TREES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=8),
+        st.dictionaries(st.integers(0, 9), inner, max_size=4),
+        st.builds(cbor2.CBORTag, st.sampled_from([0, 24, 2**32, 2**64 - 1]), inner),
+    ),
+    max_leaves=20,
+)
+ALMOST = st.builds(
+    lambda sequence, code, items: [sequence, [code, *items]], SCALARS, st.integers(0, 9),
+    st.lists(TREES, max_size=9),
+)  # fmt: skip
+OPENINGS = [
+    b"\x81",
+    b"\x82",
+    b"\x9f",
+    b"\xbf",
+    b"\xc0",
+    b"\x5f",
+    b"\xd8\x18",
+    b"\x9b" + 8 * b"\xff",
+]
+NESTED = st.builds(
+    lambda head, opening, n: head + opening * n,
+    st.sampled_from([b"", b"\x82\x01", b"\x9f\x01\x9f\x01", b"\x82\x01\x86\x01\x04\x00\xf4\x00"]),
+    st.sampled_from(OPENINGS),
+    st.integers(1, 8000 // 9),
+)
+BODIES = st.one_of(
+    st.binary(min_size=1, max_size=64),
+    GARBAGE.map(lambda data: data[:8150] or b"\0"),
+    (TREES | ALMOST).map(cbor2.dumps),
+    NESTED,
+)
+PIECES = st.one_of(
+    BODIES.map(frame.encode),
+    st.builds(damaged, BODIES.map(frame.encode), SEEDS, st.integers(1, 255)),
+    st.builds(lambda body, n: frame.encode(body)[:-n], BODIES, st.integers(1, 8)),
+    GARBAGE,
+)
+
+
+@hostile(200)
+@given(st.lists(BODIES, min_size=1, max_size=8))
+def test_a_frame_around_anything_is_answered(bodies: list[bytes]):
+    assert len(talk(b"".join(map(frame.encode, bodies)))) == len(bodies)
+
+
+@hostile(150)
+@given(st.lists(PIECES, max_size=8).map(b"".join))
+def test_frames_are_found_in_noise(stream: bytes):
+    talk(stream)
+
+
+# ---- requests and what is almost one -------------------------------------------------------------
+
+
+def head(major: int, argument: int, length: int = 0) -> bytes:
+    """A CBOR head whose argument takes `length` bytes, or as many as it needs."""
+    least = 0 if argument < 24 else next(n for n in (1, 2, 4, 8) if argument < 1 << 8 * n)
+    length = max(length, least)
+    if length == 0:
+        return bytes([major << 5 | argument])
+    return bytes([major << 5 | 23 + length.bit_length()]) + argument.to_bytes(length)
+
+
+def array(items: list[bytes], length: int | None) -> bytes:
+    """`length`: bytes of the number of items; None: of indefinite length."""
+    if length is None:
+        return b"\x9f" + b"".join(items) + b"\xff"
+    return head(4, len(items), length) + b"".join(items)
+
+
+@dataclass(frozen=True)
+class Field:
+    """A place in a request: items that belong there, and items that do not."""
+
+    good: st.SearchStrategy[bytes]
+    bad: st.SearchStrategy[bytes]
+
+
+HEAD_LENGTHS = st.sampled_from([0, 0, 0, 1, 2, 4])
+ARRAY_LENGTHS = HEAD_LENGTHS | st.none()
+# Of each type, each that zcbor takes by another path; all but the first few belong nowhere.
+NUMBER, NEGATIVE, BYTES, TEXT = b"\x00", b"\x20", b"\x41a", b"\x61a"
+HALF, SINGLE, TRUE, NIL = b"\xf9\x3c\x00", b"\xfa\x3f\x80\x00\x00", b"\xf5", b"\xf6"
+NOWHERE = [
+    NEGATIVE, TEXT, b"\x3a\xff\xff\xff\xff", b"\xfb\x3f\xf0" + bytes(6), b"\xf7", b"\xf8\x20",
+    b"\xf8\x15", b"\x80", b"\xa0", b"\xc1\x01", b"\x5f\x41a\xff", b"\x1c", b"\x5c", b"\xff",
+    b"\x1b\0\0\0\1\0\0\0\0", b"\x5a\xff\xff\xff\xff", b"\x5b" + b"\xff" * 8, b"",
+]  # fmt: skip
+
+
+def numbers(limit: int) -> Field:
+    borders = [n for n in BORDERS if n <= limit]
+    values = st.sampled_from(borders) | st.integers(0, limit)
+    beyond = head(0, limit + 1)
+    return Field(
+        st.builds(head, st.just(0), values, HEAD_LENGTHS),
+        st.sampled_from([*NOWHERE, BYTES, HALF, SINGLE, TRUE, NIL, beyond]),
+    )
+
+
+def bits(values: list[str]) -> st.SearchStrategy[bytes]:
+    return st.sampled_from([bytes.fromhex(value) for value in values])
+
+
+U8, U16, U32 = numbers(0xFF), numbers(0xFFFF), numbers(0xFFFF_FFFF)
+BOOL = Field(
+    st.sampled_from([b"\xf4", TRUE]),
+    st.sampled_from([*NOWHERE, NUMBER, b"\x01", BYTES, HALF, SINGLE, NIL, b"\xf8\x14"]),
+)
+RATE = Field(
+    st.one_of(
+        bits(["f90000", "f93c00", "f90001", "f98001", "f97bff", "f97c00", "f9fc00", "f97e00"]),
+        bits(["fa3dcccccd", "fa00000001", "fa7f7fffff", "fa7f800000", "faffc00000", "fa80000000"]),
+    ),
+    st.sampled_from([*NOWHERE, NUMBER, BYTES, TRUE, NIL]),
+)
+DATA = Field(
+    st.builds(lambda data, n: head(2, len(data), n) + data, st.binary(max_size=48), HEAD_LENGTHS),
+    st.sampled_from([*NOWHERE, NUMBER, HALF, SINGLE, TRUE, NIL]),
+)
+DATA_OR_NIL = Field(DATA.good | st.just(NIL), st.sampled_from([*NOWHERE, NUMBER, HALF, TRUE]))
+
+
+def lists(item: st.SearchStrategy[bytes], least: int, most: int) -> st.SearchStrategy[bytes]:
+    return st.builds(array, st.lists(item, min_size=least, max_size=most), ARRAY_LENGTHS)
+
+
+def layers(least: int, most: int) -> st.SearchStrategy[bytes]:
+    parameters = st.lists(U32.good, min_size=least, max_size=most)
+    items = st.builds(lambda a, b, more: [a, b, *more], U8.good, BOOL.good, parameters)
+    return st.builds(array, items, ARRAY_LENGTHS)
+
+
+LAYER = layers(0, 4)
+TINY = st.just(b"\x82\x02\xf4")
+BAD_LAYER = st.one_of(
+    layers(5, 6),
+    st.builds(lambda item: array([item, b"\xf4"], 0), U8.bad),
+    st.builds(lambda item: array([b"\x01", item, b"\x01"], 0), BOOL.bad),
+    st.builds(lambda items, item: array([b"\x01", b"\xf4", *items, item], 0),
+              st.lists(U32.good, max_size=3), U32.bad.filter(len)),
+    st.just(b"\x81\x01"),
+    st.sampled_from([*NOWHERE, NUMBER]).filter(len),
+)  # fmt: skip
+LAYERS = Field(
+    st.one_of(lists(LAYER, 1, 4), lists(TINY, 32, 32)),
+    st.one_of(
+        st.sampled_from([*NOWHERE, NUMBER, BYTES, b"\x9f\xff"]),
+        lists(TINY, 33, 34),
+        st.builds(lambda a, bad, b, n: array([*a, bad, *b], n), st.lists(LAYER, max_size=2),
+                  BAD_LAYER, st.lists(LAYER, max_size=1), ARRAY_LENGTHS),
+    ),
+)  # fmt: skip
+REQUESTS: list[list[Field]] = [
+    [],
+    [U32, U8, BOOL, U32, LAYERS],
+    [U32, U32, BOOL, U32, U32, U8, DATA],
+    [RATE, U32, U16, U16, DATA_OR_NIL],
+    [BOOL, DATA],
+    [DATA],
+    [DATA],
+    [U32],
+    [U32, U32],
+]
+ANSWERS = [
+    Hello,
+    Loaded,
+    messages.Done,
+    Trained,
+    messages.Done,
+    Evaluated,
+    Outputs,
+    Selected,
+    Updated,
+]
+
+
+@st.composite
+def bodies(draw: st.DrawFn, sequence: int) -> tuple[bytes, int, bool]:
+    """A request or something that is not one, its number as the answer has it, and which it is."""
+    code = draw(st.integers(0, len(REQUESTS) - 1))
+    fields = [U8, *REQUESTS[code]]
+    items = [head(0, code), *(draw(field.good) for field in fields[1:])]
+    number = head(0, sequence, draw(HEAD_LENGTHS))
+    outer = [number]
+    flaw = draw(st.integers(0, 12))  # half of them none
+    place = draw(st.integers(0, len(items) - 1))
+    if flaw == 1:
+        items[place] = draw(fields[place].bad)
+    elif flaw == 2:
+        del items[place]
+    elif flaw == 3:
+        items.insert(place + 1, draw(st.sampled_from([*NOWHERE, NUMBER, BYTES]).filter(len)))
+    elif flaw == 4:
+        items[0] = draw(st.sampled_from([head(0, 9), head(0, 10), head(0, 2**32), NEGATIVE]))
+    elif flaw == 5:
+        outer.append(draw(st.sampled_from([NUMBER, b"\x80", b"\x81\x00"])))
+    elif flaw == 6:
+        outer[0] = draw(st.sampled_from([*NOWHERE, BYTES, HALF, TRUE, NIL]))
+        sequence = 0
+    outer.append(array(items, draw(ARRAY_LENGTHS)))
+    body = array(outer, draw(ARRAY_LENGTHS))
+    if flaw == 7:
+        body += draw(st.sampled_from([b"\0", b"\xff", body]))
+    elif flaw == 8:
+        body = body[: -draw(st.integers(1, len(outer[-1])))]
+    return body, sequence, flaw not in range(1, 9)
+
+
+@hostile(250)
+@given(st.tuples(*(bodies(sequence) for sequence in range(1, 9))))
+def test_what_is_not_a_request_is_called_malformed(cases: tuple[tuple[bytes, int, bool], ...]):
+    answers = talk(b"".join(frame.encode(body) for body, _, _ in cases))
+    for (body, number, is_request), raw in zip(cases, answers, strict=True):
+        sequence, answer = decode(raw)
+        malformed = isinstance(answer, Error) and answer.code == MALFORMED
+        assert (sequence, malformed) == (number, not is_request), (body.hex(), answer)
+
+
+# ---- the contract: what a node may answer to requests that are well-formed -----------------------
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The model that a load describes; `least` and `most`: between what it needs in bytes."""
+
+    load: Load
+    outputs: int
+    parameters: int
+    shared: int  # parameters that are not local
+    least: int
+    most: int
+
+    @property
+    def sample_size(self) -> int:
+        return 4 * (self.load.inputs + (1 if self.load.loss else self.outputs))
+
+    def count(self, data: bytes) -> int | None:
+        """How many samples; None where there are none, a part of one, or one of no class."""
+        count, rest = divmod(len(data), self.sample_size)
+        classes = [data[i * self.sample_size - 4 :][:4] for i in range(1, count + 1)]
+        valid = self.load.loss == 0 or all(u32(target) < self.outputs for target in classes)
+        return count if count and not rest and valid else None
+
+
+def u32(data: bytes) -> int:
+    return int.from_bytes(data, "little")
+
+
+def shape_of(load: Load) -> Shape | None:
+    """None where the layers do not make a model."""
+    widths, parameters, shared = [load.inputs], 0, 0
+    for layer in load.layers:
+        if layer.operation not in (1, 2, 3) or len(layer.arguments) != (layer.operation == 1):
+            return None
+        if layer.operation == 1:
+            own = layer.arguments[0] * (widths[-1] + 1)
+            parameters += own
+            shared += 0 if layer.local else own
+        widths.append(*layer.arguments or widths[-1:])
+    outputs = widths[-1]
+    if not all(0 < width <= 2**24 for width in widths) or load.loss > 1 or outputs <= load.loss:
+        return None
+    sample = load.inputs + (1 if load.loss else outputs)
+    least = (3 if load.accumulate else 2) * parameters + load.capacity * sample
+    most = least + sum(widths) + 2 * max(widths)
+    return Shape(load, outputs, parameters, shared, 4 * least, 4 * most)
+
+
+def fits(chunk: Chunk) -> bool:
+    """Whether the bytes are what the chunk's head says."""
+    data, count = chunk.data, chunk.count
+    if chunk.encoding == DENSE:
+        return len(data) == 4 * count
+    if chunk.encoding == BITMAP:
+        size = (count + 7) // 8
+        marks = u32(data[:size])
+        return marks < 1 << count and len(data) == size + 4 * marks.bit_count()
+    if chunk.encoding != INDICES:
+        return False
+    numbers: list[int] = []
+    while data and (not numbers or len(numbers) <= numbers[0]):
+        number, data = read_leb(data)
+        numbers.append(number)
+    if not numbers or len(numbers) <= numbers[0]:
+        return False
+    marked, *gaps = numbers
+    return sum(gaps) + marked <= count and len(data) == 4 * marked
+
+
+def read_leb(data: bytes) -> tuple[int, bytes]:
+    """A LEB128 number, larger than any other where it takes more than 32 bits, and what follows."""
+    number = 0
+    for i, byte in enumerate(data[:5]):
+        number |= (byte & 0x7F) << 7 * i
+        if byte < 0x80 and number < 2**32:
+            return number, data[i + 1 :]
+    return 2**40, b""
+
+
+class Contract:
+    """What the answers of a node may be, request by request."""
+
+    def __init__(self) -> None:
+        self.shape: Shape | None = None
+        self.stored = 0
+        self.version = 0
+        self.broadcast = (0, 0)
+        self.next = 0  # entry of the broadcast
+        self.working = ""
+
+    def check(self, request: Request, answer: Response) -> None:
+        """That the answer is one that may be; after that, what the request has changed."""
+        code = answer.code if isinstance(answer, Error) else OK
+        may = self.may(request)
+        assert code in may, (request, answer, may)
+        self.follow(request, code)
+        if isinstance(answer, Error):
+            memory = (answer.needed, answer.available)
+            assert memory[0] > memory[1] == MEMORY if code == NO_MEMORY else memory == (0, 0)
+        else:
+            assert type(answer) is ANSWERS[request.CODE]
+            assert self.is_right(request, answer), (request, answer)
+
+    def may(self, request: Request) -> set[int]:
+        """The codes that the request may come to."""
+        shape = self.shape
+        if isinstance(request, HelloRequest):
+            return {OK}
+        if isinstance(request, Load):
+            new = shape_of(request)
+            if new is None:
+                return {MODEL}
+            return {NO_MEMORY} if new.least > MEMORY else {OK, NO_MEMORY} & {
+                OK, NO_MEMORY if new.most > MEMORY else OK
+            }  # fmt: skip
+        if shape is None:
+            return {NO_MODEL}
+        if isinstance(request, Weights):
+            return self.may_weights(request, shape)
+        if isinstance(request, Store):
+            held = self.stored if request.append else 0
+            count = shape.count(request.samples)
+            return (
+                {SAMPLES}
+                if count is None
+                else {RANGE if held + count > shape.load.capacity else OK}
+            )
+        if isinstance(request, Update):
+            if self.working != "update":
+                return {ORDER}
+            return {OK if request.first < request.end <= shape.parameters else RANGE}
+        if self.working != "weights":
+            return {ORDER if self.version else NO_WEIGHTS}
+        if isinstance(request, Train):
+            return self.may_train(request, shape)
+        if isinstance(request, Evaluate):
+            return {SAMPLES} if shape.count(request.samples) is None else {OK, DIVERGED}
+        if isinstance(request, Predict):
+            count, rest = divmod(len(request.samples), 4 * shape.load.inputs)
+            answer = 4 * count * shape.outputs
+            wrong = count == 0 or rest != 0 or answer > RECEIVE
+            return {SAMPLES} if wrong else {OK, DIVERGED, SAMPLES if answer > RECEIVE - 100 else OK}
+        return {OK, DIVERGED}
+
+    def may_train(self, request: Train, shape: Shape) -> set[int]:
+        wrong: set[int] = set()
+        if not 0 <= request.rate < np.inf or request.batch == 0 or request.epochs == 0:
+            wrong.add(ARGUMENT)
+        if request.batch > 1 and not shape.load.accumulate:
+            wrong.add(ARGUMENT)
+        if not (self.stored if request.samples is None else shape.count(request.samples)):
+            wrong.add(SAMPLES)
+        return wrong or {OK, DIVERGED}
+
+    def begins(self, request: Weights) -> bool:
+        again = request.base == 0 and request.chunk.first == 0
+        return again or self.broadcast != (request.base, request.to)
+
+    def may_weights(self, request: Weights, shape: Shape) -> set[int]:
+        chunk, begins = request.chunk, self.begins(request)
+        if request.to == 0:
+            return {NO_WEIGHTS, RANGE}
+        if begins and request.base not in (0, self.version):
+            return {NO_WEIGHTS}
+        start, end = 0 if begins else self.next, chunk.first + chunk.count
+        if chunk.first < start or end > shape.parameters:
+            return {RANGE}
+        if request.base == 0 and (chunk.first > start or chunk.encoding != DENSE):
+            return {RANGE}
+        if not fits(chunk):
+            return {ENCODING, RANGE}
+        return {RANGE if request.base == 0 and request.last and end < shape.parameters else OK}
+
+    def follow(self, request: Request, code: int) -> None:
+        """What the request has changed."""
+        if isinstance(request, Load):
+            self.__init__()
+            self.shape = shape_of(request) if code == OK else None
+        elif self.shape is None:
+            pass
+        elif isinstance(request, Weights):
+            self.follow_weights(request, code, self.shape)
+        elif isinstance(request, Store) and code == OK:
+            held = self.stored if request.append else 0
+            self.stored = held + (self.shape.count(request.samples) or 0)
+        elif isinstance(request, Select) and code in (OK, DIVERGED):
+            self.working = "update" if code == OK else ""
+
+    def follow_weights(self, request: Weights, code: int, shape: Shape) -> None:
+        chunk = request.chunk
+        if code == NO_WEIGHTS or request.to == 0:
+            return
+        if self.begins(request):
+            self.broadcast, self.next = (request.base, request.to), 0
+        end = chunk.first + chunk.count
+        in_place = request.base == 0 and chunk.encoding == DENSE and chunk.first == self.next
+        if code == OK or (in_place and fits(chunk) and end <= shape.parameters):
+            self.version, self.working, self.next = 0, "", end
+        if code == OK and request.last:
+            self.version, self.working, self.broadcast = request.to, "weights", (0, 0)
+
+    def is_right(self, request: Request, answer: Response) -> bool:
+        """What of an answer that is no error follows without a computation."""
+        shape = self.shape
+        match request, answer:
+            case Load(), Loaded():
+                sizes = (answer.parameters, answer.available)
+                assert shape is not None
+                return sizes == (shape.parameters, MEMORY) and shape.least < answer.needed <= MEMORY
+            case Train(), Trained():
+                assert shape is not None
+                data = request.samples
+                count = self.stored if data is None else shape.count(data) or 0
+                return answer.steps == request.epochs * -(-count // request.batch)
+            case Evaluate(), Evaluated():
+                assert shape is not None
+                right = answer.correct <= (answer.samples if shape.load.loss else 0)
+                return right and answer.samples == shape.count(request.samples)
+            case Predict(), Outputs():
+                assert shape is not None
+                sizes = len(request.samples) * shape.outputs, len(answer.values) * shape.load.inputs
+                return sizes[0] == sizes[1]
+            case Select(), Selected():
+                assert shape is not None
+                return answer.entries <= min(request.keep, shape.shared)
+            case Update(), Updated():
+                chunk = answer.chunk
+                end = chunk.first + chunk.count
+                return chunk.first == request.first < end <= request.end and fits(chunk)
+            case _:
+                return True
+
+
+# ---- sessions: what a server might ask, most of it right -----------------------------------------
+
+
+def some_values(seed: int, n: int, wild: bool) -> bytes:
+    """n float32: of ordinary size, or any bits at all."""
+    rng = np.random.default_rng(seed)
+    values = rng.integers(0, 2**32, n, np.uint32) if wild else rng.normal(size=n).astype("<f4")
+    return values.tobytes()
+
+
+def some_samples(shape: Shape, seed: int, n: int, wild: bool) -> bytes:
+    rng = np.random.default_rng(seed)
+    values = np.frombuffer(some_values(seed, n * shape.sample_size // 4, wild), "<u4").copy()
+    if shape.load.loss:
+        values.reshape(n, shape.sample_size // 4)[:, -1] = rng.integers(0, shape.outputs, n)
+    return values.tobytes()
+
+
+def some_chunk(seed: int, first: int, count: int, encoding: int, wild: bool) -> Chunk:
+    rng = np.random.default_rng(seed)
+    marked = rng.random(count) < rng.random()
+    data = some_values(seed, count if encoding == DENSE else int(marked.sum()), wild)
+    if encoding == BITMAP:
+        data = np.packbits(marked, bitorder="little").tobytes() + data
+    if encoding == INDICES:
+        gaps = np.diff(np.flatnonzero(marked), prepend=-1) - 1
+        data = b"".join(map(leb, [len(gaps), *gaps.tolist()])) + data
+    return Chunk(first, count, encoding, data)
+
+
+def leb(number: int) -> bytes:
+    return bytes([number]) if number < 0x80 else bytes([number & 0x7F | 0x80]) + leb(number >> 7)
+
+
+# Models small enough for an example to take milliseconds; some take several frames.
+WIDTHS = st.integers(1, 6) | st.integers(1, 90)
+COUNTS = st.integers(0, 5) | st.sampled_from([40, 300])
+FLAGS = st.booleans()
+ODD = st.sampled_from(BORDERS) | st.integers(0, 300)
+DENSE_LAYERS = st.builds(Layer, st.just(1), FLAGS, st.tuples(WIDTHS))
+LAST_LAYERS = st.builds(Layer, st.just(1), FLAGS, st.tuples(st.integers(2, 6)))
+ACTIVATIONS = st.builds(Layer, st.integers(2, 3), FLAGS, st.just(()))
+HIDDEN = st.lists(DENSE_LAYERS | ACTIVATIONS, max_size=4)
+LAYER_LISTS = st.builds(lambda hidden, last: (*hidden, last), HIDDEN, LAST_LAYERS)
+LOADS = st.builds(Load, WIDTHS, st.integers(0, 1), FLAGS, COUNTS, LAYER_LISTS)
+ODD_OPERATIONS = st.integers(0, 4) | st.just(255)
+ODD_LAYERS = st.builds(Layer, ODD_OPERATIONS, FLAGS, st.lists(ODD, max_size=4).map(tuple))
+ODD_LISTS = st.lists(ODD_LAYERS | DENSE_LAYERS | ACTIVATIONS, min_size=1, max_size=32).map(tuple)
+
+
+@st.composite
+def broadcasts(draw: st.DrawFn, shape: Shape, base: int, to: int, wild: bool) -> list[Request]:
+    pieces: list[Request] = []
+    end = 0
+    while end < shape.parameters or not pieces:
+        first = end if base == 0 else min(end + draw(COUNTS), shape.parameters)
+        count = min(draw(COUNTS) if len(pieces) < 3 else 1900, shape.parameters - first)
+        encoding = DENSE if base == 0 else draw(st.integers(0, 2))
+        end = first + count
+        chunk = some_chunk(draw(SEEDS), first, count, encoding, wild)
+        pieces.append(Weights(base, to, end == shape.parameters, chunk))
+    return pieces
+
+
+@st.composite
+def rounds(draw: st.DrawFn, shape: Shape, version: int, wild: bool) -> list[Request]:
+    """Weights for a node that holds those of `version`, work with them, and mostly an update."""
+    load = shape.load
+    requests = draw(broadcasts(shape, draw(st.sampled_from([0, version])), version + 1, wild))
+    batches = st.sampled_from([1, 2, 3, 65535] if load.accumulate else [1])
+    room, stored = load.capacity, False
+    for operation in draw(st.lists(st.sampled_from([Store, Train, Evaluate, Predict]), max_size=5)):
+        count = max(1, min(draw(COUNTS), 7000 // shape.sample_size, 7000 // (4 * shape.outputs)))
+        data = some_samples(shape, draw(SEEDS), count, wild)
+        if operation is Store and count <= load.capacity:
+            append = draw(FLAGS) and count <= room
+            requests.append(Store(append, data))
+            room, stored = (room if append else load.capacity) - count, True
+        if operation is Train:
+            rate, frozen = draw(st.sampled_from([0.0, 1e-45, 0.01, 0.1])), draw(st.integers(0, 31))
+            samples = None if stored and draw(FLAGS) else data
+            requests.append(Train(rate, frozen, draw(batches), draw(st.integers(1, 2)), samples))
+        if operation is Evaluate:
+            requests.append(Evaluate(data))
+        if operation is Predict:
+            requests.append(Predict(some_values(draw(SEEDS), count * load.inputs, wild)))
+    if draw(st.integers(0, 3)):
+        requests.append(Select(draw(st.sampled_from([1, 5, shape.parameters // 10]) | ODD)))
+        for first in draw(st.lists(st.integers(0, shape.parameters - 1), max_size=3)):
+            requests.append(Update(first, draw(st.integers(first + 1, shape.parameters))))
+    return requests
+
+
+def changed(request: Request, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Request]:
+    return st.builds(replace, st.just(request), **fields)
+
+
+def spoilt_data(data: bytes) -> st.SearchStrategy[bytes]:
+    some = data or b"\0"
+    return st.one_of(
+        st.sampled_from([b"", data[:-1], data[:-4], data + b"\0", data + bytes(4)]),
+        st.builds(damaged, st.just(some), st.integers(0, 40) | SEEDS, st.integers(1, 255)),
+        st.builds(lambda number: data[:-4] + struct.pack("<I", number), ODD),
+        st.binary(max_size=20),
+    )
+
+
+def spoilt(request: Request) -> st.SearchStrategy[Request]:
+    """The request with one field that may not belong there."""
+    match request:
+        case Load():
+            return st.one_of(
+                changed(request, inputs=ODD),
+                changed(request, loss=st.integers(0, 2) | st.just(255)),
+                changed(request, capacity=ODD),
+                changed(request, layers=ODD_LISTS),
+                changed(request, layers=ODD_LAYERS.map(lambda layer: (*request.layers, layer))),
+            )
+        case Weights():
+            chunk = st.just(request.chunk)
+            data = spoilt_data(request.chunk.data)
+            encoding = st.integers(0, 3) | st.just(255)
+            chunks = st.one_of(
+                st.builds(replace, chunk, first=ODD),
+                st.builds(replace, chunk, count=ODD),
+                st.builds(replace, chunk, encoding=encoding),
+                st.builds(replace, chunk, data=data),
+                st.builds(replace, chunk, data=data, encoding=encoding),
+            )
+            return st.one_of(
+                changed(request, base=st.integers(0, 3)),
+                changed(request, to=st.integers(0, 3)),
+                changed(request, last=st.just(not request.last)),
+                changed(request, chunk=chunks),
+            )
+        case Train():
+            rates = st.sampled_from([0.5, 1e30, -0.0, -0.1, np.inf, np.nan])
+            return st.one_of(
+                changed(request, rate=rates),
+                changed(request, batch=st.sampled_from([0, 2, 65535])),
+                changed(request, epochs=st.just(0)),
+                changed(request, samples=st.none() | spoilt_data(request.samples or b"")),
+            )
+        case Store() | Evaluate() | Predict():
+            return changed(request, samples=spoilt_data(request.samples))
+        case Update():
+            return changed(request, first=ODD) | changed(request, end=ODD)
+        case _:
+            return st.just(request)
+
+
+@st.composite
+def sessions(draw: st.DrawFn) -> list[Request]:
+    """All right, or with a few requests that are spoilt, left out, repeated or out of place."""
+    requests: list[Request] = []
+    for _ in range(draw(st.integers(1, 2))):
+        load = draw(LOADS)
+        shape = shape_of(load)
+        assert shape is not None
+        requests.append(load)
+        if shape.most <= MEMORY:
+            for version in range(draw(st.integers(1, 3))):
+                requests += draw(rounds(shape, version, draw(st.integers(0, 5)) == 5))
+    for _ in range(draw(st.integers(0, 3))):
+        place = draw(st.integers(0, len(requests) - 1))
+        one, other = requests[place], draw(st.sampled_from(requests))
+        same = st.sampled_from([[], [one, one], [one, HelloRequest()], [other, one]])
+        wrong = spoilt(one)
+        requests[place : place + 1] = draw(
+            wrong.map(lambda r: [r]) | wrong.map(lambda r: [r, one]) | same
+        )
+        if not requests:
+            break
+    return requests
+
+
+def ask(requests: Sequence[Request], first: int = 1) -> list[Response]:
+    """The answers of a fresh node, each of which may be."""
+    contract = Contract()
+    answers = [decode(raw)[1] for raw in talk(b"".join(framed(requests, first)))]
+    for request, answer in zip(requests, answers, strict=True):
+        contract.check(request, answer)
+    return answers
+
+
+@hostile(120)
+@given(sessions(), st.sampled_from([0, 1, 2**32 - 9]))
+def test_each_answer_of_a_session_is_one_that_may_be(requests: list[Request], first: int):
+    ask(requests, first)
+
+
+@st.composite
+def disturbed(draw: st.DrawFn) -> tuple[list[Request], bytes, list[int]]:
+    """A session, its frames among noise and more than once, and how often each is there."""
+    requests = draw(sessions())
+    pieces: list[bytes] = []
+    copies: list[int] = []
+    for whole in framed(requests):
+        noise = st.one_of(
+            st.just(b""),
+            st.builds(damaged, st.just(whole), SEEDS, st.integers(1, 255)),
+            GARBAGE,
+        )
+        copies.append(draw(st.sampled_from([1, 1, 2, 3])))
+        pieces += [draw(noise) + b"\0" + whole for _ in range(copies[-1])]
+    return requests, b"".join(pieces), copies
+
+
+@hostile(50)
+@given(disturbed())
+def test_noise_and_repetition_change_no_answer(session: tuple[list[Request], bytes, list[int]]):
+    """So nothing is done twice: training, append or select would leave other answers behind."""
+    requests, stream, copies = session
+    once = iter(talk(b"".join(framed(requests))))
+    often = iter(talk(stream))
+    for request, count in zip(requests, copies, strict=True):
+        answers = {next(once), *(next(often) for _ in range(count))}
+        assert len(answers) == 1 or isinstance(request, HelloRequest)  # which counts bad frames
+
+
+NOT_A_NUMBER = b"\xff" * 4
+FILLER: list[Request] = [  # of the memory, all but a few hundred bytes
+    Load(164, 0, False, 1, (Layer(1, False, (164,)),)),
+    *(Weights(0, 1, n == 14, Chunk(n * 1804, 1804, DENSE, 1804 * NOT_A_NUMBER)) for n in range(15)),
+    Store(False, 328 * NOT_A_NUMBER),
+    Evaluate(328 * NOT_A_NUMBER),
+]
+
+
+@hostile(40)
+@given(sessions())
+def test_what_memory_held_before_does_not_matter(requests: list[Request]):
+    fresh = talk(b"".join(framed(requests, 100)))
+    used = talk(b"".join(framed(FILLER) + framed(requests, 100)))
+    assert used[len(FILLER) :] == fresh
+
+
+# ---- borders -------------------------------------------------------------------------------------
+
+
+def test_a_model_may_take_the_memory_to_its_last_byte():
+    line = Load(1, 0, False, 0, (Layer(1, False, (1,)),))
+    (empty,) = ask([line])
+    assert isinstance(empty, Loaded)
+    capacity = (MEMORY - empty.needed) // 8
+    starts = range(0, capacity, 1000)
+    values = [some_values(start, 2 * min(1000, capacity - start), False) for start in starts]
+    requests = [
+        replace(line, capacity=capacity + 1),
+        replace(line, capacity=capacity),
+        Weights(0, 1, True, Chunk(0, 2, DENSE, bytes(8))),
+        *(Store(True, data) for data in values),
+        Store(True, bytes(8)),
+        Train(0.01, 0, 1, 1, None),
+        Evaluate(values[-1]),
+    ]
+    refused, loaded, *_, overfull, trained, _ = ask(requests)
+    assert isinstance(refused, Error)
+    assert isinstance(loaded, Loaded)
+    assert (refused.needed, loaded.needed) == (MEMORY + 8, MEMORY)
+    assert isinstance(overfull, Error)
+    assert isinstance(trained, Trained)
+    assert trained.steps == capacity
+
+
+def test_the_largest_numbers_of_a_training():
+    sample = bytes(20)
+    weights = Weights(0, 1, True, Chunk(0, 9, DENSE, bytes(36)))
+    small = Load(2, 0, True, 4, (Layer(1, False, (3,)), Layer(3, False, ())))
+    *_, alone, together = ask([
+        small, weights, Store(False, 4 * sample),
+        Train(1.0, 0, 65535, 65535, sample), Train(1.0, 2**32 - 1, 65535, 65535, None),
+    ])  # fmt: skip
+    assert isinstance(alone, Trained)
+    assert isinstance(together, Trained)
+    assert alone.steps == together.steps == 65535

@@ -1,0 +1,206 @@
+"""The messages and firmware/protocol.cddl say the same, and no bytes bring the decoder down."""
+
+from dataclasses import astuple, fields
+
+import cbor2
+import hypothesis.strategies as st
+import pytest
+from hypothesis import example, given, settings
+from zcbor import DataTranslator
+
+from tinymetafed.link import messages
+from tinymetafed.link.chunk import Chunk
+from tinymetafed.places import FIRMWARE
+
+EXAMPLES = settings(deadline=None, derandomize=True)
+# zcbor keeps fields in a named tuple, which cannot have one called `from`; no name is on the wire.
+CDDL = (FIRMWARE / "protocol.cddl").read_text().replace("    from:", "    base:")
+PROTOCOL = DataTranslator.from_cddl(CDDL, default_max_qty=32).my_types
+
+U8, U16, U32, U64 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64))
+BYTES = st.binary(max_size=40)
+FLOAT32 = st.floats(width=32)
+CHUNKS = st.builds(Chunk, U32, U32, U8, BYTES)
+LAYERS = st.builds(messages.Layer, U8, st.booleans(), st.lists(U32, max_size=4).map(tuple))
+REQUESTS = st.one_of(
+    st.just(messages.HelloRequest()),
+    st.builds(
+        messages.Load, U32, U8, st.booleans(), U32,
+        st.lists(LAYERS, min_size=1, max_size=32).map(tuple),
+    ),
+    st.builds(messages.Weights, U32, U32, st.booleans(), CHUNKS),
+    st.builds(messages.Train, FLOAT32, U32, U16, U16, st.none() | BYTES),
+    st.builds(messages.Store, st.booleans(), BYTES),
+    st.builds(messages.Evaluate, BYTES),
+    st.builds(messages.Predict, BYTES),
+    st.builds(messages.Select, U32),
+    st.builds(messages.Update, U32, U32),
+)  # fmt: skip
+RESPONSES = st.one_of(
+    st.builds(
+        messages.Hello, U8, st.text(max_size=10), st.binary(min_size=20, max_size=20),
+        U32, U32, U32, U32,
+    ),
+    st.builds(messages.Loaded, U32, U32, U32),
+    st.just(messages.Done()),
+    st.builds(messages.Trained, U32, FLOAT32),
+    st.builds(messages.Evaluated, U32, FLOAT32, U32),
+    st.builds(messages.Outputs, BYTES),
+    st.builds(messages.Selected, U32),
+    st.builds(messages.Updated, CHUNKS),
+    st.builds(messages.Error, U8, st.text(max_size=20), U64, U64),
+    st.builds(messages.Fault, U32, U32, U32, U32, U32),
+)  # fmt: skip
+
+
+def items(response: messages.Response) -> list[object]:
+    """A response as the list that protocol.cddl makes of it."""
+    if isinstance(response, messages.Updated):
+        return [response.CODE, *astuple(response.chunk)]
+    return [response.CODE, *astuple(response)]
+
+
+def same(one: object, other: object) -> bool:
+    """Equality in which NaN equals NaN."""
+    return repr(one) == repr(other)
+
+
+def check_decoded(decoded: tuple[int, messages.Response] | None) -> None:
+    """Holds what was decoded to the types that the message's class declares."""
+    if decoded is None:
+        return
+    sequence, response = decoded
+    assert type(sequence) is int
+    leaves = response.chunk if isinstance(response, messages.Updated) else response
+    for field in fields(leaves):
+        assert type(getattr(leaves, field.name)) is field.type
+
+
+@EXAMPLES
+@given(U32, REQUESTS)
+def test_every_request_is_one_of_the_protocol(sequence, request):
+    assert PROTOCOL["request"].validate_str(messages.encode(sequence, request))
+
+
+@EXAMPLES
+@given(U32, REQUESTS)
+def test_a_request_has_its_fields_in_their_order(sequence, request):
+    def flat(value: object) -> list[object]:
+        if isinstance(value, tuple | list):
+            return [leaf for entry in value for leaf in flat(entry)]
+        return [value]
+
+    encoded = cbor2.loads(messages.encode(sequence, request))
+    assert same(flat(encoded), flat([sequence, request.CODE, astuple(request)]))
+
+
+@EXAMPLES
+@given(FLOAT32)
+def test_a_float_is_on_the_wire_in_32_bits_at_most(rate):
+    length = len(messages.encode(1, messages.Train(rate, 0, 1, 1, None)))
+    without = len(cbor2.dumps([1, [3, 0, 1, 1, None]]))
+    assert length - without <= 5
+
+
+def test_a_rate_is_rounded_to_float32():
+    _, (_, rate, *_) = cbor2.loads(messages.encode(1, messages.Train(0.1, 0, 1, 1, None)))
+    assert rate == float.fromhex("0x1.99999ap-4")
+
+
+@EXAMPLES
+@given(U32, RESPONSES, st.booleans())
+def test_every_response_of_the_protocol_decodes_to_its_message(sequence, response, canonical):
+    body = cbor2.dumps([sequence, items(response)], canonical=canonical)
+    assert PROTOCOL["response"].validate_str(body)
+    assert same(messages.decode(body), (sequence, response))
+
+
+@EXAMPLES
+@given(RESPONSES.map(items), st.booleans())
+def test_a_response_with_an_item_too_many_or_too_few_is_none(response, more):
+    changed = [*response, 0] if more else response[:-1]
+    assert messages.decode(cbor2.dumps([1, changed])) is None
+
+
+@EXAMPLES
+@given(RESPONSES.map(items), st.integers(0), st.sampled_from([None, -1.5, "text", b"bytes", [1]]))
+def test_a_response_with_an_item_of_another_type_is_none(response, place, other):
+    place %= len(response)
+    if type(response[place]) is type(other):
+        other = {}
+    response[place] = other
+    assert messages.decode(cbor2.dumps([1, response])) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(cbor2.dumps([1, [4]]), id="unknown code"),
+        pytest.param(cbor2.dumps([1, [2]]) + b"\0", id="bytes after the end"),
+        pytest.param(cbor2.dumps([1, [True, 1, 2, 3]]), id="code that is a truth value"),
+        pytest.param(cbor2.dumps([1, [2.0]]), id="code that is a float"),
+        pytest.param(cbor2.dumps([True, [2]]), id="sequence number that is a truth value"),
+        pytest.param(cbor2.dumps({1: 0, (2,): 0}), id="map"),
+        pytest.param(cbor2.dumps([-1, [2]]), id="negative sequence number"),
+        pytest.param(cbor2.dumps([2**32, [2]]), id="sequence number over 32 bits"),
+        pytest.param(cbor2.dumps([1, [7, -1]]), id="negative number"),
+        pytest.param(cbor2.dumps([1, [7, 2**32]]), id="number over 32 bits"),
+        pytest.param(cbor2.dumps([1, [8, 0, -1, 0, b""]]), id="negative number in a chunk"),
+        pytest.param(cbor2.dumps([1, [0, 1, "", b"", 0, 0, 0, 0]]), id="build of no bytes"),
+    ],
+)
+def test_what_is_no_response_of_the_protocol_is_none(body):
+    assert messages.decode(body) is None
+
+
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), BYTES, st.text(max_size=9)
+)
+TAGS = st.integers(0, 60) | st.sampled_from([100, 258, 260, 261, 1004, 43000, 55799])
+ITEMS = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=6),
+        st.dictionaries(LEAVES, inner, max_size=3),
+        st.builds(cbor2.CBORTag, TAGS, inner),
+    ),
+    max_leaves=12,
+)
+
+
+@EXAMPLES
+@given(st.binary(max_size=100))
+@example(b"\x81" * 8000)  # deeper than Python's stack
+@example(b"\xd8\x1d\x00")  # a reference to what is not there
+@example(b"\x5b" + b"\x7f" * 8)  # longer than memory
+def test_arbitrary_bytes_are_none_or_a_well_typed_message(body):
+    check_decoded(messages.decode(body))
+
+
+@settings(EXAMPLES, max_examples=300)
+@given(st.one_of(ITEMS, st.lists(ITEMS, min_size=2, max_size=2)))
+def test_arbitrary_items_are_none_or_a_well_typed_message(item):
+    check_decoded(messages.decode(cbor2.dumps(item)))
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        pytest.param("c4821b7fffffffffffffff01", id="decimal with too large an exponent"),
+        pytest.param("c5821b800000000000000001", id="big float with too large an exponent"),
+        pytest.param("d81e81f97c00", id="fraction of infinity"),
+        pytest.param("d8643b7fffffffffffffff", id="date before all time"),
+        pytest.param("a1d81cd863d81d0000", id="key that contains itself"),
+    ],
+)
+def test_a_tag_on_what_it_cannot_tag_is_none(item):
+    assert messages.decode(bytes.fromhex("8201" + item)) is None
+
+
+@settings(EXAMPLES, max_examples=300)
+@given(U32, RESPONSES, st.lists(st.tuples(st.integers(0), U8), max_size=4), st.integers(0))
+def test_a_changed_response_is_none_or_a_well_typed_message(sequence, response, changes, end):
+    body = bytearray(cbor2.dumps([sequence, items(response)]))
+    for place, byte in changes:
+        body[place % len(body)] = byte
+    check_decoded(messages.decode(bytes(body[: len(body) - end % 3])))

@@ -1,0 +1,211 @@
+"""Nodes on QEMU: bit-exact with the host, and what happens when one is lost."""
+
+import asyncio
+import os
+import select
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from runs import execute, weights
+
+from tinymetafed.errors import TinyMetaFedError
+from tinymetafed.experiment import read
+from tinymetafed.federation import Federation, ServerState
+from tinymetafed.link import Connection, Fault, Hello
+from tinymetafed.nodes.backends import make_nodes, private_directory
+from tinymetafed.nodes.node import Node
+from tinymetafed.nodes.qemu import QemuTransport
+from tinymetafed.nodes.transport import NodeLost
+from tinymetafed.places import MPS2_IMAGE, PROJECT
+
+DEMO = PROJECT / "experiments/demo.toml"
+
+
+def test_weights_after_50_rounds_are_those_of_the_host_bit_for_bit(tmp_path: Path):
+    changes = ("rounds=50", "nodes.count=2", "evaluation.devices=4", "evaluation.every=50")
+    on_qemu, on_host = (
+        execute(read(DEMO, (*changes, f"nodes.backend={backend}")), tmp_path / backend)
+        for backend in ("qemu", "host")
+    )
+    assert on_qemu[1].theta == on_host[1].theta
+    stores = [store.evaluations(run.id) for store, run in (on_qemu, on_host)]
+    assert stores[0] == stores[1]
+    rows = [store.node_rounds(run.id) for store, run in (on_qemu, on_host)]
+    bytes_moved = [[(r.bytes_down, r.bytes_up, r.bytes_sensor) for r in some] for some in rows]
+    assert bytes_moved[0] == bytes_moved[1]
+
+
+def test_a_mini_batch_strategy_is_bit_exact_too(tmp_path: Path):
+    changes = ("rounds=3", "nodes.count=2", "evaluation.devices=2")
+    on_qemu, on_host = (
+        weights(
+            read(PROJECT / "experiments/reptile.toml", (*changes, f"nodes.backend={backend}")),
+            tmp_path / backend,
+        )
+        for backend in ("qemu", "host")
+    )
+    assert (on_qemu == on_host).all()
+
+
+async def _hello(transport: QemuTransport, connection: Connection) -> Hello:
+    while True:
+        for event in connection.receive(await transport.read()):
+            assert isinstance(event, Hello)
+            return event
+
+
+def test_a_node_says_who_it_is():
+    async def check() -> None:
+        with private_directory() as directory:
+            assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+            transport = await QemuTransport.open(directory, "node-0")
+            hello = await _hello(transport, Connection())
+            counted = transport.instructions()
+            await transport.close()
+        notes = subprocess.run(
+            ["arm-none-eabi-readelf", "-n", MPS2_IMAGE], capture_output=True, text=True, check=True
+        ).stdout
+        assert hello.build.hex() in notes
+        assert hello.memory == 216 * 1024
+        assert counted is not None
+        assert counted > 1000
+
+    asyncio.run(check())
+
+
+def test_instructions_are_counted_while_the_node_runs(tmp_path: Path):
+    changes = ("rounds=3", "nodes.count=1", "evaluation.devices=1")
+    store, run = execute(read(DEMO, changes), tmp_path)
+    counts = [row.instructions or 0 for row in store.node_rounds(run.id)]
+    # A round has the same training to do each time; only interrupts fall differently. The first
+    # has the boot and the first broadcast in it.
+    assert min(counts) > 1_000_000
+    assert abs(counts[2] - counts[1]) < 0.05 * counts[1]
+
+
+def test_a_fault_is_reported_with_its_place_and_the_node_starts_again(tmp_path: Path):
+    """The debugger's stub sends the processor where there is no memory."""
+    nowhere = 0x3000_0000
+
+    def packet(text: str) -> bytes:
+        return f"${text}#{sum(text.encode()) % 256:02x}".encode()
+
+    async def check() -> None:
+        stub = tmp_path / "gdb"
+        extra = ("-chardev", f"socket,id=gdb,path={stub},server=on,wait=off", "-gdb", "chardev:gdb")
+        with private_directory() as directory:
+            transport = await QemuTransport.open(directory, "node-0", extra=extra)
+            try:
+                connection = Connection()
+                await _hello(transport, connection)
+                with socket.socket(socket.AF_UNIX) as debugger:
+                    debugger.connect(str(stub))
+                    debugger.settimeout(10)
+                    # Registers can be written once their description has been asked for.
+                    describe = packet("qXfer:features:read:target.xml:0,ffb")
+                    set_pc = packet(f"Pf={nowhere.to_bytes(4, 'little').hex()}")
+                    for command in (b"\x03", describe, set_pc):
+                        debugger.sendall(command)
+                        while b"#" not in debugger.recv(4096):
+                            pass
+                        debugger.sendall(b"+")
+                    debugger.sendall(packet("c"))
+                    await transport.write(b"\0")  # wakes it
+                    events: list[object] = []
+                    async with asyncio.timeout(20):
+                        while len(events) < 2:
+                            events += connection.receive(await transport.read())
+            finally:
+                await transport.close()
+        fault, hello = events
+        assert isinstance(fault, Fault)
+        assert fault.pc == nowhere
+        assert fault.cfsr & 0x0101  # an instruction could not be fetched: IBUSERR or IACCVIOL
+        assert isinstance(hello, Hello)
+
+    asyncio.run(check())
+
+
+def test_a_node_that_is_killed_is_started_again_and_changes_nothing(tmp_path: Path):
+    async def check() -> None:
+        experiment = read(DEMO, ("nodes.count=2", "rounds=3"))
+        undisturbed = read(DEMO, ("nodes.count=2", "rounds=3", "nodes.backend=host"))
+        results: list[bytes] = []
+        for settings in (experiment, undisturbed):
+            with private_directory() as directory:
+                federation = Federation(settings, make_nodes(settings.nodes, directory))
+                await federation.start()
+                state = ServerState.start(federation.model.initial(settings.seed))
+                for _ in range(3):
+                    state, _ = await federation.round(state)
+                    transport = federation.nodes[1].transport
+                    if isinstance(transport, QemuTransport):
+                        transport.process.kill()
+                await federation.close()
+                results.append(state.theta.tobytes())
+        assert results[0] == results[1]
+
+    asyncio.run(check())
+
+
+ORCHESTRATOR = """
+import asyncio, sys
+from pathlib import Path
+from tinymetafed.nodes.node import Node
+from tinymetafed.nodes.qemu import QemuTransport
+from tinymetafed.nodes.transport import NodeLost
+
+async def main():
+    nodes = [await QemuTransport.open(Path(sys.argv[1]), f"node-{i}") for i in range(2)]
+    print(*(node.process.pid for node in nodes), flush=True)
+    await asyncio.get_running_loop().create_future()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_no_process_outlives_the_orchestrator(tmp_path: Path, how: signal.Signals):
+    orchestrator = subprocess.Popen(
+        [sys.executable, "-c", ORCHESTRATOR, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    with orchestrator:
+        assert orchestrator.stdout is not None
+        handles = [os.pidfd_open(int(pid)) for pid in orchestrator.stdout.readline().split()]
+        assert len(handles) == 2
+        orchestrator.send_signal(how)
+    for handle in handles:
+        ended, _, _ = select.select([handle], [], [], 20)
+        assert ended
+        os.close(handle)
+
+
+def test_an_emulator_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(TinyMetaFedError, match="qemu-system-arm is not installed.*apt-get install"):
+        asyncio.run(QemuTransport.open(tmp_path, "node-0"))
+
+
+def test_an_image_that_is_not_there(tmp_path: Path):
+    with pytest.raises(TinyMetaFedError, match=r"missing\.elf: no firmware image; run 'make"):
+        asyncio.run(QemuTransport.open(tmp_path, "node-0", image=tmp_path / "missing.elf"))
+
+
+def test_an_image_that_does_not_run(tmp_path: Path):
+    rubbish = tmp_path / "rubbish.elf"
+    rubbish.write_bytes(bytes(64))
+
+    async def check() -> None:
+        node = Node("node-0", lambda: QemuTransport.open(tmp_path, "node-0", image=rubbish))
+        try:
+            with pytest.raises(NodeLost, match="qemu-system-arm ended with status.*it said"):
+                await node.start()
+        finally:
+            await node.close()
+
+    asyncio.run(check())
