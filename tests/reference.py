@@ -89,7 +89,8 @@ def loss_and_slope(kind: str, output: Vector, target: Target) -> tuple[float, Ve
         error = output - target
         return float(np.mean(error**2)), 2.0 * error / error.size
     if kind == "softmax_cross_entropy":
-        assert isinstance(target, int | np.integer) and 0 <= target < output.size
+        assert isinstance(target, int | np.integer)
+        assert 0 <= target < output.size
         shifted = output - np.max(output)  # exp cannot overflow, and softmax does not change
         log_probability = shifted - np.log(np.sum(np.exp(shifted)))
         one_hot = np.arange(output.size) == target

@@ -73,7 +73,13 @@ def run(
         def progress(done: int, doing: str) -> None:
             bar.update(task, completed=done, description=f"{settings.name}: {doing}")
 
-        after, where = runner.execute(settings, store, before, progress)
+        try:
+            after, where = runner.execute(settings, store, before, progress)
+        except KeyboardInterrupt:
+            after = where = None
+    if after is None or where is None:
+        errors.print("Interrupted. 'tinymetafed run --resume last' goes on where it was.")
+        raise typer.Exit(130)
     _show(store, after)
     if profile:
         console.print(_profile(where))
@@ -106,7 +112,7 @@ def doctor() -> None:
 
 
 def _show(store: Store, shown: Run) -> None:
-    from .report import figure  # noqa: PLC0415 (matplotlib takes a while to load)
+    from .report import figure
 
     for part in summary.summary(store, shown, figure.draw(store, shown)):
         console.print(part, soft_wrap=isinstance(part, str))
@@ -140,9 +146,3 @@ def main() -> None:
         for line in str(error).splitlines():
             errors.print(f"[red]error:[/] {line}", soft_wrap=True, highlight=False, markup=True)
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        errors.print(
-            "Interrupted. The rounds done so far are stored: 'tinymetafed runs' lists them, "
-            "'tinymetafed run --resume last' goes on."
-        )
-        raise SystemExit(130) from None

@@ -2,4 +2,4 @@
 
 
 class TinyMetaFedError(Exception):
-    """One line for the user: what, where, and what to do. The command line prints it and exits 1."""
+    """One line for the user: what, where, what to do. The command line prints it and exits 1."""

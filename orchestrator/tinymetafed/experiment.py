@@ -80,8 +80,8 @@ class Experiment(_Settings):
             )
         if self.model.layers[-1].units != self.task.outputs:
             raise ValueError(
-                f"model.layers.{len(self.model.layers) - 1}.units: the task has {self.task.outputs} "
-                f"outputs, the last layer {self.model.layers[-1].units}"
+                f"model.layers.{len(self.model.layers) - 1}.units: the task has "
+                f"{self.task.outputs} outputs, the last layer {self.model.layers[-1].units}"
             )
         if (self.model.loss == "softmax_cross_entropy") != self.task.target_is_class:
             raise ValueError(f"model.loss: {self.model.loss} does not judge the task's targets")

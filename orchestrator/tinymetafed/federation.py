@@ -1,6 +1,7 @@
 """The rounds: select nodes → broadcast → adapt on the nodes → collect updates → aggregate."""
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -125,6 +126,7 @@ class Federation:
                 await _persistently(node, lambda device=device: self._judge(node, state, device))
                 for device in range(first, count, len(self.nodes))
             ]
+            await _persistently(node, lambda: node.set_weights(state.broadcast))
             node.take_usage()
             node.carry_over(usage)
             return results
@@ -159,13 +161,16 @@ async def _persistently(node: Node, work: Callable[[], Awaitable[T]]) -> T:
     A node keeps nothing between rounds that the server cannot give it again, so a new start and
     the same work come to the same result.
     """
-    for _ in range(RESTARTS):
+    for restarts in itertools.count():
         try:
+            if restarts:
+                await node.restart()
             return await work()
         except NodeLost as error:
+            if restarts == RESTARTS:
+                raise
             log.warning("%s; it is started again", error)
-            await node.restart()
-    return await work()
+    raise AssertionError
 
 
 async def _together(work: Iterator[Awaitable[T]]) -> list[T]:

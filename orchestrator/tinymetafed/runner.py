@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF
 
+from .errors import TinyMetaFedError
 from .experiment import Experiment
 from .federation import Federation, ServerState
 from .nodes.backends import make_nodes, private_directory
@@ -100,6 +101,11 @@ async def _rounds(federation: Federation, store: Store, run: Run | None, progres
         run = create(experiment, store, federation.nodes[0], state)
         store.commit(run.id, 0, state.theta, lap(), evaluations=evaluations)
     else:
+        if run.firmware != firmware(federation.nodes[0]):
+            raise TinyMetaFedError(
+                f"run {run.id} was begun with another build of the firmware ({run.firmware}, now "
+                f"{firmware(federation.nodes[0])}); its weights would not be those of one run"
+            )
         state = ServerState.start(run.weights, run.done)
     while state.done < experiment.rounds:
         progress(state.done, "training")
@@ -115,17 +121,22 @@ async def _rounds(federation: Federation, store: Store, run: Run | None, progres
 
 def create(experiment: Experiment, store: Store, node: Node, state: ServerState) -> Run:
     """The run's row, with everything that the run depends on."""
-    assert node.hello is not None
     return store.create(
         name=experiment.name,
         settings=experiment.model_dump_json(),
         seed=experiment.seed,
         backend=experiment.nodes.backend,
         versions=json.dumps(versions(experiment)),
-        firmware=json.dumps({"version": node.hello.version, "build": node.hello.build.hex()}),
+        firmware=firmware(node),
         rounds=experiment.rounds,
         theta=state.theta.astype("<f4").tobytes(),
     )
+
+
+def firmware(node: Node) -> str:
+    """Version and build of what a started node runs, as JSON."""
+    assert node.hello is not None
+    return json.dumps({"version": node.hello.version, "build": node.hello.build.hex()})
 
 
 def versions(experiment: Experiment) -> dict[str, str]:

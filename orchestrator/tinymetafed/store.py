@@ -174,7 +174,8 @@ class Store:
         with self._transaction():
             before = done if not nodes else done - 1
             updated = self._db.execute(
-                "UPDATE run SET done = ?, theta = ?, seconds = seconds + ? WHERE id = ? AND done = ?",
+                "UPDATE run SET done = ?, theta = ?, seconds = seconds + ?"
+                " WHERE id = ? AND done = ?",
                 (done, theta.astype("<f4").tobytes(), seconds, run, before),
             )
             if updated.rowcount != 1:

@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import cffi
 import pytest
-
 from tinymetafed.places import BUILD
 
 DECLARATIONS = """
@@ -20,7 +19,9 @@ size_t tmf_link_frame(uint8_t *body, size_t size, uint8_t *frame);
 struct tmf_selection { uint32_t threshold; size_t ties_end; size_t marked; };
 bool tmf_select(const float *values, size_t n, size_t keep, struct tmf_selection *selection);
 
-struct tmf_chunk { uint32_t first; uint32_t count; int encoding; const uint8_t *data; size_t size; };
+struct tmf_chunk {
+    uint32_t first; uint32_t count; int encoding; const uint8_t *data; size_t size;
+};
 struct tmf_chunk tmf_chunk_encode(const float *values, const struct tmf_selection *selection,
                                   uint32_t first, uint32_t end, uint8_t *out, size_t capacity);
 int tmf_chunk_apply(const struct tmf_chunk *chunk, float *values, uint32_t n);

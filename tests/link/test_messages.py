@@ -1,21 +1,23 @@
 """The messages and firmware/protocol.cddl say the same, and no bytes bring the decoder down."""
 
+import asyncio
 from dataclasses import astuple, fields
 
 import cbor2
 import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given, settings
-from zcbor import DataTranslator
-
-from tinymetafed.link import messages
+from tinymetafed.link import Connection, messages
 from tinymetafed.link.chunk import Chunk
+from tinymetafed.nodes.host import HostTransport
 from tinymetafed.places import FIRMWARE
+from zcbor import DataTranslator
 
 EXAMPLES = settings(deadline=None, derandomize=True)
 # zcbor keeps fields in a named tuple, which cannot have one called `from`; no name is on the wire.
 CDDL = (FIRMWARE / "protocol.cddl").read_text().replace("    from:", "    base:")
 PROTOCOL = DataTranslator.from_cddl(CDDL, default_max_qty=32).my_types
+NO_MODEL, NO_SUCH_MODEL, MEMORY = 2, 3, 4  # of enum tmf_error
 
 U8, U16, U32, U64 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64))
 BYTES = st.binary(max_size=40)
@@ -80,6 +82,26 @@ def check_decoded(decoded: tuple[int, messages.Response] | None) -> None:
 @given(U32, REQUESTS)
 def test_every_request_is_one_of_the_protocol(sequence, request):
     assert PROTOCOL["request"].validate_str(messages.encode(sequence, request))
+
+
+@EXAMPLES
+@given(REQUESTS)
+def test_the_codec_of_the_firmware_takes_every_request(request):
+    async def exchange() -> messages.Response:
+        node, connection = HostTransport(), Connection()
+        connection.receive(await node.read())
+        await node.write(connection.send(request))
+        [response] = connection.receive(await node.read())
+        return response
+
+    response = asyncio.run(asyncio.wait_for(exchange(), timeout=60))
+    if isinstance(request, messages.HelloRequest):
+        assert isinstance(response, messages.Hello)
+    elif isinstance(request, messages.Load):
+        assert getattr(response, "code", None) in (None, NO_SUCH_MODEL, MEMORY)
+    else:
+        assert isinstance(response, messages.Error)
+        assert response.code == NO_MODEL
 
 
 @EXAMPLES

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from runs import execute, weights
-
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiment import read
 from tinymetafed.federation import Federation, ServerState
@@ -60,22 +59,23 @@ async def _hello(transport: QemuTransport, connection: Connection) -> Hello:
 
 
 def test_a_node_says_who_it_is():
-    async def check() -> None:
+    async def boot() -> tuple[Hello, int | None]:
         with private_directory() as directory:
             assert stat.S_IMODE(directory.stat().st_mode) == 0o700
             transport = await QemuTransport.open(directory, "node-0")
             hello = await _hello(transport, Connection())
             counted = transport.instructions()
             await transport.close()
-        notes = subprocess.run(
-            ["arm-none-eabi-readelf", "-n", MPS2_IMAGE], capture_output=True, text=True, check=True
-        ).stdout
-        assert hello.build.hex() in notes
-        assert hello.memory == 216 * 1024
-        assert counted is not None
-        assert counted > 1000
+        return hello, counted
 
-    asyncio.run(check())
+    hello, counted = asyncio.run(boot())
+    notes = subprocess.run(
+        ["arm-none-eabi-readelf", "-n", MPS2_IMAGE], capture_output=True, text=True, check=True
+    ).stdout
+    assert hello.build.hex() in notes
+    assert hello.memory == 216 * 1024
+    assert counted is not None
+    assert counted > 1000
 
 
 def test_instructions_are_counted_while_the_node_runs(tmp_path: Path):

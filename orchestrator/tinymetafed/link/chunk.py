@@ -45,7 +45,10 @@ def encode(
 
 
 def _leb_size(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    return 1 + sum((numbers >> shift > 0).astype(np.int64) for shift in (7, 14, 21, 28))
+    sizes = np.ones_like(numbers)
+    for shift in (7, 14, 21, 28):
+        sizes += numbers >> shift > 0
+    return sizes
 
 
 def _longest(

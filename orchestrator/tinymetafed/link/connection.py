@@ -3,6 +3,10 @@
 from . import frame, messages
 from .messages import UNASKED, Hello, Request, Response
 
+LAST_SEQUENCE = 23
+"""Numbers go round from 1 to the last that CBOR puts into one byte, so that a message's size says
+nothing of how many came before it. One request under way at a time needs no more."""
+
 
 class Connection:
     """The orchestrator's end of a link. One request is under way at a time, so that no more is in
@@ -32,7 +36,7 @@ class Connection:
 
     def send(self, request: Request) -> bytes:
         """The bytes of a new request. Raises ValueError where the node would not take them."""
-        sequence = self._sequence % 0xFFFF_FFFF + 1
+        sequence = self._sequence % LAST_SEQUENCE + 1
         data = frame.encode(messages.encode(sequence, request))
         if len(data) > self.receive_buffer:
             raise ValueError(

@@ -2,7 +2,7 @@
 
 import zlib
 
-from cobs import cobs
+from cobs import cobs  # pyright: ignore[reportMissingTypeStubs]
 
 CRC_SIZE = 4
 
@@ -10,7 +10,7 @@ CRC_SIZE = 4
 def encode(body: bytes) -> bytes:
     """The frame of one body."""
     crc = zlib.crc32(body).to_bytes(CRC_SIZE, "little")
-    return cobs.encode(body + crc) + b"\0"
+    return cobs.encode(body + crc) + b"\0"  # pyright: ignore[reportUnknownMemberType]
 
 
 def capacity(frame_size: int) -> int:
@@ -20,8 +20,8 @@ def capacity(frame_size: int) -> int:
 
 
 class FrameReceiver:
-    """Cuts a byte stream into bodies. What is not a frame is counted and dropped; the receiver is in
-    step again at the next zero."""
+    """Cuts a byte stream into bodies. What is not a frame is counted and dropped; the receiver is
+    in step again at the next zero."""
 
     def __init__(self) -> None:
         self._partial = bytearray()
@@ -46,7 +46,7 @@ class FrameReceiver:
 
 def _decode(encoded: bytes) -> bytes | None:
     try:
-        decoded = cobs.decode(encoded)
+        decoded = cobs.decode(encoded)  # pyright: ignore[reportUnknownMemberType]
     except cobs.DecodeError:
         return None
     body, crc = decoded[:-CRC_SIZE], decoded[-CRC_SIZE:]

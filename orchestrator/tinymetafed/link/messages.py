@@ -1,7 +1,7 @@
 """The messages of firmware/protocol.cddl, which says what their fields mean."""
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import cbor2
 import numpy as np
@@ -186,7 +186,7 @@ def _flat(value: object) -> list[Any]:
         case Chunk():
             return [value.first, value.count, value.encoding, value.data]
         case tuple():  # the layers of a model
-            layers: tuple[Layer, ...] = value
+            layers = cast(tuple[Layer, ...], value)
             return [[[layer.operation, layer.local, *layer.arguments] for layer in layers]]
         case float():
             return [float(np.float32(value))]
@@ -205,16 +205,13 @@ def encode(sequence: int, request: Request) -> bytes:
 def decode(body: bytes) -> tuple[int, Response] | None:
     """Sequence number and response; None where the body is no response of the protocol."""
     try:
-        message = cbor2.loads(body)
-        sequence, (code, *values) = message
+        sequence, items = cbor2.loads(body)
+        code, *values = items
         cls = _RESPONSES[code]
-        if cls is Updated:
-            values = [Chunk(*values)]
-        response: Any = cls(*values)
-    except (cbor2.CBORDecodeError, ValueError, TypeError, KeyError):
+        part: Any = Chunk(*values) if cls is Updated else cls(*values)
+    except Exception:  # whatever cbor2 makes of tags and numbers that no node sends
         return None
-    leaves = values[0] if cls is Updated else response
-    well_typed = all(type(getattr(leaves, f.name)) is f.type for f in fields(leaves))
+    well_typed = all(type(getattr(part, field.name)) is field.type for field in fields(part))
     if type(sequence) is not int or not well_typed:
         return None
-    return sequence, response
+    return sequence, Updated(part) if cls is Updated else part

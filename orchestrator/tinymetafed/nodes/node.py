@@ -88,7 +88,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Delta:
-    """The entries of an update that a node sent: indices int64 [k], ascending; values float32 [k]."""
+    """The entries of an update that a node sent.
+
+    indices: int64 [k], ascending. values: float32 [k].
+    """
 
     indices: NDArray[np.int64]
     values: NDArray[np.float32]
@@ -115,6 +118,7 @@ class Node:
     _transport: Transport | None = None
     _connection: Connection = field(default_factory=Connection)
     _load: messages.Load | None = None
+    _untouched: bool = False  # working weights are those that are held
     _down: int = 0  # bytes since take_usage, as in Usage
     _up: int = 0
     _sensor: int = 0
@@ -157,7 +161,7 @@ class Node:
 
     async def close(self) -> None:
         """Ends the node."""
-        self.version = 0
+        self.version, self._untouched = 0, False
         if self._transport is not None:
             transport, self._transport = self._transport, None
             self._instructions += (transport.instructions() or 0) - self._counted
@@ -180,13 +184,16 @@ class Node:
 
     async def load(self, model: Model, *, accumulate: bool, capacity: int) -> messages.Loaded:
         """Describes the model. Raises NodeRefused where it does not fit."""
-        self.version = 0
+        self.version, self._untouched = 0, False
         self._load = model.description(accumulate=accumulate, capacity=capacity)
         return await self._request(self._load, messages.Loaded)
 
     async def set_weights(self, broadcast: Broadcast) -> None:
         """Brings the node's weights to the broadcast's version and starts its working weights from
-        them. Only what changed since the node's own version is sent."""
+        them. Only what changed since the node's own version is sent; nothing where the node stands
+        there already."""
+        if self._untouched and self.version == broadcast.version:
+            return
         base, self.version = self.version, 0  # until the last piece has arrived
         *pieces, last = broadcast.pieces(base, self._connection.capacity - CHUNK_OVERHEAD)
         for piece in pieces:
@@ -194,7 +201,7 @@ class Node:
                 messages.Weights(base, broadcast.version, False, piece), messages.Done
             )
         await self._request(messages.Weights(base, broadcast.version, True, last), messages.Done)
-        self.version = broadcast.version
+        self.version, self._untouched = broadcast.version, True
 
     async def train(
         self, samples: Samples | None, *, rate: float, frozen: int = 0, batch: int = 1,
@@ -204,6 +211,7 @@ class Node:
 
         Returns the mean loss over the samples, each before its step.
         """
+        self._untouched = False
         if samples is None:
             request = messages.Train(rate, frozen, batch, epochs, None)
             return (await self._request(request, messages.Trained)).loss
@@ -240,6 +248,7 @@ class Node:
     async def update(self, runs: list[tuple[int, int]], keep: int) -> Delta:
         """The `keep` entries of largest magnitude of what training did to the global part, which
         lies in `runs` of (first, end)."""
+        self._untouched = False
         selected = await self._request(messages.Select(keep), messages.Selected)
         indices = [np.empty(0, np.int64)]
         values = [np.empty(0, np.float32)]

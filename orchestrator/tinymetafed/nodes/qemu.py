@@ -17,8 +17,8 @@ QEMU = "qemu-system-arm"
 COUNTER_SIZE = 8  # bytes: one uint64 in the machine's byte order
 BOOT_TIMEOUT = 30.0  # seconds for a process to connect its UART
 
-# An emulated UART sends a byte at a time, and to take each by itself would cost the orchestrator more
-# than the node: while a frame is incomplete its next bytes are left to gather.
+# An emulated UART sends a byte at a time, and to take each by itself would cost the orchestrator
+# more than the node: while a frame is incomplete its next bytes are left to gather.
 GATHERING_TIME = 0.001  # seconds
 
 _PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
@@ -64,7 +64,8 @@ class QemuTransport:
     ) -> "QemuTransport":
         """Boots `image` with its UART on `directory`/`name`.sock, a private directory.
 
-        extra: further arguments of QEMU. boot_timeout: seconds. Raises TinyMetaFedError where it does not boot.
+        extra: further arguments of QEMU. boot_timeout: seconds. Raises TinyMetaFedError where it
+        does not boot.
         """
         if not image.is_file():
             raise TinyMetaFedError(f"{image}: no firmware image; run 'make firmware'")
@@ -149,13 +150,13 @@ class QemuTransport:
 
 
 async def _accept(
-    listener: socket.socket, process: asyncio.subprocess.Process, timeout: float
+    listener: socket.socket, process: asyncio.subprocess.Process, seconds: float
 ) -> socket.socket | None:
     """The emulator's connection; None where it ends or does not come in time."""
     accept = asyncio.ensure_future(asyncio.get_running_loop().sock_accept(listener))
     end = asyncio.ensure_future(process.wait())
     try:
-        await asyncio.wait({accept, end}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({accept, end}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         return accept.result()[0] if accept.done() else None
     finally:
         accept.cancel()

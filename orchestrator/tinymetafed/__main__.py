@@ -1,0 +1,5 @@
+"""python -m tinymetafed"""
+
+from .cli import main
+
+main()

@@ -1,0 +1,41 @@
+"""The sine task: a function of seed and device."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from tinymetafed.tasks import Sine
+
+SEEDS = st.integers(0, 2**63 - 1)
+DEVICES = st.integers(0, 2_000_000)
+TASK = Sine(name="sine")
+
+
+@given(SEEDS, DEVICES, st.integers(0, 20), st.integers(1, 20))
+def test_samples_lie_on_the_device_s_sine(seed: int, device: int, support: int, query: int):
+    amplitude, phase, _ = TASK.wave(seed, device)
+    assert 0.1 <= amplitude <= 5
+    assert 0 <= phase < 2 * np.pi
+    parts = TASK.device(seed, device, support, query)
+    assert [len(part) for part in parts] == [support, query]
+    for part in parts:
+        assert part.inputs.dtype == part.targets.dtype == np.float32
+        assert (np.abs(part.inputs) <= 5).all()
+        np.testing.assert_allclose(
+            part.targets, amplitude * np.sin(part.inputs.astype(float) + phase), atol=1e-5
+        )
+
+
+@given(SEEDS, DEVICES)
+def test_the_same_seed_and_device_give_the_same_samples(seed: int, device: int):
+    first, again = TASK.device(seed, device, 3, 4), TASK.device(seed, device, 3, 4)
+    assert [part.pack() for part in first] == [part.pack() for part in again]
+
+
+def test_devices_and_seeds_differ():
+    waves = {TASK.wave(seed, device)[:2] for seed in range(20) for device in range(20)}
+    assert len(waves) == 400
+
+
+def test_support_and_query_share_no_sample():
+    support, query = TASK.device(1, 2, 50, 50)
+    assert not set(support.inputs.flat) & set(query.inputs.flat)

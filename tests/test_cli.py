@@ -1,0 +1,133 @@
+"""The commands as a user types them."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import SMALL
+from tinymetafed.places import PROJECT
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with an experiment."""
+    (tmp_path / "small.toml").write_text(SMALL)
+    return tmp_path
+
+
+def _call(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tinymetafed", *arguments],
+        cwd=folder, capture_output=True, text=True, check=False, timeout=120,
+        env=os.environ | {"COLUMNS": "120", "NO_COLOR": "1"} | environment,
+    )  # fmt: skip
+
+
+def test_run_show_and_list(folder: Path):
+    ran = _call(folder, "run", "small.toml", "--profile")
+    assert ran.returncode == 0, ran.stderr
+    for text in ("Mean loss on 5 unseen devices", "after 4 rounds", "bytes up", "Stored in runs/"):
+        assert text in ran.stdout
+    assert "the orchestrator's own code" in ran.stdout
+    assert (folder / "runs/1-test.png").read_bytes().startswith(b"\x89PNG")
+    assert "4 of 4 rounds" in _call(folder, "show").stdout
+    assert "4/4" in _call(folder, "runs").stdout
+
+
+def test_the_demo_s_table_on_qemu(folder: Path):
+    ran = _call(folder, "run", str(PROJECT / "experiments/smoke.toml"), "--set", "rounds=2")
+    assert ran.returncode == 0, ran.stderr
+    assert "4 qemu nodes" in ran.stdout
+    line = next(line for line in ran.stdout.splitlines() if line.startswith("│ all"))
+    down, up, instructions = (int(cell.replace(",", "")) for cell in line.split("│")[2:5])
+    assert 4 * 7_044 < down < 4 * 2 * 8_000  # all weights once, and again at most
+    assert 4 * 2 * 4 * 860 < up < 4 * 2 * 4_200  # half of 1,720 entries, four bytes each
+    assert instructions > 4 * 2 * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("run", "nowhere.toml"), "error: nowhere.toml: cannot be read"),
+        (("run", "small.toml", "--set", "seed=-1"), "error: small.toml: seed: -1 is not allowed"),
+        (("show", "3"), "error: runs/runs.sqlite: no run '3'; there is none yet"),
+        (("run", "--resume", "3"), "error: runs/runs.sqlite: no run '3'"),
+        (
+            ("run", "small.toml", "--set", "model.layers=[{units=30000},{units=1}]"),
+            "error: node-",
+        ),
+    ],
+)
+def test_an_error_is_one_line_and_status_1(folder: Path, arguments: tuple[str, ...], says: str):
+    called = _call(folder, *arguments)
+    assert called.returncode == 1
+    assert called.stderr.startswith(says)
+    assert len(called.stderr.splitlines()) == 1
+
+
+def test_a_model_that_does_not_fit_says_the_bytes(folder: Path):
+    called = _call(folder, "run", "small.toml", "--set", "model.layers=[{units=30000},{units=1}]")
+    assert "bytes needed, 221184 available" in called.stderr
+
+
+def test_arguments_that_do_not_go_together(folder: Path):
+    for arguments in (("run",), ("run", "small.toml", "--resume", "1")):
+        called = _call(folder, *arguments)
+        assert called.returncode == 2
+        assert "either an experiment file or --resume" in called.stderr
+
+
+def test_a_folder_that_cannot_be_written(folder: Path):
+    called = _call(folder, "runs", TMF_RUNS="/proc/nowhere")
+    assert called.returncode == 1
+    assert "/proc/nowhere" in called.stderr
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_goes_on_where_it_was(folder: Path, how: signal.Signals):
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(int(how))],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted" in stderr
+    assert "Traceback" not in stderr
+    assert "2/4" in _call(folder, "runs").stdout
+    gone_on = _call(folder, "run", "--resume", "last")
+    assert "4 of 4 rounds" in gone_on.stdout
+
+
+# The command line, sent a signal by itself when two rounds are in the store.
+INTERRUPTED = """
+import os, sys
+from tinymetafed import cli, store
+
+commit = store.Store.commit
+
+def commit_and_signal(self, run, done, *arguments, **others):
+    commit(self, run, done, *arguments, **others)
+    if done == 2:
+        os.kill(os.getpid(), how)
+
+how = int(sys.argv[1])
+store.Store.commit = commit_and_signal
+sys.argv[1:] = ["run", "small.toml"]
+cli.main()
+"""
+
+
+def test_doctor_finds_everything(folder: Path):
+    called = _call(folder, "doctor")
+    assert called.returncode == 0, called.stdout
+    assert "missing" not in called.stdout
+    assert "a qemu node boots" in called.stdout
+
+
+def test_doctor_says_what_is_missing_and_how_to_get_it(folder: Path):
+    called = _call(folder, "doctor", PATH=str(folder))
+    assert called.returncode == 1
+    assert "apt-get install qemu-system-arm" in called.stdout

@@ -1,0 +1,90 @@
+"""Experiment files: what is wrong is said with file, key, and what is allowed."""
+
+from pathlib import Path
+
+import pytest
+from conftest import SMALL, MakeExperiment
+from tinymetafed.errors import TinyMetaFedError
+from tinymetafed.experiment import Experiment, parse, read
+from tinymetafed.places import PROJECT
+from tinymetafed.strategies import TinyMetaFed
+
+
+@pytest.mark.parametrize(
+    "path", sorted((PROJECT / "experiments").glob("*.toml")), ids=lambda p: p.stem
+)
+def test_the_experiments_of_the_project_are_valid(path: Path):
+    assert isinstance(read(path), Experiment)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("nodes.cuont=4", "f.toml: nodes.cuont: unknown key; known are: backend, count"),
+        ("strategy.speed=4", "f.toml: strategy.speed: unknown key; known are: name, local_rate"),
+        ("colour=4", "f.toml: colour: unknown key; known are: name, seed"),
+        ("nodes.count=0", "f.toml: nodes.count: 0 is not allowed; use a whole number at least 1 "
+            "and at most 10000"),
+        ("nodes.count=1.5", "f.toml: nodes.count: 1.5 is not allowed; use a whole number"),
+        ("nodes.backend=board", "f.toml: nodes.backend: 'board' is not allowed; use 'qemu' or "
+            "'host'"),
+        ("strategy.percent=101", "f.toml: strategy.percent: 101 is not allowed; use a number more "
+            "than 0 and at most 100"),
+        ("strategy.name=sgd", "f.toml: strategy.name: 'sgd' is unknown; use 'reptile', "
+            "'tinymetafed'"),
+        ("model.layers=[{units=0}]", "f.toml: model.layers.0.units: 0 is not allowed; use a whole "
+            "number at least 1"),
+        ("model.layers=[{units=3}]", "f.toml: model.layers.0.units: the task has 1 outputs, the "
+            "last layer 3"),
+        ("model.layers=[{units=1, local=true}]", "f.toml: model.layers: every layer is local"),
+        ("model.loss=softmax_cross_entropy", "f.toml: model.loss: softmax_cross_entropy does not"),
+        ("nodes.per_round=4", "f.toml: nodes.per_round: 4 nodes take part but nodes.count is 3"),
+        ("devices.seen=2", "f.toml: devices.seen: 2 devices are too few"),
+        ("task.x=[5, -5]", "f.toml: task.x: the first value has to be below the second"),
+        ("task.name=cosine", "f.toml: task.name: 'cosine' is not allowed; use 'sine'"),
+        ("name=a/b", "f.toml: name: 'a/b' is not allowed; use a string matching"),
+        ("rounds=many", "f.toml: rounds: 'many' is not allowed; use a whole number at least 1"),
+        ("nodes=4", "f.toml: nodes: 4 is not allowed"),
+    ],
+)  # fmt: skip
+def test_a_setting_that_is_wrong(override: str, says: str):
+    with pytest.raises(TinyMetaFedError) as caught:
+        parse(SMALL, "f.toml", (override,))
+    assert str(caught.value).startswith(says)
+
+
+def test_every_error_has_a_line():
+    with pytest.raises(TinyMetaFedError) as caught:
+        parse(SMALL, "f.toml", ("nodes.count=0", "seed=-1"))
+    assert [line.split(":")[1].strip() for line in str(caught.value).splitlines()] == [
+        "seed", "nodes.count",
+    ]  # fmt: skip
+
+
+def test_a_key_that_is_missing():
+    with pytest.raises(TinyMetaFedError, match="f.toml: rounds: missing"):
+        parse(SMALL.replace("rounds = 4", ""), "f.toml")
+
+
+@pytest.mark.parametrize("override", ["rounds", "=3", "rounds.more=3", "model.layers.0=1"])
+def test_an_override_that_cannot_be(override: str):
+    with pytest.raises(TinyMetaFedError, match=f"--set {override}"):
+        parse(SMALL, "f.toml", (override,))
+
+
+def test_not_toml():
+    with pytest.raises(TinyMetaFedError, match="f.toml: not TOML: .*line 1"):
+        parse("rounds = = 3", "f.toml")
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path):
+    with pytest.raises(TinyMetaFedError, match=r"nowhere\.toml: cannot be read: No such file"):
+        read(tmp_path / "nowhere.toml")
+
+
+def test_overrides_change_what_they_name(experiment: MakeExperiment):
+    settings = experiment("nodes.count=8", "strategy.percent=12.5", "name=other")
+    assert (settings.nodes.count, settings.name) == (8, "other")
+    assert isinstance(settings.strategy, TinyMetaFed)
+    assert settings.strategy.percent == 12.5
+    assert settings.rounds == 4

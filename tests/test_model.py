@@ -1,0 +1,65 @@
+"""Layers to the node's description, and the parts of the parameter vector."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from tinymetafed.link.messages import Layer
+from tinymetafed.model import Model, ModelSettings
+
+LAYERS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "units": st.integers(1, 9),
+            "activation": st.sampled_from(["relu", "tanh", "linear"]),
+            "local": st.booleans(),
+        }
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(LAYERS, st.integers(1, 9))
+def test_parts_tile_the_parameters_and_masks_agree(layers: list[dict[str, object]], inputs: int):
+    model = Model.build(ModelSettings.model_validate({"layers": layers}), inputs)
+    assert model.parts[0].first == 0
+    assert [part.first for part in model.parts[1:]] == [part.end for part in model.parts[:-1]]
+    in_runs = np.zeros(model.parameters, dtype=bool)
+    for first, end in model.global_runs:
+        assert not in_runs[first:end].any()
+        in_runs[first:end] = True
+    assert (in_runs == model.global_mask).all()
+    assert model.frozen(local=True) & model.frozen(local=False) == 0
+    assert (model.frozen(local=True) | model.frozen(local=False)).bit_count() == len(layers)
+
+
+@given(LAYERS, st.integers(1, 9))
+def test_without_local_parts_everything_is_global(layers: list[dict[str, object]], inputs: int):
+    model = Model.build(ModelSettings.model_validate({"layers": layers}), inputs, local=False)
+    assert model.global_runs == [(0, model.parameters)]
+    assert not any(layer.local for layer in model.layers)
+
+
+def test_an_activation_is_a_layer_of_its_own_on_the_node():
+    settings = ModelSettings.model_validate(
+        {"layers": [{"units": 3, "activation": "tanh", "local": True}, {"units": 2}]}
+    )
+    model = Model.build(settings, 4)
+    assert model.layers == (Layer(1, True, (3,)), Layer(3, True, ()), Layer(1, False, (2,)))
+    assert model.frozen(local=True) == 0b001
+    assert model.frozen(local=False) == 0b100
+    assert model.parameters == 3 * 5 + 2 * 4
+
+
+@given(st.integers(0, 2**63 - 1))
+def test_first_weights_are_glorot_s_and_the_seed_s(seed: int):
+    settings = ModelSettings.model_validate({"layers": [{"units": 40}, {"units": 3}]})
+    model = Model.build(settings, 10)
+    theta = model.initial(seed)
+    for part in model.parts:
+        outputs, inputs = part.weights
+        w = theta[part.first : part.first + outputs * inputs]
+        limit = np.sqrt(6 / (inputs + outputs))
+        assert 0.8 * limit < np.abs(w).max() <= np.float32(limit)
+        assert (theta[part.first + outputs * inputs : part.end] == 0).all()
+    assert (model.initial(seed) == theta).all()

@@ -1,0 +1,130 @@
+"""A round is stored whole or not at all, whenever the process ends."""
+
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SMALL, MakeExperiment
+from runs import execute
+from tinymetafed import runner
+from tinymetafed.errors import TinyMetaFedError
+from tinymetafed.experiment import parse
+from tinymetafed.store import NodeRound, Store
+
+# Ends itself with SIGKILL when SQLite begins the statement with a given number.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tinymetafed import runner
+from tinymetafed.experiment import parse
+from tinymetafed.store import Store
+
+folder, text, statement, resume = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
+store = Store(folder)
+
+def trace(sql):
+    global statement
+    statement -= 1
+    if statement == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+store._db.set_trace_callback(trace)
+run = store.run("last") if resume == "yes" else None
+runner.execute(parse(text, "text"), store, run, lambda done, doing: None)
+"""
+
+
+def _run_until_killed(folder: Path, statement: int, resume: bool) -> int:
+    arguments = [str(folder), SMALL, str(statement), "yes" if resume else "no"]
+    return subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False).returncode
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_run_that_is_killed_goes_on_to_the_same_weights(
+    tmp_path: Path, experiment: MakeExperiment, seed: int
+):
+    """kill -9 at two statements of the database, so within rounds as well as between them."""
+    rng = np.random.default_rng(seed)
+    folder = tmp_path / "killed"
+    assert _run_until_killed(folder, int(rng.integers(12, 40)), False) == -signal.SIGKILL
+    store = Store(folder)
+    between = store.run("last")
+    _whole(store, between.id, between.done)
+    if between.done < 3:
+        assert _run_until_killed(folder, int(rng.integers(3, 12)), True) == -signal.SIGKILL
+        between = store.run("last")
+        _whole(store, between.id, between.done)
+    end, _ = runner.execute(parse(SMALL, "SMALL"), store, between, lambda done, doing: None)
+    _whole(store, end.id, 4)
+
+    undisturbed_store, undisturbed = execute(experiment(), tmp_path / "undisturbed")
+    assert end.theta == undisturbed.theta
+    assert store.evaluations(end.id) == undisturbed_store.evaluations(undisturbed.id)
+
+
+def _whole(store: Store, run: int, done: int) -> None:
+    """Every round up to `done` has all of its rows, and no other has any."""
+    assert store.run(str(run)).done == done
+    rows = store.node_rounds(run)
+    assert [(row.round, row.node) for row in rows] == [
+        (number, node) for number in range(1, done + 1) for node in range(3)
+    ]
+    judged = {row.round for row in store.evaluations(run)}
+    assert judged == {number for number in (0, 2, 4) if number <= done}
+
+
+def test_two_processes_cannot_go_on_with_the_same_run(tmp_path: Path, experiment: MakeExperiment):
+    store, run = execute(experiment(), tmp_path)
+    row = NodeRound(5, 0, 0, 1, 1, 1, None)
+    Store(tmp_path).commit(run.id, 5, run.weights, 1.0, [row])
+    with pytest.raises(TinyMetaFedError, match="being continued by another process"):
+        store.commit(run.id, 5, run.weights, 1.0, [row])
+    assert store.run("last").done == 5
+
+
+def test_files_are_private_to_the_user(tmp_path: Path, experiment: MakeExperiment):
+    store, _ = execute(experiment(rounds=1), tmp_path / "runs")
+    assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
+    for file in store.folder.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_row_says_what_the_run_depended_on(tmp_path: Path, experiment: MakeExperiment):
+    settings = experiment(seed=9)
+    _, run = execute(settings, tmp_path)
+    assert type(settings).model_validate_json(run.settings) == settings
+    assert (run.seed, run.backend, run.rounds, run.done) == (9, "host", 4, 4)
+    assert '"numpy"' in run.versions
+    assert '"build"' in run.firmware
+
+
+def test_another_build_of_the_firmware_does_not_go_on(tmp_path: Path, experiment: MakeExperiment):
+    store, _ = execute(experiment(), tmp_path)
+    store._db.execute("""UPDATE run SET done = 3, firmware = '{"version": "0", "build": "00"}'""")
+    store._db.execute("DELETE FROM node_round WHERE round = 4")
+    with pytest.raises(TinyMetaFedError, match="was begun with another build of the firmware"):
+        runner.execute(experiment(), store, store.run("last"), lambda done, doing: None)
+
+
+def test_a_file_that_is_no_store(tmp_path: Path):
+    (tmp_path / "runs.sqlite").write_text("something else entirely, and long enough to be read")
+    with pytest.raises(TinyMetaFedError, match="cannot be opened"):
+        Store(tmp_path)
+
+
+def test_a_store_of_another_version(tmp_path: Path):
+    Store(tmp_path).close()
+    with sqlite3.connect(tmp_path / "runs.sqlite") as db:
+        db.execute("PRAGMA user_version = 99")
+    with pytest.raises(TinyMetaFedError, match="made by another version"):
+        Store(tmp_path)
+
+
+def test_a_run_that_is_not_there(tmp_path: Path):
+    with pytest.raises(TinyMetaFedError, match="no run '7'; there is none yet"):
+        Store(tmp_path).run("7")
