@@ -12,6 +12,8 @@ BIN := $(abspath $(VENV))/bin
 RUN := $(BIN)/tinymetafed run
 # The image and the codec are built with the zcbor of the virtual environment.
 CMAKE := PATH="$(BIN):$$PATH" cmake -G Ninja -S firmware
+# What a build says is shown when it fails.
+build = cmake --build $(1) >build/build.log 2>&1 || { cat build/build.log; exit 1; }
 
 .PHONY: help setup firmware demo smoke test lint profile clean
 
@@ -35,9 +37,9 @@ firmware: $(VENV)/.installed build/qemu/libtmf_count.so ## build the firmware: f
 	@test -f build/mps2/build.ninja || $(CMAKE) -B build/mps2 -DTMF_PORT=mps2 --toolchain $(CURDIR)/firmware/ports/mps2/toolchain.cmake >/dev/null
 	@test -f build/host/build.ninja || $(CMAKE) -B build/host -DTMF_PORT=host >/dev/null
 	@test -f build/sanitize/build.ninja || $(CMAKE) -B build/sanitize -DTMF_PORT=host -DTMF_SANITIZE=ON >/dev/null
-	@for port in mps2 host sanitize; do cmake --build build/$$port -- --quiet; done
+	@for port in mps2 host sanitize; do $(call build,build/$$port); done
 
-build/qemu/libtmf_count.so: emulation/qemu/count.c
+build/qemu/libtmf_count.so: emulation/qemu/count.c | build/.packages
 	@mkdir -p $(@D)
 	@cc -std=c11 -O2 -Wall -Wextra -Werror -D_POSIX_C_SOURCE=200809L -fPIC -shared -fvisibility=hidden -o $@ $<
 
@@ -56,8 +58,7 @@ test: setup ## every test
 lint: setup ## ruff, pyright, and the C warnings of both compilers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/pyright
-	@PATH="$(BIN):$$PATH" cmake --build build/host --clean-first -- --quiet
-	@PATH="$(BIN):$$PATH" cmake --build build/mps2 --clean-first -- --quiet
+	@for port in mps2 host; do $(call build,build/$$port --clean-first); done
 
 clean: ## remove what was built and installed here
 	rm -rf build $(VENV)

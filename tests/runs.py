@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
 from tinymetafed import runner
 from tinymetafed.experiment import Experiment
 from tinymetafed.store import Run, Store

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from conftest import SMALL, MakeExperiment
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiment import Experiment, parse, read

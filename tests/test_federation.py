@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from conftest import MakeExperiment
 from runs import execute, weights
 from tinymetafed.experiment import Experiment, read

@@ -3,6 +3,7 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tinymetafed.link.messages import Layer
 from tinymetafed.model import Model, ModelSettings
 

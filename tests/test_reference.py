@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-import reference as ref
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
+import reference as ref
 from reference import Layer
 
 EVERYTHING = np.ones(26, dtype=bool)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from conftest import SMALL, MakeExperiment
 from runs import execute
 from tinymetafed import runner

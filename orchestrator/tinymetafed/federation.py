@@ -65,10 +65,14 @@ class Federation:
     async def start(self) -> None:
         """Boots the nodes and describes the model to them."""
 
+        strategy = self.experiment.strategy
+        capacity = strategy.capacity
+        if capacity:  # an unseen device stores what it adapts on
+            capacity = max(capacity, self.experiment.evaluation.support)
+
         async def start(node: Node) -> None:
             await node.start()
-            strategy = self.experiment.strategy
-            await node.load(self.model, accumulate=strategy.batch > 1, capacity=strategy.capacity)
+            await node.load(self.model, accumulate=strategy.batch > 1, capacity=capacity)
 
         await _together(start(node) for node in self.nodes)
 

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import cffi
 import pytest
+
 from tinymetafed.places import BUILD
 
 DECLARATIONS = """

@@ -6,6 +6,7 @@ import hypothesis.strategies as st
 import numpy as np
 from hypothesis import assume, example, given, settings
 from numpy.typing import NDArray
+
 from tinymetafed.link import chunk
 from tinymetafed.link.chunk import BITMAP, DENSE, INDICES, Chunk, ChunkError
 

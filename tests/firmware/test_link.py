@@ -5,6 +5,7 @@ import zlib
 
 import hypothesis.strategies as st
 from hypothesis import example, given, settings
+
 from tinymetafed.link import Connection, Hello, Request, Response, frame
 from tinymetafed.link.chunk import DENSE, Chunk
 from tinymetafed.link.messages import HelloRequest, Layer, Load, Outputs, Predict, Train, Weights

@@ -4,6 +4,7 @@ import asyncio
 from types import SimpleNamespace
 
 import numpy as np
+
 from tinymetafed.nodes.backends import private_directory
 from tinymetafed.nodes.qemu import QemuTransport
 from tinymetafed.places import BUILD

@@ -15,6 +15,7 @@ import cbor2
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from tinymetafed.link import frame, messages
 from tinymetafed.link.chunk import BITMAP, DENSE, INDICES, Chunk
 from tinymetafed.link.messages import (

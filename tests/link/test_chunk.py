@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
 from numpy.typing import NDArray
+
 from tinymetafed.link import chunk
 from tinymetafed.link.chunk import BITMAP, DENSE, INDICES, Chunk, ChunkError
 

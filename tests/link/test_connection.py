@@ -7,6 +7,7 @@ import hypothesis.strategies as st
 import pytest
 from cobs import cobs
 from hypothesis import given, settings
+
 from tinymetafed.link import Connection, frame, messages
 from tinymetafed.link.connection import LAST_SEQUENCE
 from tinymetafed.link.messages import Done, Hello, HelloRequest, Predict, Select, Selected

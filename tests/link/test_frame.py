@@ -6,6 +6,7 @@ from itertools import pairwise
 import hypothesis.strategies as st
 from cobs import cobs
 from hypothesis import given, settings
+
 from tinymetafed.link import frame
 
 EXAMPLES = settings(deadline=None, derandomize=True)

@@ -7,11 +7,12 @@ import cbor2
 import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given, settings
+from zcbor import DataTranslator
+
 from tinymetafed.link import Connection, messages
 from tinymetafed.link.chunk import Chunk
 from tinymetafed.nodes.host import HostTransport
 from tinymetafed.places import FIRMWARE
-from zcbor import DataTranslator
 
 EXAMPLES = settings(deadline=None, derandomize=True)
 # zcbor keeps fields in a named tuple, which cannot have one called `from`; no name is on the wire.

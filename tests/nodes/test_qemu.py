@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from runs import execute, weights
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiment import read

@@ -1,11 +1,12 @@
 """Steps that strategies share, against the independent reference."""
 
 import numpy as np
-import reference
-from conftest import MakeExperiment
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
+import reference
+from conftest import MakeExperiment
 from tinymetafed.nodes.node import Delta
 from tinymetafed.strategies import TinyMetaFed
 from tinymetafed.strategies.base import annealed, outer_step, stream

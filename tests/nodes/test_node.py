@@ -1,0 +1,138 @@
+"""Requests over a link that loses, doubles and spoils frames are answered, and done once."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import SMALL, MakeExperiment
+from tinymetafed.errors import TinyMetaFedError
+from tinymetafed.experiment import Experiment, parse
+from tinymetafed.federation import ServerState
+from tinymetafed.link import messages
+from tinymetafed.nodes.host import HostTransport
+from tinymetafed.nodes.node import Node, NodeRefused
+from tinymetafed.nodes.transport import NodeLost
+
+
+class Faulty(HostTransport):
+    """Does `faults[i]` to the i-th frame either way: lose it, double it, or flip a bit of it."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__()
+        self.faults = faults
+        self.booted = False
+
+    def _spoil(self, frame: bytes) -> bytes:
+        fault = self.faults.pop(0) if self.faults and self.booted else ""
+        match fault:
+            case "lose":
+                return b""
+            case "double":
+                return frame + frame
+            case "flip":
+                return bytes([frame[0] ^ 4]) + frame[1:]
+            case _:
+                return frame
+
+    async def write(self, data: bytes) -> None:
+        self.booted = True
+        await super().write(self._spoil(data))
+
+    async def read(self) -> bytes:
+        data = self._spoil(await super().read())
+        return data or await super().read()
+
+
+def _train(experiment: Experiment, transport: HostTransport) -> bytes:
+    async def open_transport() -> HostTransport:
+        return transport
+
+    async def train() -> bytes:
+        node = Node("node-0", open_transport, timeout=0.02, attempts=20)
+        model = experiment.built_model
+        await node.start()
+        await node.load(model, accumulate=False, capacity=0)
+        support, query = experiment.task.device(1, 1, 4, 6)
+        await node.set_weights(ServerState.start(model.initial(1)).broadcast)
+        delta = await experiment.strategy.adapt(node, model, support, query)
+        await node.close()
+        return delta.indices.tobytes() + delta.values.tobytes()
+
+    return asyncio.run(train())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from(["", "", "lose", "double", "flip"]), max_size=16))
+def test_whatever_the_link_does_the_work_is_done_once(faults: list[str]):
+    experiment = parse(SMALL, "SMALL")
+    assert _train(experiment, Faulty(faults)) == _train(experiment, Faulty([]))
+
+
+def test_a_link_that_carries_nothing(experiment: MakeExperiment):
+    with pytest.raises(NodeLost, match="node-0 did not answer 'load', sent 20 times"):
+        _train(experiment(), Faulty(["lose"] * 100))
+
+
+def test_a_node_that_starts_by_itself_is_lost(experiment: MakeExperiment):
+    class Restarting(HostTransport):
+        reads = 0
+
+        async def read(self) -> bytes:
+            self.reads += 1
+            if self.reads == 3:
+                self.__init__()
+            return await super().read()
+
+    with pytest.raises(NodeLost, match="node-0 has restarted by itself"):
+        _train(experiment(), Restarting())
+
+
+def test_a_node_of_another_protocol(experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(messages, "PROTOCOL", 2)
+    with pytest.raises(TinyMetaFedError, match="speaks version 1 of the protocol.*make firmware"):
+        _train(experiment(), HostTransport())
+
+
+def test_samples_longer_than_a_frame_go_in_pieces(experiment: MakeExperiment):
+    """A node is as far after many samples as after the same in requests of their own."""
+
+    async def losses() -> list[float]:
+        async def open_transport() -> HostTransport:
+            return HostTransport()
+
+        settings_ = experiment()
+        model = settings_.built_model
+        many, _ = settings_.task.device(1, 1, 2500, 0)
+        results: list[float] = []
+        for parts in ([many], [many[i : i + 500] for i in range(0, 2500, 500)]):
+            node = Node("node-0", open_transport)
+            await node.start()
+            await node.load(model, accumulate=False, capacity=0)
+            await node.set_weights(ServerState.start(model.initial(1)).broadcast)
+            for part in parts:
+                await node.train(part, rate=0.01)
+            results.append((await node.evaluate(many)).loss)
+        return results
+
+    first, second = asyncio.run(losses())
+    assert first == pytest.approx(second, rel=1e-6)
+    assert np.isfinite(first)
+
+
+def test_more_samples_than_the_store_holds_are_refused(experiment: MakeExperiment):
+    async def store() -> None:
+        async def open_transport() -> HostTransport:
+            return HostTransport()
+
+        node = Node("node-0", open_transport)
+        await node.start()
+        await node.load(experiment().built_model, accumulate=True, capacity=10)
+        samples, _ = experiment().task.device(1, 1, 11, 0)
+        await node.store(samples[:10])
+        with pytest.raises(NodeRefused, match="refused 'store'"):
+            await node.store(samples)
+
+    asyncio.run(store())
