@@ -105,6 +105,8 @@ def decode(chunk: Chunk) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         size = (chunk.count + 7) // 8
         bits = np.unpackbits(np.frombuffer(data[:size], np.uint8), bitorder="little")
         offsets = np.flatnonzero(bits)
+        if len(data) < size:
+            raise ChunkError("the bitmap is cut short")
         data = data[size:]
     elif chunk.encoding == INDICES:
         numbers, data = _split_leb(data)
@@ -122,6 +124,8 @@ def _split_leb(data: bytes) -> tuple[list[int], bytes]:
     for position, byte in enumerate(data):
         number |= (byte & 0x7F) << shift
         shift += 7
+        if shift > 35 or number >= 2**32:
+            raise ChunkError("a gap of more than 32 bits")
         if not byte & 0x80:
             numbers.append(number)
             number = shift = 0

@@ -1,6 +1,7 @@
 """The messages of firmware/protocol.cddl, which says what their fields mean."""
 
-from dataclasses import dataclass, fields
+import io
+from dataclasses import Field, dataclass, field, fields
 from typing import Any, ClassVar, cast
 
 import cbor2
@@ -97,7 +98,7 @@ class Hello:
     CODE: ClassVar = 0
     protocol: int
     version: str
-    build: bytes
+    build: bytes = field(metadata={"size": 20})
     receive_buffer: int
     memory: int
     bad_frames: int
@@ -155,8 +156,8 @@ class Error:
     CODE: ClassVar = 9
     code: int
     message: str
-    needed: int
-    available: int
+    needed: int = field(metadata={"bits": 64})
+    available: int = field(metadata={"bits": 64})
 
 
 @dataclass(frozen=True)
@@ -197,21 +198,37 @@ def _flat(value: object) -> list[Any]:
 def encode(sequence: int, request: Request) -> bytes:
     """The CBOR of a request. Floats are as short as they can be without loss from float32."""
     items = [request.CODE]
-    for field in fields(request):
-        items += _flat(getattr(request, field.name))
+    for each in fields(request):
+        items += _flat(getattr(request, each.name))
     return cbor2.dumps([sequence, items], canonical=True)
 
 
 def decode(body: bytes) -> tuple[int, Response] | None:
     """Sequence number and response; None where the body is no response of the protocol."""
+    stream = io.BytesIO(body)
     try:
-        sequence, items = cbor2.loads(body)
-        code, *values = items
-        cls = _RESPONSES[code]
-        part: Any = Chunk(*values) if cls is Updated else cls(*values)
+        sequence, (code, *values) = _list(cbor2.load(stream))
+        cls = _RESPONSES[code] if type(code) is int else None
+        part: Any = Chunk(*values) if cls is Updated else cls and cls(*values)
     except Exception:  # whatever cbor2 makes of tags and numbers that no node sends
         return None
-    well_typed = all(type(getattr(part, field.name)) is field.type for field in fields(part))
-    if type(sequence) is not int or not well_typed:
+    parts_fit = part and all(_fits(getattr(part, each.name), each) for each in fields(part))
+    if not parts_fit or stream.read() or type(sequence) is not int or not 0 <= sequence < 2**32:
         return None
     return sequence, Updated(part) if cls is Updated else part
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError
+    return cast(list[Any], value)
+
+
+def _fits(value: object, field: Field[Any]) -> bool:
+    """Whether the value is of the field's type and size."""
+    if type(value) is not field.type:
+        return False
+    if isinstance(value, int):
+        return 0 <= value < 2 ** field.metadata.get("bits", 32)
+    size = field.metadata.get("size")
+    return size is None or (isinstance(value, bytes) and len(value) == size)

@@ -258,7 +258,10 @@ class Node:
                 piece = (await self._request(messages.Update(first, end), messages.Updated)).chunk
                 if piece.count == 0 or piece.first != first or piece.count > end - first:
                     raise NodeLost(f"{self.name} sent another part of its update than asked for")
-                where, what = chunk.decode(piece)
+                try:
+                    where, what = chunk.decode(piece)
+                except chunk.ChunkError as error:
+                    raise NodeLost(f"{self.name} sent a part of its update: {error}") from None
                 sent = what != 0  # a dense chunk has zeros for what is not marked
                 indices.append(where[sent])
                 values.append(what[sent])
