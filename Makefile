@@ -15,31 +15,30 @@ CMAKE := PATH="$(BIN):$$PATH" cmake -G Ninja -S firmware
 # What a build says is shown when it fails.
 build = cmake --build $(1) >build/build.log 2>&1 || { cat build/build.log; exit 1; }
 
-.PHONY: help setup firmware demo smoke test lint profile clean
+.PHONY: help setup packages firmware demo smoke test lint profile clean
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-setup: build/.packages $(VENV)/.installed firmware ## install and build what is missing
+setup: packages $(VENV)/.installed firmware ## install and build what is missing
 
-build/.packages: emulation/packages.sh
-	@bash emulation/packages.sh
-	@mkdir -p build && touch $@
+packages:
+	@PYTHON=$(PYTHON) bash emulation/packages.sh
 
-$(VENV)/.installed: pyproject.toml | build/.packages
+$(VENV)/.installed: pyproject.toml | packages
 	@echo "Installing the Python packages into $(VENV)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; give another one: make PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-firmware: $(VENV)/.installed build/qemu/libtmf_count.so ## build the firmware: for the nodes, for the host, with sanitizers
+firmware: $(VENV)/.installed build/qemu/libtmf_count.so | packages ## build the firmware: for the nodes, for the host, with sanitizers
 	@test -f build/mps2/build.ninja || $(CMAKE) -B build/mps2 -DTMF_PORT=mps2 --toolchain $(CURDIR)/firmware/ports/mps2/toolchain.cmake >/dev/null
 	@test -f build/host/build.ninja || $(CMAKE) -B build/host -DTMF_PORT=host >/dev/null
 	@test -f build/sanitize/build.ninja || $(CMAKE) -B build/sanitize -DTMF_PORT=host -DTMF_SANITIZE=ON >/dev/null
 	@for port in mps2 host sanitize; do $(call build,build/$$port); done
 
-build/qemu/libtmf_count.so: emulation/qemu/count.c | build/.packages
+build/qemu/libtmf_count.so: emulation/qemu/count.c | packages
 	@mkdir -p $(@D)
 	@cc -std=c11 -O2 -Wall -Wextra -Werror -D_POSIX_C_SOURCE=200809L -fPIC -shared -fvisibility=hidden -o $@ $<
 

@@ -13,10 +13,10 @@ missing=()
 for program in "${!provides[@]}"; do
     command -v "$program" >/dev/null || missing+=("${provides[$program]}")
 done
-libc=$(arm-none-eabi-gcc -print-file-name=libc_nano.a 2>/dev/null || true)
-[[ $libc == /* ]] || missing+=(libnewlib-arm-none-eabi)
-[[ -e $(cc -print-file-name=libasan.so 2>/dev/null || true) ]] || missing+=(gcc)
-python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+compiles() { echo '#include <string.h>' | "$1" -fsyntax-only -xc - 2>/dev/null; }
+compiles arm-none-eabi-gcc || missing+=(libnewlib-arm-none-eabi)
+compiles cc || missing+=(libc6-dev)
+"${PYTHON:-python3}" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 
 ((${#missing[@]})) || exit 0
 if ! command -v apt-get >/dev/null; then
