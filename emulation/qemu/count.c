@@ -7,7 +7,7 @@
  * keeps from executing is counted with its block.
  *
  * QEMU's packages come without its header, so the few functions used are declared here, as in
- * include/qemu/qemu-plugin.h of QEMU 4.2 to 9.0 (plugin API 1 and 2). */
+ * include/qemu/qemu-plugin.h of QEMU 4.2 to 8.2 (plugin API up to 1). */
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>

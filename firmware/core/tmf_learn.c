@@ -102,8 +102,13 @@ static enum tmf_error step(struct tmf_model *model, const struct tmf_training *t
         *sum += loss;
         backward(model, training->frozen, sink, -training->rate / (float)count);
     }
-    for (uint32_t i = 0; count > 1 && i < model->parameters; i++) {
-        model->working[i] += sink[i];
+    for (uint32_t i = 0; count > 1 && i < model->layer_count; i++) {
+        if (moves(model, i, training->frozen)) { /* what is frozen keeps its bits: −0 + 0 is +0 */
+            const struct tmf_layer *layer = &model->layers[i];
+            for (uint32_t p = layer->first; p < layer->first + layer->parameters; p++) {
+                model->working[p] += sink[p];
+            }
+        }
     }
     return TMF_OK;
 }

@@ -55,7 +55,7 @@ static uint64_t lay_out(struct tmf_model *model, struct pen *pen, bool accumulat
 {
     uint64_t parameters = 0;
     uint32_t widest = model->inputs;
-    bool in_place = false;
+    bool needs_y = false; /* the operation before */
     float *values = take(pen, model->inputs);
     for (uint32_t i = 0; i < model->layer_count; i++) {
         struct tmf_layer *layer = &model->layers[i];
@@ -63,12 +63,13 @@ static uint64_t lay_out(struct tmf_model *model, struct pen *pen, bool accumulat
         layer->parameters = (uint32_t)tmf_operation_parameters(layer);
         parameters += tmf_operation_parameters(layer);
         layer->x = values;
-        /* Overwriting what an operation in place has left would take its y from its backward pass. */
-        in_place = layer->operation->in_place && !in_place;
-        if (!in_place) {
+        /* An operation that can work in place reads its y in the backward pass: the next may not
+         * overwrite that. */
+        if (!layer->operation->in_place || needs_y) {
             values = take(pen, layer->outputs);
         }
         layer->y = values;
+        needs_y = layer->operation->in_place;
         widest = layer->outputs > widest ? layer->outputs : widest;
     }
     model->delta[0] = take(pen, widest);

@@ -26,7 +26,8 @@ struct tmf_operation {
     void (*backward)(const struct tmf_layer *layer, const float *w, const float *dy, float *dx,
                      float *sink, float scale);
 
-    bool in_place; /* y may be x: the outputs take no memory of their own */
+    /* y may be x, so that the outputs take no memory of their own: backward reads y and not x. */
+    bool in_place;
 };
 
 /* The operation with that number in the protocol, or NULL. */

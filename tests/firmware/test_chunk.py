@@ -162,7 +162,9 @@ def test_a_chunk_is_written_as_it_decodes_or_not_at_all(core, piece, n, seed):
 @EXAMPLES
 @given(changed_chunks() | SMALL, LENGTHS)
 @example(Chunk(0, 9, BITMAP, b"\0"), 9)
-@example(Chunk(0, 9, INDICES, b"\x81\x80\x80\x80\x80\x00\x03" + bytes(4)), 9)
+@example(Chunk(0, 9, INDICES, b"\x81\x80\x80\x80\x00\x03" + bytes(4)), 9)  # 1 in five bytes
+@example(Chunk(0, 9, INDICES, b"\x81\x80\x80\x80\x80\x00\x03" + bytes(4)), 9)  # in six
+@example(Chunk(0, 9, INDICES, b"\x01\x83\x80\x80\x80\x10" + bytes(4)), 9)  # 2³² + 3
 def test_the_node_refuses_the_chunks_that_the_orchestrator_refuses(core, piece, n):
     values = np.zeros(n, np.float32)
     error, _ = apply(core, piece, values)
