@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conftest import MakeExperiment
-from runs import execute, weights
+from running import execute, weights
 from tinymetafed.experiment import Experiment, read
 from tinymetafed.federation import Federation, ServerState
 from tinymetafed.link import Connection

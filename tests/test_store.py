@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from conftest import SMALL, MakeExperiment
-from runs import execute
+from running import execute
 from tinymetafed import runner
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiment import parse

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runs import execute, weights
+from running import execute, weights
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiment import read
 from tinymetafed.federation import Federation, ServerState
