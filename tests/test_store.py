@@ -68,6 +68,12 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights(
     assert store.evaluations(end.id) == undisturbed_store.evaluations(undisturbed.id)
 
 
+@pytest.mark.parametrize("statement", [2, 5])
+def test_a_run_that_is_killed_before_it_was_judged_leaves_nothing(tmp_path: Path, statement: int):
+    assert _run_until_killed(tmp_path, statement, False) == -signal.SIGKILL
+    assert Store(tmp_path).runs() == []
+
+
 def _whole(store: Store, run: int, done: int) -> None:
     """Every round up to `done` has all of its rows, and no other has any."""
     assert store.run(str(run)).done == done

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -73,13 +74,18 @@ def run(
         def progress(done: int, doing: str) -> None:
             bar.update(task, completed=done, description=f"{settings.name}: {doing}")
 
+        known = len(store.runs())
         try:
             after, where = runner.execute(settings, store, before, progress)
         except KeyboardInterrupt:
-            after = where = None
-    if after is None or where is None:
-        errors.print("Interrupted. 'tinymetafed run --resume last' goes on where it was.")
-        raise typer.Exit(130)
+            bar.stop()
+            stopped = before or next(iter(store.runs()[known:]), None)
+            if stopped is None:
+                errors.print("Interrupted before anything was stored.")
+            else:
+                resume_it = f"tinymetafed run --resume {stopped.id}"
+                errors.print(f"Interrupted. '{resume_it}' goes on where it was.", soft_wrap=True)
+            raise typer.Exit(130) from None
     _show(store, after)
     if profile:
         console.print(_profile(where))
@@ -106,7 +112,7 @@ def doctor() -> None:
     for finding in doctor_module.examine():
         complete &= finding.found
         mark = "[green]ok[/]" if finding.found else "[red]missing[/]"
-        table.add_row(mark, finding.what, finding.detail)
+        table.add_row(mark, finding.what, escape(finding.detail))
     console.print(table)
     raise typer.Exit(0 if complete else 1)
 
@@ -144,5 +150,5 @@ def main() -> None:
         app()
     except TinyMetaFedError as error:
         for line in str(error).splitlines():
-            errors.print(f"[red]error:[/] {line}", soft_wrap=True, highlight=False, markup=True)
+            errors.print(f"[red]error:[/] {escape(line)}", soft_wrap=True, highlight=False)
         raise SystemExit(1) from None

@@ -98,8 +98,18 @@ async def _rounds(federation: Federation, store: Store, run: Run | None, progres
         progress(0, "evaluating before training")
         state = ServerState.start(federation.model.initial(experiment.seed))
         evaluations = await federation.evaluate(state)
-        run = create(experiment, store, federation.nodes[0], state)
-        store.commit(run.id, 0, state.theta, lap(), evaluations=evaluations)
+        run = store.create(
+            evaluations,
+            name=experiment.name,
+            settings=experiment.model_dump_json(),
+            seed=experiment.seed,
+            backend=experiment.nodes.backend,
+            versions=json.dumps(versions(experiment)),
+            firmware=firmware(federation.nodes[0]),
+            rounds=experiment.rounds,
+            seconds=lap(),
+            theta=state.theta.astype("<f4").tobytes(),
+        )
     else:
         if run.firmware != firmware(federation.nodes[0]):
             raise TinyMetaFedError(
@@ -117,20 +127,6 @@ async def _rounds(federation: Federation, store: Store, run: Run | None, progres
         store.commit(run.id, state.done, state.theta, lap(), rows, evaluations)
     progress(state.done, "done")
     return store.run(str(run.id))
-
-
-def create(experiment: Experiment, store: Store, node: Node, state: ServerState) -> Run:
-    """The run's row, with everything that the run depends on."""
-    return store.create(
-        name=experiment.name,
-        settings=experiment.model_dump_json(),
-        seed=experiment.seed,
-        backend=experiment.nodes.backend,
-        versions=json.dumps(versions(experiment)),
-        firmware=firmware(node),
-        rounds=experiment.rounds,
-        theta=state.theta.astype("<f4").tobytes(),
-    )
 
 
 def firmware(node: Node) -> str:

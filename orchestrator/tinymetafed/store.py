@@ -147,15 +147,16 @@ class Store:
         """Closes the file."""
         self._db.close()
 
-    def create(self, **columns: Any) -> Run:
-        """A new run with these columns and none of its rounds done."""
-        columns |= {"created": datetime.now(UTC).isoformat(timespec="seconds")}
-        columns |= {"done": 0, "seconds": 0.0}
+    def create(self, evaluations: Iterable[DeviceEvaluation], **columns: Any) -> Run:
+        """A new run with these columns, none of its rounds done, judged before training."""
+        columns |= {"created": datetime.now(UTC).isoformat(timespec="seconds"), "done": 0}
         with self._transaction():
             cursor = self._db.execute(
                 f"INSERT INTO run ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
                 tuple(columns.values()),
             )
+            assert cursor.lastrowid is not None
+            self._insert("evaluation", cursor.lastrowid, evaluations)
         return self.run(str(cursor.lastrowid))
 
     def commit(
@@ -164,7 +165,7 @@ class Store:
         done: int,
         theta: NDArray[np.float32],
         seconds: float,
-        nodes: Iterable[NodeRound] = (),
+        nodes: Iterable[NodeRound],
         evaluations: Iterable[DeviceEvaluation] = (),
     ) -> None:
         """Adds a round, its evaluations, and the weights after it; all or nothing.
@@ -172,11 +173,10 @@ class Store:
         Raises TinyMetaFedError where another process has gone on with the run.
         """
         with self._transaction():
-            before = done if not nodes else done - 1
             updated = self._db.execute(
                 "UPDATE run SET done = ?, theta = ?, seconds = seconds + ?"
                 " WHERE id = ? AND done = ?",
-                (done, theta.astype("<f4").tobytes(), seconds, run, before),
+                (done, theta.astype("<f4").tobytes(), seconds, run, done - 1),
             )
             if updated.rowcount != 1:
                 raise TinyMetaFedError(
