@@ -61,7 +61,7 @@ test: setup ## every test
 
 lint: setup ## ruff, pyright, and the C warnings of both compilers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@$(BIN)/pyright
+	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@for port in mps2 host; do $(call build,build/$$port --clean-first); done
 
 clean: ## remove what was built and installed here

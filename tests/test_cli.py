@@ -103,8 +103,11 @@ def test_an_interrupted_run_goes_on_where_it_was(folder: Path, how: signal.Signa
 
 # The command line, sent a signal by itself when two rounds are in the store.
 INTERRUPTED = """
-import os, sys
+import os, signal, sys
 from tinymetafed import cli, store
+
+# A background job of a shell is begun with SIGINT ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 commit = store.Store.commit
 

@@ -64,16 +64,19 @@ def execute(
     nodes closed: KeyboardInterrupt. Raises TinyMetaFedError.
     """
     before = Profile.now()
-    run = asyncio.run(_execute(experiment, store, run, progress))
+    try:
+        run = asyncio.run(_execute(experiment, store, run, progress))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
     return run, Profile.now() - before
 
 
 async def _execute(
     experiment: Experiment, store: Store, run: Run | None, progress: Progress
 ) -> Run:
-    asyncio.get_running_loop().add_signal_handler(
-        signal.SIGTERM, lambda: signal.raise_signal(signal.SIGINT)
-    )
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with private_directory() as directory:
         nodes = make_nodes(experiment.nodes, directory)
         federation = Federation(experiment, nodes)

@@ -162,6 +162,7 @@ def test_a_chunk_is_written_as_it_decodes_or_not_at_all(core, piece, n, seed):
 @EXAMPLES
 @given(changed_chunks() | SMALL, LENGTHS)
 @example(Chunk(0, 9, BITMAP, b"\0"), 9)
+@example(Chunk(0, 9, INDICES, b"\x01\x03" + bytes(5)), 9)
 @example(Chunk(0, 9, INDICES, b"\x81\x80\x80\x80\x00\x03" + bytes(4)), 9)  # 1 in five bytes
 @example(Chunk(0, 9, INDICES, b"\x81\x80\x80\x80\x80\x00\x03" + bytes(4)), 9)  # in six
 @example(Chunk(0, 9, INDICES, b"\x01\x83\x80\x80\x80\x10" + bytes(4)), 9)  # 2³² + 3

@@ -177,7 +177,7 @@ async def started(
     capacity: int = 0,
     transport: OpenTransport = open_host,
 ) -> AsyncIterator[Node]:
-    node = Node("node", transport)
+    node = Node("node", transport, timeout=0)  # on the host an answer is there or never comes
     await node.start()
     await node.load(model, accumulate=accumulate, capacity=capacity)
     if theta is not None:
