@@ -1,5 +1,6 @@
 """A round is stored whole or not at all, whenever the process ends."""
 
+import os
 import signal
 import sqlite3
 import stat
@@ -42,7 +43,10 @@ runner.execute(parse(text, "text"), store, run, lambda done, doing: None)
 
 def _run_until_killed(folder: Path, statement: int, resume: bool) -> int:
     arguments = [str(folder), SMALL, str(statement), "yes" if resume else "no"]
-    return subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False).returncode
+    # What a killed process leaves of temporary files goes with the test's own.
+    environment = os.environ | {"TMPDIR": str(folder.parent)}
+    command = [sys.executable, "-c", KILLED, *arguments]
+    return subprocess.run(command, check=False, env=environment).returncode
 
 
 @pytest.mark.parametrize("seed", range(6))
