@@ -68,7 +68,7 @@ def run(
         settings = summary.settings(before)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(None))
     columns += (MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=console, refresh_per_second=2) as bar:
         task = bar.add_task(settings.name, total=settings.rounds)
 
         def progress(done: int, doing: str) -> None:

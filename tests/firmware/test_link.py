@@ -2,17 +2,20 @@
 
 import asyncio
 import zlib
+from collections.abc import Sequence
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import example, given, settings
 
-from tinymetafed.link import Connection, Hello, Request, Response, frame
+from tinymetafed.link import Connection, Error, Hello, Request, Response, frame, messages
 from tinymetafed.link.chunk import DENSE, Chunk
 from tinymetafed.link.messages import HelloRequest, Layer, Load, Outputs, Predict, Train, Weights
 from tinymetafed.nodes.host import HostTransport
 
 EXAMPLES = settings(deadline=None, derandomize=True)
 GUARD = b"\xa5" * 16
+MALFORMED, WEIGHTS, RANGE, ENCODING = 1, 5, 6, 7  # enum tmf_error
 BODIES = st.one_of(
     st.binary(max_size=600),
     # Around the borders of COBS blocks.
@@ -72,30 +75,70 @@ def test_the_node_is_in_step_after_garbage_and_a_zero_and_has_counted_it(garbage
     assert answer.bad_frames == max(receiver.bad_frames, too_long)
 
 
+LOAD = Load(inputs=1, loss=0, accumulate=False, capacity=0, layers=(Layer(1, False, (1,)),))
+THETA = Weights(base=0, to=1, last=True, chunk=Chunk(0, 2, DENSE, bytes(8)))
+ONE = b"\0\0\x80\x3f"
+
+
+def converse(requests: Sequence[Request], times: int = 1) -> list[Response]:
+    """What a node answers to the requests, of which each comes so many times."""
+    node, connection = HostTransport(), Connection()
+    connection.receive(exchange(node))
+    responses: list[Response] = []
+    for request in requests:
+        data = connection.send(request)
+        [answer] = {exchange(node, data) for _ in range(times)}
+        responses += connection.receive(answer)
+    return responses
+
+
 def test_a_request_that_comes_twice_is_answered_twice_and_done_once():
-    model = (Layer(1, False, (1,)),)
-    requests: list[Request] = [
-        Load(inputs=1, loss=0, accumulate=False, capacity=0, layers=model),
-        Weights(base=0, to=1, last=True, chunk=Chunk(0, 2, DENSE, bytes(8))),
-        Train(rate=0.1, frozen=0, batch=1, epochs=1, samples=b"\0\0\x80\x3f" * 2),
-        Predict(b"\0\0\x80\x3f"),
-    ]
+    train = Train(rate=0.1, frozen=0, batch=1, epochs=1, samples=ONE + ONE)
+    requests = [LOAD, THETA, train, Predict(ONE)]
+    responses = converse(requests)
+    assert converse(requests, times=2) == responses
+    assert isinstance(responses[-1], Outputs)
+    assert responses[-1].values != bytes(4)  # it has learnt something
 
-    def run(times: int) -> list[Response]:
-        node, connection = HostTransport(), Connection()
-        connection.receive(exchange(node))
-        responses: list[Response] = []
-        for request in requests:
-            data = connection.send(request)
-            answers = {exchange(node, data) for _ in range(times)}
-            assert len(answers) == 1
-            responses += connection.receive(answers.pop())
-        return responses
 
-    once, twice = run(times=1), run(times=2)
-    assert once == twice
-    assert isinstance(once[-1], Outputs)
-    assert once[-1].values != bytes(4)  # it has learnt something
+@pytest.mark.parametrize(
+    ("pieces", "code"),
+    [
+        pytest.param([Weights(0, 1, True, Chunk(0, 1, DENSE, ONE))], RANGE, id="too few"),
+        pytest.param([Weights(0, 1, True, Chunk(1, 1, DENSE, ONE))], RANGE, id="not the first"),
+        pytest.param([Weights(0, 1, True, Chunk(0, 3, DENSE, 3 * ONE))], RANGE, id="too many"),
+        pytest.param([Weights(0, 0, True, Chunk(0, 2, DENSE, 2 * ONE))], WEIGHTS, id="no version"),
+        pytest.param([Weights(1, 2, True, Chunk(0, 2, DENSE, 2 * ONE))], WEIGHTS, id="no base"),
+        pytest.param([Weights(0, 1, True, Chunk(0, 2, DENSE, ONE))], ENCODING, id="too short"),
+        pytest.param(
+            [
+                THETA,
+                Weights(1, 2, False, Chunk(0, 1, DENSE, ONE)),
+                Weights(1, 2, True, Chunk(0, 1, DENSE, ONE)),
+            ],
+            RANGE,
+            id="the same twice",
+        ),
+    ],
+)
+def test_a_broadcast_that_cannot_be_is_refused_and_leaves_no_weights(pieces, code):
+    *_, refused, judged = converse([LOAD, *pieces, Predict(ONE)])
+    assert isinstance(refused, Error)
+    assert refused.code == code
+    assert isinstance(judged, Error)
+    assert judged.code == WEIGHTS
+
+
+@EXAMPLES
+@given(st.binary(min_size=1, max_size=9))
+def test_bytes_after_a_request_are_malformed(more):
+    node, connection = HostTransport(), Connection()
+    connection.receive(exchange(node))
+    connection.send(HelloRequest())
+    request = messages.encode(1, HelloRequest()) + more
+    [answer] = connection.receive(exchange(node, frame.encode(request)))
+    assert isinstance(answer, Error)
+    assert answer.code == MALFORMED
 
 
 def test_a_hello_that_comes_twice_is_answered_afresh():
