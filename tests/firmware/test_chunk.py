@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 from hypothesis import assume, example, given, settings
 from numpy.typing import NDArray
 
@@ -94,6 +95,17 @@ def test_the_bytes_are_those_of_the_orchestrator(core, vector, capacity):
     sent = np.where(marks, values, np.float32(0))
     chunks = encode(core, values, int(marks.sum()), first, end, capacity)
     assert chunks == list(chunk.encode(sent, marks, first, end, capacity))
+
+
+@pytest.mark.parametrize("gap", [127, 128, 2**14 - 1, 2**14, 2**21 - 1, 2**21])
+def test_gaps_of_any_width_are_those_of_the_orchestrator(core, gap):
+    values = np.zeros(gap + 2, np.float32)
+    values[[0, -1]] = 1, 2
+    chunks = encode(core, values, 2, 0, len(values), 20)
+    assert chunks == list(chunk.encode(values, values != 0, 0, len(values), 20))
+    error, after = apply(core, chunks[0], np.zeros(gap + 2, np.float32))
+    assert error == 0
+    assert np.array_equal(after.view(np.float32), values)
 
 
 @EXAMPLES

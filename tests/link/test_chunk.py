@@ -117,6 +117,15 @@ def test_worked_examples_fix_the_bytes(marks, encoding, data):
     assert piece == Chunk(0, len(marks), encoding, bytes.fromhex(data))
 
 
+@pytest.mark.parametrize("gap", [127, 128, 2**14 - 1, 2**14, 2**21 - 1, 2**21])
+def test_gaps_of_any_width_are_sent_and_come_back(gap):
+    values = np.zeros(gap + 2, np.float32)
+    values[[0, -1]] = 1, 2
+    [piece] = chunk.encode(values, values != 0, 0, len(values), 20)
+    assert piece.data == b"".join(map(leb, [2, 0, gap])) + values[[0, -1]].tobytes()
+    assert chunk.decode(piece)[0].tolist() == [0, gap + 1]
+
+
 @st.composite
 def sent(draw: st.DrawFn) -> tuple[Chunk, list[int], bytes]:
     """A chunk as a node may send it, the smallest or not; the entries in it, and their values."""
