@@ -106,8 +106,6 @@ INTERRUPTED = """
 import os, signal, sys
 from tinymetafed import cli, store
 
-# A background job of a shell is begun with SIGINT ignored.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 commit = store.Store.commit
 
@@ -117,6 +115,9 @@ def commit_and_signal(self, run, done, *arguments, **others):
         os.kill(os.getpid(), how)
 
 how = int(sys.argv[1])
+# A background job of a shell is begun with SIGINT ignored; SIGTERM has to end it all the same.
+ignored = how == signal.SIGTERM
+signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
 store.Store.commit = commit_and_signal
 sys.argv[1:] = ["run", "small.toml"]
 cli.main()

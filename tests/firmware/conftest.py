@@ -25,6 +25,8 @@ struct tmf_chunk {
 };
 struct tmf_chunk tmf_chunk_encode(const float *values, const struct tmf_selection *selection,
                                   uint32_t first, uint32_t end, uint8_t *out, size_t capacity);
+uint32_t tmf_probe_hurried(const uint8_t *request, size_t size, uint32_t rounds,
+                           uint32_t *overruns);
 int tmf_chunk_apply(const struct tmf_chunk *chunk, float *values, uint32_t n);
 """
 

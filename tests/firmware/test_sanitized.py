@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from tinymetafed.link import frame, messages
 from tinymetafed.link.chunk import BITMAP, DENSE, INDICES, Chunk
+from tinymetafed.link.chunk import decode as decode_chunk
 from tinymetafed.link.messages import (
     Done,
     Error,
@@ -200,6 +201,7 @@ def test_a_frame_of_any_length_is_taken_or_counted():
     lengths = [*range(1, 12), *range(240, 270), *range(500, 520), longest - 1, longest]
     whole = [frame.encode((b"\x82\x07" + bytes(n))[:n]) for n in lengths]
     assert len(talk(b"".join(whole))) == len(lengths)
+    assert len(talk(frame.encode(b"") + whole[0])) == 1
     for n in [RECEIVE - 3, RECEIVE, 9216, 70_000]:
         for fill in b"\0\x55":
             assert len(talk(frame.encode(bytes([fill]) * n) + whole[0])) == 1
@@ -430,7 +432,7 @@ class Shape:
     load: Load
     outputs: int
     parameters: int
-    shared: int  # parameters that are not local
+    local: tuple[range, ...]  # of the parameters
     least: int
     most: int
 
@@ -452,14 +454,15 @@ def u32(data: bytes) -> int:
 
 def shape_of(load: Load) -> Shape | None:
     """None where the layers do not make a model."""
-    widths, parameters, shared = [load.inputs], 0, 0
+    widths, parameters = [load.inputs], 0
+    local: list[range] = []
     for layer in load.layers:
         if layer.operation not in (1, 2, 3) or len(layer.arguments) != (layer.operation == 1):
             return None
         if layer.operation == 1:
-            own = layer.arguments[0] * (widths[-1] + 1)
-            parameters += own
-            shared += 0 if layer.local else own
+            first = parameters
+            parameters += layer.arguments[0] * (widths[-1] + 1)
+            local += [range(first, parameters)] if layer.local else []
         widths.append(*layer.arguments or widths[-1:])
     outputs = widths[-1]
     if not all(0 < width <= 2**24 for width in widths) or load.loss > 1 or outputs <= load.loss:
@@ -467,7 +470,7 @@ def shape_of(load: Load) -> Shape | None:
     sample = load.inputs + (1 if load.loss else outputs)
     least = (3 if load.accumulate else 2) * parameters + load.capacity * sample
     most = least + sum(widths) + 2 * max(widths)
-    return Shape(load, outputs, parameters, shared, 4 * least, 4 * most)
+    return Shape(load, outputs, parameters, tuple(local), 4 * least, 4 * most)
 
 
 def fits(chunk: Chunk) -> bool:
@@ -641,11 +644,16 @@ class Contract:
                 values = np.frombuffer(answer.values, "<f4")
                 return len(values) == count * shape.outputs and bool(np.isfinite(values).all())
             case Select(), Selected():
-                return answer.entries <= min(request.keep, shape.shared)
+                shared = shape.parameters - sum(map(len, shape.local))
+                return answer.entries <= min(request.keep, shared)
             case Update(), Updated():
                 chunk = answer.chunk
                 end = chunk.first + chunk.count
-                return chunk.first == request.first < end <= request.end and fits(chunk)
+                if not (chunk.first == request.first < end <= request.end and fits(chunk)):
+                    return False
+                indices, values = decode_chunk(chunk)
+                of_local = np.isin(indices, [i for part in shape.local for i in part])
+                return bool(np.isfinite(values).all()) and not values[of_local].any()
             case _:
                 return True
 
@@ -700,7 +708,12 @@ LAYER_LISTS = st.builds(lambda hidden, last: (*hidden, last), HIDDEN, LAST_LAYER
 LOADS = st.builds(Load, WIDTHS, st.integers(0, 1), FLAGS, COUNTS, LAYER_LISTS)
 ODD_OPERATIONS = st.integers(0, 4) | st.just(255)
 ODD_LAYERS = st.builds(Layer, ODD_OPERATIONS, FLAGS, st.lists(ODD, max_size=4).map(tuple))
-ODD_LISTS = st.lists(ODD_LAYERS | DENSE_LAYERS | ACTIVATIONS, min_size=1, max_size=32).map(tuple)
+ODD_DENSE_LAYERS = st.builds(Layer, st.just(1), FLAGS, st.tuples(ODD))
+ANY_LAYERS = st.one_of(DENSE_LAYERS, ACTIVATIONS, ODD_LAYERS, ODD_DENSE_LAYERS)
+ODD_LISTS = st.one_of(
+    st.lists(ANY_LAYERS, min_size=1, max_size=3).map(tuple),
+    st.lists(DENSE_LAYERS | ACTIVATIONS, min_size=32, max_size=32).map(tuple),
+)
 
 
 @st.composite
@@ -790,7 +803,9 @@ def spoilt_data(draw: st.DrawFn, data: bytes) -> bytes:
             place, change = draw(st.integers(0, 40) | SEEDS), draw(st.integers(1, 255))
             return damaged(data or b"\0", place, change)
         case 2:
-            return data[:-4] + struct.pack("<I", draw(ODD))  # a class, where there are classes
+            return data[:-4] + struct.pack(
+                "<I", draw(st.integers(0, 7) | ODD)
+            )  # a class, where there are classes
         case _:
             return draw(st.binary(max_size=20))
 
@@ -921,8 +936,9 @@ def test_work_is_done_or_refused_for_its_reason(requests: list[Request]):
     ask(requests)
 
 
-KEPT = st.integers(0, 20) | st.integers(0, 5256) | st.just(5256)
-ENTRIES = st.just(0) | st.integers(0, 5256)
+HALVES = Load(72, 0, False, 0, (Layer(1, True, (36,)), Layer(3, False, ()), Layer(1, False, (72,))))
+ENTRIES = st.just(0) | st.integers(0, 5292)  # of the parameters, 2628 of which are local
+KEPT = st.integers(0, 20) | st.integers(0, 5292) | st.sampled_from([2600, 2664])
 TASKS = st.tuples(SEEDS, KEPT, st.lists(st.tuples(ENTRIES, ENTRIES), min_size=1, max_size=5))
 
 
@@ -931,16 +947,16 @@ TASKS = st.tuples(SEEDS, KEPT, st.lists(st.tuples(ENTRIES, ENTRIES), min_size=1,
 def test_an_update_of_any_entries_fits_its_response(
     tasks: list[tuple[int, int, list[tuple[int, int]]]],
 ):
-    load = model_of(72, 72)  # 5256 parameters, three frames if they are dense
-    shape = shape_of(load)
+    shape = shape_of(HALVES)
     assert shape is not None
-    starts = range(0, 5256, 1752)
-    requests: list[Request] = [load]
-    requests += [Weights(0, 1, n == 3504, Chunk(n, 1752, DENSE, bytes(7008))) for n in starts]
+    requests: list[Request] = [HALVES]
+    for first in range(0, 5292, 1764):
+        chunk = some_chunk(first, first, 1764, DENSE, wild=False)
+        requests.append(Weights(0, 1, first == 3528, chunk))
     for seed, keep, ranges in tasks:
         requests.append(Train(0.01, 0, 1, 1, some_samples(shape, seed, 1, wild=False)))
         requests.append(Select(keep))
-        requests += [Update(first, 5256 if end <= first else end) for first, end in ranges]
+        requests += [Update(first, 5292 if end <= first else end) for first, end in ranges]
         requests.append(Weights(1, 1, True, Chunk(0, 0, DENSE, b"")))
     ask(requests)
 
@@ -974,7 +990,6 @@ def test_a_model_may_take_the_memory_to_its_last_byte():
     starts = range(0, capacity, 1000)
     values = [some_values(start, 2 * min(1000, capacity - start), False) for start in starts]
     requests = [
-        replace(line, capacity=capacity + 1),
         replace(line, capacity=capacity),
         Weights(0, 1, True, Chunk(0, 2, DENSE, bytes(8))),
         *(Store(True, data) for data in values),
@@ -982,13 +997,41 @@ def test_a_model_may_take_the_memory_to_its_last_byte():
         Train(0.01, 0, 1, 1, None),
         Evaluate(values[-1]),
     ]
-    refused, loaded, *_, overfull, trained, _ = ask(requests)
-    assert isinstance(refused, Error)
+    loaded, *_, overfull, trained, _ = ask(requests)
     assert isinstance(loaded, Loaded)
-    assert (refused.needed, loaded.needed) == (MEMORY + 8, MEMORY)
+    assert loaded.needed == MEMORY
     assert isinstance(overfull, Error)
     assert isinstance(trained, Trained)
     assert trained.steps == capacity
+
+
+@pytest.mark.parametrize("inputs", range(1, 7))
+def test_a_model_may_not_take_a_word_more(inputs: int):
+    some = model_of(inputs, 2, loss=1)
+    (empty,) = ask([some])
+    assert isinstance(empty, Loaded)
+    size = 4 * (inputs + 1)
+    capacity, rest = divmod(MEMORY - empty.needed, size)
+    loads: list[Request] = [replace(some, capacity=capacity + more) for more in (0, 1)]
+    loaded, refused = ask(loads)
+    assert isinstance(loaded, Loaded)
+    assert isinstance(refused, Error)
+    assert (loaded.needed, refused.needed) == (MEMORY - rest, MEMORY - rest + size)
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 39, 2027, 2028, 2029, 2038, 2039, 2048, 2060])
+def test_outputs_fill_a_response_and_no_more(outputs: int):
+    requests: list[Request] = [model_of(1, outputs)]
+    for first in range(0, 2 * outputs, 1000):
+        count = min(1000, 2 * outputs - first)
+        requests.append(
+            Weights(
+                0, 1, first + count == 2 * outputs, Chunk(first, count, DENSE, bytes(4 * count))
+            )
+        )
+    most = RECEIVE // (4 * outputs)
+    requests += [Predict(bytes(4 * n)) for n in range(max(1, most - 20), min(2000, most) + 3)]
+    ask(requests)
 
 
 def test_the_largest_numbers_of_a_training():

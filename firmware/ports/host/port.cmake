@@ -13,7 +13,7 @@ target_link_libraries(tinymetafed PRIVATE tmf_core)
 target_compile_options(tinymetafed PRIVATE ${TMF_WARNINGS})
 
 set(tests "${CMAKE_CURRENT_SOURCE_DIR}/../tests/firmware")
-add_library(tinymetafed_test SHARED "${tests}/math_probe.c")
+add_library(tinymetafed_test SHARED "${tests}/math_probe.c" "${tests}/node_probe.c")
 target_compile_options(tinymetafed_test PRIVATE ${TMF_WARNINGS})
 target_link_libraries(tinymetafed_test PRIVATE -Wl,--whole-archive tmf_core -Wl,--no-whole-archive)
 
