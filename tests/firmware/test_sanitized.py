@@ -1034,6 +1034,23 @@ def test_outputs_fill_a_response_and_no_more(outputs: int):
     ask(requests)
 
 
+@pytest.mark.parametrize("number", [2, 3, 4, 2**31, 2**32 - 1])
+def test_a_class_is_one_of_the_outputs(number: int):
+    data = bytes(20) + struct.pack("<I", number) + bytes(12)
+    weights = Weights(0, 1, True, Chunk(0, 9, DENSE, bytes(36)))
+    work = [Store(False, data), Train(0.01, 0, 1, 1, data), Evaluate(data)]
+    answers = ask([model_of(2, 3, loss=1, capacity=3), weights, *work])
+    assert [isinstance(answer, Error) for answer in answers[2:]] == 3 * [number > 2]
+
+
+@pytest.mark.parametrize("value", ["7f800000", "ff800000", "7f800001", "7fc00000", "ffffffff"])
+def test_what_is_not_finite_is_not_sent(value: str):
+    weights = Weights(0, 1, True, Chunk(0, 2, DENSE, bytes(4) + bytes.fromhex(value)[::-1]))
+    work = [Train(0.01, 0, 1, 1, bytes(8)), Evaluate(bytes(8)), Predict(bytes(4)), Select(2)]
+    answers = ask([model_of(1, 1), weights, *work])
+    assert [answer.code for answer in answers if isinstance(answer, Error)] == 4 * [DIVERGED]
+
+
 def test_the_largest_numbers_of_a_training():
     sample = bytes(20)
     *_, nothing, _, alone, together = ask([

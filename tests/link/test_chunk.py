@@ -124,6 +124,7 @@ def test_gaps_of_any_width_are_sent_and_come_back(gap):
     [piece] = chunk.encode(values, values != 0, 0, len(values), 20)
     assert piece.data == b"".join(map(leb, [2, 0, gap])) + values[[0, -1]].tobytes()
     assert chunk.decode(piece)[0].tolist() == [0, gap + 1]
+    assert len(list(chunk.encode(values, values != 0, 0, len(values), len(piece.data) - 1))) == 2
 
 
 @st.composite
