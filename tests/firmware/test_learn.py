@@ -723,6 +723,7 @@ def test_a_broadcast_that_breaks_off_is_noticed(base, pieces):
             with pytest.raises(NodeLost):
                 await node.set_weights(Broadcast(new, np.full(len(new), 2), 2))
             wire.left = 1000
+            assert node.version == 0
             assert await refused(node.evaluate(samples)) == WEIGHTS
             # What the node held is neither version any more, whatever a server takes it for.
             node.version = 1

@@ -136,3 +136,23 @@ def test_more_samples_than_the_store_holds_are_refused(experiment: MakeExperimen
             await node.store(samples)
 
     asyncio.run(store())
+
+
+def test_a_node_goes_back_to_an_older_version(experiment: MakeExperiment):
+    async def go_back() -> None:
+        async def open_transport() -> HostTransport:
+            return HostTransport()
+
+        model = experiment().built_model
+        node = Node("node-0", open_transport)
+        await node.start()
+        await node.load(model, accumulate=False, capacity=0)
+        theta = model.initial(1)
+        x = np.ones((1, 1), np.float32)
+        await node.set_weights(ServerState.start(theta, 4).broadcast)
+        newer = await node.predict(x)
+        await node.set_weights(ServerState.start(np.zeros_like(theta), 2).broadcast)
+        assert newer != 0
+        assert await node.predict(x) == 0
+
+    asyncio.run(go_back())

@@ -194,7 +194,9 @@ class Node:
         there already."""
         if self._untouched and self.version == broadcast.version:
             return
-        base, self.version = self.version, 0  # until the last piece has arrived
+        # From older to newer only what changed; back to an older version, everything.
+        base = self.version if self.version <= broadcast.version else 0
+        self.version = 0  # until the last piece has arrived
         *pieces, last = broadcast.pieces(base, self._connection.capacity - CHUNK_OVERHEAD)
         for piece in pieces:
             await self._request(
