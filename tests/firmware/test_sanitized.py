@@ -393,7 +393,7 @@ def bodies(draw: st.DrawFn, sequence: int) -> tuple[bytes, int, bool]:
     if flaw == 1:
         items[place] = draw(fields[place].bad)
     elif flaw == 2:
-        del items[place]
+        del items[place:]  # not one alone: without its first, a select can be a hello
     elif flaw == 3:
         items.insert(place + 1, draw(st.sampled_from([*NOWHERE, NUMBER, BYTES]).filter(len)))
     elif flaw == 4:
