@@ -4,19 +4,18 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
+from .energy import power
 from .errors import TinyMetaFedError
 from .model import Model, ModelSettings
+from .settings import Settings, check, read_text
 from .strategies import StrategySettings
 from .tasks import TaskSettings
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class NodeSettings(_Settings):
+class NodeSettings(Settings):
     """[nodes]: how many, and what runs them."""
 
     backend: Literal["qemu", "host"] = "qemu"
@@ -25,13 +24,13 @@ class NodeSettings(_Settings):
     timeout: Annotated[float, Field(gt=0, le=3600)] = 20.0  # seconds until a request is repeated
 
 
-class DeviceSettings(_Settings):
+class DeviceSettings(Settings):
     """[devices]: the population whose tasks are learnt; a node plays one of them in a round."""
 
     seen: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
 
 
-class EvaluationSettings(_Settings):
+class EvaluationSettings(Settings):
     """[evaluation]: few-shot adaptation on devices that training never saw."""
 
     devices: Annotated[int, Field(ge=1, le=100_000)] = 50
@@ -43,7 +42,25 @@ class EvaluationSettings(_Settings):
     query: Annotated[int, Field(ge=1, le=100_000)] = 50  # samples to judge by
 
 
-class Experiment(_Settings):
+def _known(folder: Path) -> AfterValidator:
+    def check_name(name: str) -> str:
+        known = sorted(path.stem for path in folder.glob("*.toml"))
+        if name not in known:
+            raise PydanticCustomError("tmf_known", "{known}", {"known": f"use {', '.join(known)}"})
+        return name
+
+    return AfterValidator(check_name)
+
+
+class EnergySettings(Settings):
+    """[energy]: what the cycles and bytes are priced for."""
+
+    device: Annotated[str, _known(power.FOLDER)] = "nrf52840"
+    radio: Annotated[str, _known(power.FOLDER / "radios")] = "ble1m"
+    interval: Annotated[float, Field(ge=0, le=1e9)] = 0.0  # seconds between two rounds, at least
+
+
+class Experiment(Settings):
     """A whole experiment; the same settings and seed give the same run, bit for bit."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
@@ -55,6 +72,7 @@ class Experiment(_Settings):
     model: ModelSettings
     strategy: StrategySettings
     evaluation: EvaluationSettings = EvaluationSettings()
+    energy: EnergySettings = EnergySettings()
 
     @property
     def per_round(self) -> int:
@@ -101,21 +119,12 @@ def parse(text: str, origin: str, overrides: tuple[str, ...] = ()) -> Experiment
         raise TinyMetaFedError(f"{origin}: not TOML: {error}") from None
     for override in overrides:
         _override(tree, override)
-    try:
-        return Experiment.model_validate(tree)
-    except ValidationError as error:
-        lines = [_describe(detail) for detail in error.errors()]
-        raise TinyMetaFedError("\n".join(f"{origin}: {line}" for line in lines)) from None
+    return check(Experiment, tree, origin)
 
 
 def read(path: Path, overrides: tuple[str, ...] = ()) -> Experiment:
     """The experiment in a file. Raises TinyMetaFedError."""
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise TinyMetaFedError(f"{path}: cannot be read: {reason}") from None
-    return parse(text, str(path), overrides)
+    return parse(read_text(path), str(path), overrides)
 
 
 def _override(tree: dict[str, Any], override: str) -> None:
@@ -132,63 +141,3 @@ def _override(tree: dict[str, Any], override: str) -> None:
         if not isinstance(tree, dict):
             raise TinyMetaFedError(f"--set {override}: {step} is not a table")
     tree[last] = parsed
-
-
-def _describe(detail: Any) -> str:
-    """One line: key, what is wrong with its value, and what is allowed."""
-    location = detail["loc"]
-    # A union's tag stands in the location and is no key of the file.
-    keys = [str(step) for i, step in enumerate(location) if not (i == 1 and location[0] in _UNIONS)]
-    key = ".".join(keys)
-    context = detail.get("ctx", {})
-    match detail["type"]:
-        case "extra_forbidden":
-            known = ", ".join(_schema(location[:-1]).get("properties", {}))
-            return f"{key}: unknown key; known are: {known}"
-        case "missing":
-            return f"{key}: missing"
-        case "literal_error":
-            return f"{key}: {detail['input']!r} is not allowed; use {context['expected']}"
-        case "union_tag_invalid":
-            return f"{key}.name: {context['tag']!r} is unknown; use {context['expected_tags']}"
-        case "union_tag_not_found":
-            return f"{key}.name: missing"
-        case "value_error" if not key:
-            return str(context["error"])
-        case "value_error":
-            return f"{key}.{context['error']}"
-        case _:
-            allowed = _range(_schema(location))
-            return f"{key}: {detail['input']!r} is not allowed; {allowed or detail['msg']}"
-
-
-_UNIONS = {"strategy"}
-
-
-def _schema(location: tuple[str | int, ...]) -> dict[str, Any]:
-    """The JSON schema of what lies at `location`; empty where there is none."""
-    root = Experiment.model_json_schema()
-    schema: dict[str, Any] = root
-    for step in (None, *location):
-        if isinstance(step, int):
-            schema = schema.get("items", {})
-        elif "discriminator" in schema:
-            schema = {"$ref": schema["discriminator"]["mapping"].get(step, "")}
-        elif step is not None:
-            schema = schema.get("properties", {}).get(step, {})
-        if "$ref" in schema:
-            schema = root["$defs"].get(schema["$ref"].rpartition("/")[2], {})
-    return next((s for s in schema.get("anyOf", []) if s.get("type") != "null"), schema)
-
-
-def _range(schema: dict[str, Any]) -> str:
-    words = {
-        "minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most",
-        "exclusiveMaximum": "less than", "minItems": "at least", "maxItems": "at most",
-        "pattern": "matching",
-    }  # fmt: skip
-    limits = " and ".join(f"{words[key]} {schema[key]}" for key in words if key in schema)
-    kind = {"integer": "a whole number", "number": "a number", "array": "a list of values"}.get(
-        schema.get("type", ""), f"a {schema.get('type')}"
-    )
-    return f"use {kind} {limits}".rstrip() if schema else ""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
 FIRMWARE = PROJECT / "firmware"
+EMULATION = PROJECT / "emulation"
 BUILD = PROJECT / "build"
 
 HOST_LIBRARY = BUILD / "host/libtinymetafed.so"

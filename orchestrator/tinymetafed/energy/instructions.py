@@ -1,0 +1,207 @@
+"""Thumb instructions: what the pricing of a sequence needs to know of each."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from types import MappingProxyType
+
+import capstone
+from capstone import arm
+
+CLASSES = (
+    "data processing", "multiply", "long multiply", "divide",
+    "load", "store", "load double", "store double", "load multiple", "store multiple",
+    "branch", "table branch", "IT",
+    "FP add", "FP multiply", "FP multiply-accumulate", "FP divide or square root", "FP compare",
+    "FP convert", "FP move", "FP load", "FP store", "FP load multiple", "FP store multiple",
+    "other",
+)  # fmt: skip
+"""Of instructions; emulation/timing/cortex-m4.toml has their encodings."""
+
+SINGLE_LOADS = frozenset({"load", "FP load"})
+SINGLE_STORES = frozenset({"store", "FP store"})
+LOADS = SINGLE_LOADS | {"load double", "load multiple", "FP load multiple"}
+SEVERAL_CYCLES = LOADS | {"store double", "store multiple", "FP store multiple"}
+
+LONGEST = 4  # bytes of an instruction
+
+
+class Branch(Enum):
+    """How an instruction can leave the sequence."""
+
+    NEVER = 0
+    MAYBE = 1  # conditional, CBZ and CBNZ too
+    ALWAYS = 2
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """Registers are named as capstone does; double words of the FPU are its two words."""
+
+    address: int
+    size: int  # bytes
+    text: str
+    name: str  # of its class
+    conditional: bool  # whether it is executed, an IT block decides
+    branch: Branch
+    target: int | None  # of a branch that has it in its encoding
+    reads: frozenset[str]
+    writes: frozenset[str]
+    loaded: frozenset[str]  # what it writes but for the write-back of an address
+    addressing: frozenset[str]  # registers that a load's or store's address is made of
+    indexed: bool  # two of them
+    from_literal_pool: bool
+    transfers: int  # words that a load or store multiple, or one of the FPU, moves
+    addend: frozenset[str]  # of a multiply-accumulate
+    memories: int = 0  # that it goes to; bit i for the i-th 512 MiB
+
+    @property
+    def misaligned(self) -> bool:
+        """A 32-bit instruction that lies in two words."""
+        return self.size == 4 and self.address % 4 != 0
+
+    @property
+    def floating_point(self) -> bool:
+        """It needs the FPU."""
+        return self.name.startswith("FP")
+
+
+_decoder = capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_THUMB | capstone.CS_MODE_MCLASS)
+_decoder.detail = True
+
+_ALWAYS = (arm.ARM_CC_AL, arm.ARM_CC_INVALID)
+_BRANCHES = {arm.ARM_INS_B, arm.ARM_INS_BL, arm.ARM_INS_BX, arm.ARM_INS_BLX}
+_COMPARE_AND_BRANCH = {arm.ARM_INS_CBZ, arm.ARM_INS_CBNZ}
+_INTEGER_ADDEND = {
+    arm.ARM_INS_MLA, arm.ARM_INS_MLS, arm.ARM_INS_SMLABB, arm.ARM_INS_SMLABT, arm.ARM_INS_SMLATB,
+    arm.ARM_INS_SMLATT, arm.ARM_INS_SMLAWB, arm.ARM_INS_SMLAWT, arm.ARM_INS_SMLAD,
+    arm.ARM_INS_SMLADX, arm.ARM_INS_SMLSD, arm.ARM_INS_SMLSDX, arm.ARM_INS_SMMLA,
+    arm.ARM_INS_SMMLAR, arm.ARM_INS_SMMLS, arm.ARM_INS_SMMLSR,
+}  # fmt: skip
+_NO_REGISTER = arm.ARM_REG_INVALID
+
+
+CODE, DATA = 1, 2
+"""Memories: the first 512 MiB, where programs and their constants are, and the second, the RAM
+(Armv7-M Architecture Reference Manual, B3.1)."""
+
+
+def decode(
+    code: bytes,
+    address: int,
+    classify: Callable[[int, int], str],
+    memories: Mapping[int, int] = MappingProxyType({}),
+) -> list[Instruction]:
+    """The instructions of `code`, which follow each other from `address` on.
+
+    classify: the class by the first and the second halfword. What is no instruction is taken as
+    one of its length with no operands. memories: where loads and stores were seen to go, by
+    address; one that is not there goes to its literal pool in the code, or else to the RAM.
+    """
+    found: list[Instruction] = []
+    place = 0
+    while place + 2 <= len(code):
+        for one in _decoder.disasm(code[place:], address + place):
+            instruction = _instruction(one, classify)
+            usual = CODE if instruction.from_literal_pool else DATA
+            where = memories.get(instruction.address, usual)
+            found.append(replace(instruction, memories=where))
+            place += one.size
+        if place + 2 <= len(code):  # it stopped at something that it does not know
+            first = int.from_bytes(code[place : place + 2], "little")
+            size = 4 if first >> 11 in (0b11101, 0b11110, 0b11111) else 2
+            if place + size > len(code):
+                break
+            second = int.from_bytes(code[place + 2 : place + 4], "little") if size == 4 else 0
+            nothing: frozenset[str] = frozenset()
+            found.append(
+                Instruction(
+                    address + place, size, "?", classify(first, second), False, Branch.NEVER, None,
+                    nothing, nothing, nothing, nothing, False, False, 0, nothing,
+                )
+            )  # fmt: skip
+            place += size
+    return found
+
+
+def _instruction(one: capstone.CsInsn, classify: Callable[[int, int], str]) -> Instruction:
+    first = int.from_bytes(one.bytes[:2], "little")
+    second = int.from_bytes(one.bytes[2:4], "little")
+    name = classify(first, second)
+    operands = one.operands
+    reads, writes = (_names(one, numbers) for numbers in one.regs_access())
+    memory = next((o.mem for o in operands if o.type == arm.ARM_OP_MEM), None)
+    addressing: frozenset[str] = frozenset()
+    indexed = literal = False
+    if memory is not None:
+        parts = [r for r in (memory.base, memory.index) if r != _NO_REGISTER]
+        indexed = len(parts) == 2
+        literal = memory.base == arm.ARM_REG_PC
+        addressing = _names(one, parts)
+    transfers = 0
+    if name.endswith("multiple"):
+        stack = one.id in (
+            arm.ARM_INS_PUSH, arm.ARM_INS_POP, arm.ARM_INS_VPUSH, arm.ARM_INS_VPOP,
+        )  # fmt: skip
+        moved = operands if stack else operands[1:]
+        transfers = sum(len(_words(one.reg_name(o.reg))) for o in moved)
+        addressing = frozenset({"sp"}) if stack else _names(one, [operands[0].reg])
+        registers = _names(one, [o.reg for o in moved])
+        if "load" in name:  # capstone says otherwise of some
+            reads, writes = addressing, registers | (addressing & writes)
+        else:
+            reads, writes = registers | addressing, addressing & writes
+        if stack:
+            writes |= {"sp"}
+    elif name in ("FP load", "FP store"):
+        transfers = len(_words(one.reg_name(operands[0].reg)))
+    addend: frozenset[str] = frozenset()
+    if name == "FP multiply-accumulate":
+        addend = _names(one, [operands[0].reg])
+    elif one.id in _INTEGER_ADDEND:
+        addend = _names(one, [operands[3].reg])
+    branch, target = _branch(one, name, writes)
+    # B<c> has its condition from its encoding: T1, or T3 of 32 bits.
+    own_condition = first >> 12 == 0b1101 or (first >> 11 == 0b11110 and name == "branch")
+    return Instruction(
+        address=one.address,
+        size=one.size,
+        text=f"{one.mnemonic} {one.op_str}".strip(),
+        name=name,
+        conditional=name != "IT" and one.cc not in _ALWAYS and not own_condition,
+        branch=branch,
+        target=target,
+        reads=reads,
+        writes=writes,
+        loaded=writes - addressing if one.writeback else writes,
+        addressing=addressing,
+        indexed=indexed,
+        from_literal_pool=literal,
+        transfers=transfers,
+        addend=addend,
+    )
+
+
+def _branch(one: capstone.CsInsn, name: str, writes: frozenset[str]) -> tuple[Branch, int | None]:
+    leaves = name in ("branch", "table branch") or "pc" in writes
+    if not leaves:
+        return Branch.NEVER, None
+    target = None
+    if one.id in _BRANCHES | _COMPARE_AND_BRANCH:
+        last = one.operands[-1]
+        target = last.imm & 0xFFFFFFFF if last.type == arm.ARM_OP_IMM else None
+    if one.id in _COMPARE_AND_BRANCH or one.cc not in _ALWAYS:
+        return Branch.MAYBE, target
+    return Branch.ALWAYS, target
+
+
+def _names(one: capstone.CsInsn, numbers: list[int]) -> frozenset[str]:
+    return frozenset(word for n in numbers for word in _words(one.reg_name(n)))
+
+
+def _words(register: str | None) -> tuple[str, ...]:
+    assert register is not None  # the decoder knows the names of its numbers
+    if register.startswith("d") and register[1:].isdigit():
+        first = 2 * int(register[1:])
+        return f"s{first}", f"s{first + 1}"
+    return (register,)

@@ -1,0 +1,216 @@
+"""What a processor executed: instructions by class, and their cycles, by phase."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .instructions import CLASSES, LONGEST, Branch, Instruction, decode
+from .program import Program
+from .timing import READINGS, Timing
+
+WAYS = 3
+FALL_THROUGH, ELSEWHERE, TO_A_HANDLER = range(WAYS)
+"""Ways in which a block is left: to the instruction after it; to another place; by an exception (or
+a call) to the beginning of an exception's handler."""
+
+COUNTED = (
+    *(name for name in CLASSES if name != "branch"),
+    "branch taken", "branch not taken", "conditional", "exception",
+)  # fmt: skip
+"""Columns of a profile: classes of instructions, branches by what became of them. "conditional" has
+those of any class whose execution an IT block decided; "exception" counts entries to handlers,
+which are no instructions."""
+
+INSTRUCTIONS = tuple(name for name in COUNTED if name != "exception")
+
+CONTEXT = 4
+"""Instructions after a block that its price looks at."""
+
+FIRST_PHASE = "start"
+"""From reset until the program enters a phase."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """
+    Attributes:
+        phases: names.
+        counts: int64 [phases, COUNTED].
+        cycles: by core, int64 [phases, READINGS].
+    """
+
+    phases: tuple[str, ...]
+    counts: NDArray[np.int64]
+    cycles: dict[str, NDArray[np.int64]]
+
+    @property
+    def instructions(self) -> NDArray[np.int64]:
+        """int64 [phases]"""
+        return self.counts[:, [COUNTED.index(name) for name in INSTRUCTIONS]].sum(axis=1)
+
+    def __add__(self, other: "Profile") -> "Profile":
+        if self.phases != other.phases:
+            raise ValueError("profiles of programs with other phases")
+        cycles = {core: self.cycles[core] + other.cycles[core] for core in self.cycles}
+        return Profile(self.phases, self.counts + other.counts, cycles)
+
+
+@dataclass(frozen=True)
+class BlockCounts:
+    """How often a program's blocks were executed, since its start.
+
+    A block is instructions that follow each other, of which only the last can branch.
+
+    Attributes:
+        starts, ends: uint32 [blocks], addresses.
+        left: int64 [phases, blocks, 3], how often each was left, by the way it was.
+        unaligned: int64 [phases], cycles that unaligned loads took more, where they were counted.
+        lost: blocks executed of which nothing else is known.
+    """
+
+    starts: NDArray[np.uint32]
+    ends: NDArray[np.uint32]
+    left: NDArray[np.int64]
+    unaligned: NDArray[np.int64]
+    lost: int
+
+    def since(self, before: "BlockCounts") -> "BlockCounts | None":
+        """The difference; None where a count has gone back or a block is gone, so that this is not
+        the same program going on."""
+        known = len(before.starts)
+        if not np.array_equal(self.starts[:known], before.starts):
+            return None
+        left = self.left.copy()
+        left[:, :known] -= before.left
+        unaligned = self.unaligned - before.unaligned
+        lost = self.lost - before.lost
+        if left.min(initial=0) < 0 or unaligned.min(initial=0) < 0 or lost < 0:
+            return None
+        return BlockCounts(self.starts, self.ends, left, unaligned, lost)
+
+    @property
+    def moved(self) -> bool:
+        """Anything was executed."""
+        return bool(self.left.any())
+
+
+class Pricing:
+    """A program and the cores that it is priced for: counts of blocks to profiles.
+
+    It remembers what it has priced, so all nodes with the same program should share one.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        timings: Sequence[Timing],
+        memories: Mapping[int, int] = MappingProxyType({}),
+    ) -> None:
+        """memories: see decode."""
+        self.program = program
+        self._memories = memories
+        self.timings = tuple(timings)
+        self.phases = (FIRST_PHASE, *program.phases)
+        self._handlers = set(program.handlers)
+        self._rows: dict[tuple[int, int], int] = {}  # of _prices, by a block's start and end
+        columns = len(COUNTED) + len(self.timings) * len(READINGS)
+        self._prices = np.empty((0, WAYS, columns), np.int64)
+
+    def profile(self, counts: BlockCounts) -> Profile:
+        """What the blocks come to."""
+        phases, used = len(self.phases), np.flatnonzero(counts.left.any(axis=(0, 2)))
+        blocks = zip(counts.starts[used].tolist(), counts.ends[used].tolist(), strict=True)
+        prices = self._priced(list(blocks)).reshape(-1, self._prices.shape[2])
+        left = counts.left[:, used].reshape(phases, -1)
+        # In float64, where a product of matrices is fast; exact below 2^53.
+        totals = np.rint(left.astype(np.float64) @ prices.astype(np.float64)).astype(np.int64)
+        cycles = totals[:, len(COUNTED) :].reshape(phases, len(self.timings), len(READINGS))
+        for i, timing in enumerate(self.timings):
+            more = np.array(timing.table.sequence.unaligned_load.cycles)
+            cycles[:, i] += counts.unaligned[:, None] * more
+        return Profile(
+            self.phases,
+            totals[:, : len(COUNTED)],
+            {timing.name: cycles[:, i].copy() for i, timing in enumerate(self.timings)},
+        )
+
+    def _priced(self, blocks: list[tuple[int, int]]) -> NDArray[np.int64]:
+        """int64 [blocks, ways, COUNTED and cycles]"""
+        new = [block for block in blocks if block not in self._rows]
+        if new:
+            known = len(self._rows)
+            self._rows |= {block: known + i for i, block in enumerate(new)}
+            prices = [self._price(start, end) for start, end in new]
+            self._prices = np.concatenate([self._prices, prices])
+        return self._prices[[self._rows[block] for block in blocks]]
+
+    def _price(self, start: int, end: int) -> NDArray[np.int64]:
+        """int64 [ways, COUNTED and cycles]: what a block comes to, by the way it is left."""
+        code = self.program.code(start, end + CONTEXT * LONGEST)
+        everything = decode(code, start, self.timings[0].classify, self._memories)
+        block = [one for one in everything if one.address < end]
+        after = [one for one in everything if one.address >= end][:CONTEXT]
+        counts = np.stack([self._counts(block, way) for way in range(WAYS)])
+        cycles = [self._cycles(timing, block, after) for timing in self.timings]
+        return np.concatenate([counts, *cycles], axis=1)
+
+    def _called(self, last: Instruction) -> bool:
+        """It is a handler that the block calls, so no exception comes in between."""
+        return last.target in self._handlers
+
+    def _counts(self, block: list[Instruction], way: int) -> NDArray[np.int64]:
+        found = np.zeros(len(COUNTED), np.int64)
+        for one in block:
+            name = one.name
+            if one.conditional:
+                name = "conditional"
+            elif name == "branch":
+                name = "branch taken" if self._taken(one, way) else "branch not taken"
+            found[COUNTED.index(name)] += 1
+        if way == TO_A_HANDLER and not (block and self._called(block[-1])):
+            found[COUNTED.index("exception")] += 1
+        return found
+
+    def _taken(self, last: Instruction, way: int) -> bool:
+        if way == TO_A_HANDLER:  # before it came to an exception, what had it decided? Not seen
+            return self._called(last) or last.branch == Branch.ALWAYS
+        return way == ELSEWHERE or last.branch == Branch.ALWAYS
+
+    def _cycles(
+        self, timing: Timing, block: list[Instruction], after: list[Instruction]
+    ) -> NDArray[np.int64]:
+        """int64 [ways, READINGS]"""
+        rules = timing.table.sequence
+        alone = timing.cycles(block)
+        # What begins the next block and lies right behind this one was priced there as if a branch
+        # had led to it; here it is put right.
+        behind = alone
+        if after and (not block or block[-1].branch != Branch.ALWAYS):
+            behind = timing.cycles([*block, *after]) - timing.cycles(after)
+            behind -= self._entry(timing, after[0])
+        found = np.stack([behind, alone, alone]) + self._entry(timing, *block[:1])
+        if block and block[-1].branch != Branch.NEVER:
+            for way in range(WAYS):
+                if self._taken(block[-1], way):
+                    found[way] += timing.taken(block[-1])
+        if not (block and self._called(block[-1])):
+            found[TO_A_HANDLER] += np.array(rules.exception.cycles)
+        return found
+
+    @staticmethod
+    def _entry(timing: Timing, *first: Instruction) -> NDArray[np.int64]:
+        """What the first instruction of a block costs more after a branch."""
+        if any(one.misaligned for one in first):
+            return np.array(timing.table.sequence.misaligned_target.cycles)
+        return np.zeros(len(READINGS), np.int64)
+
+
+def total(profiles: Iterable[Profile]) -> Profile | None:
+    """Their sum; None of none."""
+    found: Profile | None = None
+    for one in profiles:
+        found = one if found is None else found + one
+    return found

@@ -1,0 +1,68 @@
+"""A program as its ELF file has it: code, and the addresses of its functions."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+
+from ..errors import TinyMetaFedError
+
+PHASE_PREFIX = "tmf_phase_"
+
+
+@dataclass(frozen=True)
+class Program:
+    """Code by address, and functions by name."""
+
+    segments: tuple[tuple[int, bytes], ...]
+    functions: dict[str, int]
+
+    @classmethod
+    def read(cls, path: Path) -> "Program":
+        """Raises TinyMetaFedError where `path` is no ELF file for Arm."""
+        try:
+            with path.open("rb") as file:
+                elf = ELFFile(file)
+                if elf["e_machine"] != "EM_ARM":
+                    raise TinyMetaFedError(f"{path}: a program for {elf['e_machine']}, not for Arm")
+                segments = tuple(
+                    (segment["p_vaddr"], segment.data()) for segment in elf.iter_segments("PT_LOAD")
+                )
+                functions = {
+                    symbol.name: symbol["st_value"] & ~1  # bit 0 says Thumb
+                    for section in elf.iter_sections()
+                    if isinstance(section, SymbolTableSection)
+                    for symbol in section.iter_symbols()
+                    if symbol["st_info"]["type"] == "STT_FUNC"
+                }
+        except OSError as error:
+            raise TinyMetaFedError(f"{path}: cannot be read: {error.strerror}") from None
+        except ELFError as error:
+            raise TinyMetaFedError(f"{path}: not an ELF file: {error}") from None
+        return cls(segments, functions)
+
+    def code(self, start: int, end: int) -> bytes:
+        """The bytes from `start` to `end`, or to where they stop being there."""
+        for address, data in self.segments:
+            if address <= start < address + len(data):
+                return data[start - address : end - address]
+        return b""
+
+    @property
+    def phases(self) -> dict[str, int]:
+        """Where each phase begins: the functions tmf_phase_NAME, by NAME."""
+        return {
+            name.removeprefix(PHASE_PREFIX): address
+            for name, address in sorted(self.functions.items())
+            if name.startswith(PHASE_PREFIX)
+        }
+
+    @property
+    def handlers(self) -> list[int]:
+        """Functions in the vector table at address 0 (Armv7-M Architecture Reference Manual,
+        B1.5.3), the reset's apart. The table ends before the first function."""
+        table = self.code(0, min(self.functions.values(), default=0))
+        vectors = {int.from_bytes(table[i : i + 4], "little") for i in range(8, len(table), 4)}
+        return sorted({a for a in self.functions.values() if a | 1 in vectors})

@@ -1,0 +1,250 @@
+"""What instructions cost: a core's timing table, and the cycles of a sequence by it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from ..errors import TinyMetaFedError
+from ..places import EMULATION
+from ..settings import Settings, read
+from .instructions import CLASSES, LOADS, SEVERAL_CYCLES, SINGLE_LOADS, SINGLE_STORES, Instruction
+
+FOLDER = EMULATION / "timing"
+
+READINGS = ("shortest", "expected", "longest")
+"""Of the manual; every cycle figure is given by each."""
+
+RUN = 3
+"""Misaligned 32-bit instructions after one of several cycles that cost `misaligned_run`."""
+
+
+def _three(value: object) -> object:
+    return value if isinstance(value, list) else [value] * len(READINGS)
+
+
+def _ascending(value: tuple[int, int, int]) -> tuple[int, int, int]:
+    if list(value) != sorted(value):
+        raise PydanticCustomError(
+            "tmf_order", "use figures that ascend: shortest, expected, longest"
+        )
+    return value
+
+
+_Cycles = Annotated[int, Field(ge=0, le=1000)]
+_Change = Annotated[int, Field(ge=-10, le=1000)]
+Cycles = Annotated[
+    tuple[_Cycles, _Cycles, _Cycles], BeforeValidator(_three), AfterValidator(_ascending)
+]
+Change = Annotated[
+    tuple[_Change, _Change, _Change], BeforeValidator(_three), AfterValidator(_ascending)
+]
+
+
+class InstructionClass(Settings):
+    """[[classes]]: instructions that cost the same by themselves."""
+
+    name: Literal[CLASSES]  # pyright: ignore[reportInvalidTypeForm]
+    encodings: tuple[Annotated[str, Field(pattern=r"^( *[01x]){16}(( *[01x]){16})?$")], ...] = ()
+    cycles: Cycles
+    per_register: Annotated[int, Field(ge=0, le=1000)] = 0  # of what it moves
+    result_wait: Cycles = (0, 0, 0)  # if the next instruction uses the result
+    occupies: Annotated[int, Field(ge=0, le=1000)] = 0  # the FPU, from its own start on
+    source: str
+
+
+class Rule(Settings):
+    """A key of [sequence]: cycles more."""
+
+    cycles: Cycles
+    source: str
+
+
+class Saving(Settings):
+    """A key of [sequence]: cycles more, or (below 0) fewer."""
+
+    cycles: Change
+    source: str
+
+
+class SequenceRules(Settings):
+    """[sequence]: what the neighbours of an instruction change; see cortex-m4.toml."""
+
+    branch_refill: Rule
+    call_refill: Rule
+    load_branch_refill: Rule
+    pipelined_load: Saving
+    misaligned_pipelined_load: Rule
+    other_memory: Rule
+    address_wait: Rule
+    load_before_store: Saving
+    load_after_store: Rule
+    register_offset_store: Rule
+    literal_load: Rule
+    misaligned_target: Rule
+    misaligned_run: Rule
+    unaligned_load: Rule
+    exception: Rule
+    late_operands: tuple[Literal["addend", "store data"], ...] = ()
+
+
+class TimingTable(Settings):
+    """A file of emulation/timing.
+
+    Attributes:
+        core: its name.
+        encodings_from: the file beside it that has the encodings of the classes.
+    """
+
+    core: str
+    encodings_from: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] | None = None
+    classes: tuple[InstructionClass, ...]
+    sequence: SequenceRules
+
+    @model_validator(mode="after")
+    def _complete(self) -> "TimingTable":
+        names = [one.name for one in self.classes]
+        for name in CLASSES:
+            if names.count(name) != 1:
+                raise ValueError(f"classes: '{name}' is there {names.count(name)} times, not once")
+        for one in self.classes:
+            if (not one.encodings) == (self.encodings_from is None):
+                raise ValueError(
+                    f"classes: '{one.name}' needs encodings of its own, or of the whole file by "
+                    "encodings_from, not both"
+                )
+        return self
+
+
+Classify = Callable[[int, int], str]
+"""The class of an instruction by its first and second halfword."""
+
+
+def classifier(table: TimingTable) -> Classify:
+    """By the encodings of a table that has them."""
+    patterns = [
+        (_mask(text, "01"), _mask(text, "1"), one.name)
+        for one in table.classes
+        for text in one.encodings
+    ]
+
+    @cache
+    def classify(first: int, second: int) -> str:
+        whole = first << 16 | second
+        return next((name for mask, value, name in patterns if whole & mask == value), "other")
+
+    return classify
+
+
+def _mask(text: str, bits: str) -> int:
+    digits = "".join("1" if bit in bits else "0" for bit in text.replace(" ", ""))
+    return int(digits.ljust(32, "0"), 2)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A core's timing table, with the encodings of its classes."""
+
+    name: str
+    table: TimingTable
+    classify: Classify
+
+    @classmethod
+    def all(cls, folder: Path = FOLDER) -> "tuple[Timing, ...]":
+        """Every table in `folder`. Raises TinyMetaFedError."""
+        return tuple(cls.load(path.stem, folder) for path in sorted(folder.glob("*.toml")))
+
+    @classmethod
+    def load(cls, name: str, folder: Path = FOLDER) -> "Timing":
+        """The table in `folder`/`name`.toml. Raises TinyMetaFedError."""
+        path = folder / f"{name}.toml"
+        if not path.is_file():
+            known = ", ".join(sorted(file.stem for file in folder.glob("*.toml")))
+            raise TinyMetaFedError(f"{path}: no such timing table; there are: {known}")
+        table = read(TimingTable, path)
+        encodings = table
+        if table.encodings_from is not None:
+            encodings = read(TimingTable, folder / f"{table.encodings_from}.toml")
+            if encodings.encodings_from is not None:
+                raise TinyMetaFedError(
+                    f"{path}: encodings_from: {table.encodings_from}.toml has none of its own"
+                )
+        return cls(name, table, classifier(encodings))
+
+    @cached_property
+    def _by_name(self) -> dict[str, InstructionClass]:
+        return {one.name: one for one in self.table.classes}
+
+    def cycles(self, sequence: Sequence[Instruction]) -> NDArray[np.int64]:
+        """int64 [readings]: of instructions executed one after the other, with no branch taken.
+
+        The first is entered as after something that it does not depend on.
+        """
+        return np.array([self._cycles(sequence, i) for i in range(len(READINGS))])
+
+    def taken(self, last: Instruction) -> NDArray[np.int64]:
+        """int64 [readings]: what a branch costs more when it is taken."""
+        rules = self.table.sequence
+        if last.name != "branch":
+            rule = rules.load_branch_refill
+        elif last.target is None or "lr" in last.writes:
+            rule = rules.call_refill
+        else:
+            rule = rules.branch_refill
+        return np.array(rule.cycles)
+
+    def _cycles(self, sequence: Sequence[Instruction], reading: int) -> int:
+        rules = self.table.sequence
+        total = 0
+        fpu_free = 0  # when the FPU has ended what occupies it
+        previous: Instruction | None = None
+        for i, one in enumerate(sequence):
+            figures = self._by_name[one.name]
+            if previous is not None:
+                total += self._between(previous, one, reading)
+            if one.floating_point:
+                total = max(total, fpu_free)
+            if figures.occupies:
+                fpu_free = total + figures.occupies
+            total += figures.cycles[reading] + figures.per_register * one.transfers
+            if one.indexed and one.name in SINGLE_STORES:
+                total += rules.register_offset_store.cycles[reading]
+            if one.from_literal_pool:
+                total += rules.literal_load.cycles[reading]
+            after_several = i >= RUN and sequence[i - RUN].name in SEVERAL_CYCLES
+            if after_several and all(each.misaligned for each in sequence[i - RUN + 1 : i + 1]):
+                total += rules.misaligned_run.cycles[reading]
+            previous = one
+        return total if READINGS[reading] == "shortest" else max(total, fpu_free)
+
+    def _between(self, previous: Instruction, one: Instruction, reading: int) -> int:
+        """What `one` right after `previous` costs more than both alone."""
+        rules = self.table.sequence
+        more = 0
+        if previous.name in SINGLE_LOADS and not previous.loaded & one.addressing:
+            if one.name in SINGLE_STORES:
+                more += rules.load_before_store.cycles[reading]
+            elif one.name in SINGLE_LOADS:
+                more += rules.pipelined_load.cycles[reading]
+                if one.memories != previous.memories:
+                    more += rules.other_memory.cycles[reading]
+                elif one.misaligned:
+                    more += rules.misaligned_pipelined_load.cycles[reading]
+        if previous.writes & one.addressing:
+            more += rules.address_wait.cycles[reading]
+        if previous.name in SINGLE_STORES and one.name in LOADS:
+            more += rules.load_after_store.cycles[reading]
+        needed = one.reads
+        if "addend" in rules.late_operands:
+            needed -= one.addend
+        if "store data" in rules.late_operands and "store" in one.name:
+            needed &= one.addressing
+        if previous.writes & needed:
+            more += self._by_name[previous.name].result_wait[reading]
+        return more

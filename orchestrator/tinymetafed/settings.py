@@ -1,0 +1,107 @@
+"""Files of settings (TOML), checked into types; what is wrong is said in the user's words."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .errors import TinyMetaFedError
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    """A table of a file: no key that is not known, nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def read_text(path: Path) -> str:
+    """Raises TinyMetaFedError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise TinyMetaFedError(f"{path}: cannot be read: {reason}") from None
+
+
+def read(model: type[T], path: Path) -> T:
+    """The settings in a file. Raises TinyMetaFedError."""
+    try:
+        tree = tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise TinyMetaFedError(f"{path}: not TOML: {error}") from None
+    return check(model, tree, str(path))
+
+
+def check(model: type[T], tree: dict[str, Any], origin: str) -> T:
+    """Raises TinyMetaFedError that names `origin`, the key and what it may be, a line for each
+    error."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        lines = [_describe(model, detail) for detail in error.errors()]
+        raise TinyMetaFedError("\n".join(f"{origin}: {line}" for line in lines)) from None
+
+
+def _describe(model: type[BaseModel], detail: Any) -> str:
+    """One line: key, what is wrong with its value, and what is allowed."""
+    location = detail["loc"]
+    # A union's tag stands in the location and is no key of the file.
+    keys = [str(step) for i, step in enumerate(location) if not (i == 1 and location[0] in _UNIONS)]
+    key = ".".join(keys)
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "extra_forbidden":
+            known = ", ".join(_schema(model, location[:-1]).get("properties", {}))
+            return f"{key}: unknown key; known are: {known}"
+        case "missing":
+            return f"{key}: missing"
+        case kind if kind.startswith("tmf_"):  # ours
+            return f"{key}: {detail['input']!r} is not allowed; {detail['msg']}"
+        case "literal_error":
+            return f"{key}: {detail['input']!r} is not allowed; use {context['expected']}"
+        case "union_tag_invalid":
+            return f"{key}.name: {context['tag']!r} is unknown; use {context['expected_tags']}"
+        case "union_tag_not_found":
+            return f"{key}.name: missing"
+        case "value_error" if not key:
+            return str(context["error"])
+        case "value_error":
+            return f"{key}.{context['error']}"
+        case _:
+            allowed = _range(_schema(model, location))
+            return f"{key}: {detail['input']!r} is not allowed; {allowed or detail['msg']}"
+
+
+_UNIONS = {"strategy"}
+
+
+def _schema(model: type[BaseModel], location: tuple[str | int, ...]) -> dict[str, Any]:
+    """The JSON schema of what lies at `location`; empty where there is none."""
+    root = model.model_json_schema()
+    schema: dict[str, Any] = root
+    for step in (None, *location):
+        if isinstance(step, int):
+            schema = schema.get("items", {})
+        elif "discriminator" in schema:
+            schema = {"$ref": schema["discriminator"]["mapping"].get(step, "")}
+        elif step is not None:
+            schema = schema.get("properties", {}).get(step, {})
+        if "$ref" in schema:
+            schema = root["$defs"].get(schema["$ref"].rpartition("/")[2], {})
+    return next((s for s in schema.get("anyOf", []) if s.get("type") != "null"), schema)
+
+
+def _range(schema: dict[str, Any]) -> str:
+    words = {
+        "minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most",
+        "exclusiveMaximum": "less than", "minItems": "at least", "maxItems": "at most",
+        "pattern": "matching",
+    }  # fmt: skip
+    limits = " and ".join(f"{words[key]} {schema[key]}" for key in words if key in schema)
+    kind = {"integer": "a whole number", "number": "a number", "array": "a list of values"}.get(
+        schema.get("type", ""), f"a {schema.get('type')}"
+    )
+    return f"use {kind} {limits}".rstrip() if schema else ""
