@@ -44,6 +44,8 @@ def test_the_demo_s_table_on_qemu(folder: Path):
     assert "4 qemu nodes" in ran.stdout
     line = next(line for line in ran.stdout.splitlines() if line.startswith("│ all"))
     down, up, instructions = (int(cell.replace(",", "")) for cell in line.split("│")[2:5])
+    for text in ("Energy of all nodes: nRF52840", "reconstruct", "radio transmit"):
+        assert text in ran.stdout
     assert 4 * 7_044 < down < 4 * 2 * 8_000  # all weights once, and again at most
     assert 4 * 2 * 4 * 860 < up < 4 * 2 * 4_200  # half of 1,720 entries, four bytes each
     assert instructions > 4 * 2 * 1_000_000

@@ -89,7 +89,7 @@ def _play(experiment: Experiment, transport: type[HostTransport], rounds: int) -
         await federation.start()
         states = [ServerState.start(federation.model.initial(experiment.seed))]
         for _ in range(rounds):
-            state, _ = await federation.round(states[-1])
+            state, *_ = await federation.round(states[-1])
             states.append(state)
         await federation.close()
         return states

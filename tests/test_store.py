@@ -91,7 +91,7 @@ def _whole(store: Store, run: int, done: int) -> None:
 
 def test_two_processes_cannot_go_on_with_the_same_run(tmp_path: Path, experiment: MakeExperiment):
     store, run = execute(experiment(), tmp_path)
-    row = NodeRound(5, 0, 0, 1, 1, 1, None)
+    row = NodeRound(5, 0, 0, 1, 1, 1, False)
     Store(tmp_path).commit(run.id, 5, run.weights, 1.0, [row])
     with pytest.raises(TinyMetaFedError, match="being continued by another process"):
         store.commit(run.id, 5, run.weights, 1.0, [row])

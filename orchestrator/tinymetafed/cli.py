@@ -19,11 +19,14 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from . import accounts, runner, validation
 from . import doctor as doctor_module
 from . import experiment as experiment_module
-from . import runner
+from .energy.timing import Timing
 from .errors import TinyMetaFedError
+from .nodes import program as program_runner
 from .places import STORE
+from .report import energy as energy_tables
 from .report import summary
 from .store import Run, Store
 
@@ -105,6 +108,75 @@ def show(which: RunArgument = "last") -> None:
 
 
 @app.command()
+def energy(
+    which: RunArgument = "last",
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A file of emulation/power.")
+    ] = None,
+    radio: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A file of emulation/power/radios.")
+    ] = None,
+    interval: Annotated[
+        float | None, typer.Option(min=0.0, help="Seconds between two rounds, at least.")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write every entry of the ledger.")
+    ] = None,
+) -> None:
+    """Price what a run has counted, for another device or radio too."""
+    store = Store(STORE)
+    found = store.run(which)
+    settings = summary.settings(found)
+    changes = {"device": device, "radio": radio, "interval": interval}
+    priced = settings.energy.model_copy(
+        update={key: value for key, value in changes.items() if value is not None}
+    )
+    rows, phases = store.node_rounds(found.id), store.phases(found.id)
+    entries = accounts.book(rows, phases, priced, settings.nodes.count)
+    if not entries:
+        raise TinyMetaFedError(
+            f"run {found.id}: nothing was counted on its {found.backend} nodes, so nothing can be "
+            "priced; nodes.backend=qemu counts"
+        )
+    console.print(energy_tables.by_account(rows, phases, entries, priced))
+    if csv is not None:
+        energy_tables.write_csv(entries, csv)
+        console.print(f"{len(entries)} entries written to {csv}", soft_wrap=True)
+
+
+@app.command()
+def cycles(
+    program: Annotated[Path, typer.Argument(metavar="PROGRAM.elf", help="For mps2-an386.")],
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds.")] = 600.0,
+) -> None:
+    """Run any program for the nodes' processor, and count its cycles.
+
+    It has to end by semihosting (SYS_EXIT). Each function tmf_phase_NAME that it calls begins a
+    phase of that name.
+    """
+    ended = program_runner.run(program, timeout)
+    console.print(ended.output, end="", markup=False, highlight=False, soft_wrap=True)
+    console.print(energy_tables.of_program(ended.profile(Timing.all())))
+
+
+@app.command()
+def validate(
+    coremark: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="CoreMark's sources, to run it too.")
+    ] = None,
+) -> None:
+    """Hold the cycle model against the manual's figures; exit 1 where it does not agree."""
+    measured = validation.run_kernels()
+    console.print(energy_tables.of_kernels(measured))
+    good = all(one.good for one in measured)
+    if coremark is not None:
+        result = validation.run_coremark(coremark)
+        console.print(energy_tables.of_coremark(result))
+        good &= result.good
+    raise typer.Exit(0 if good else 1)
+
+
+@app.command()
 def doctor() -> None:
     """Say what is installed, what is missing, and how to get it."""
     table = Table(show_header=False, box=None)
@@ -124,7 +196,7 @@ def _show(store: Store, shown: Run) -> None:
         console.print(part, soft_wrap=isinstance(part, str))
 
 
-def _profile(where: runner.Profile) -> Table:
+def _profile(where: runner.TimeProfile) -> Table:
     table = Table(title="Where the wall time went", title_justify="left")
     for column in ("", "seconds", "share"):
         table.add_column(column, justify="left" if not column else "right")

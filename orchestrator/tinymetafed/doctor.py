@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .energy.profile import Profile
 from .errors import TinyMetaFedError
 from .experiment import NodeSettings
 from .nodes.backends import make_nodes, private_directory
@@ -65,7 +66,7 @@ async def _boot() -> list[Finding]:
             (node,) = make_nodes(NodeSettings(backend=backend, count=1), directory)
             try:
                 hello = await node.start()
-                counting = "" if backend == "host" else _counting(node.take_usage().instructions)
+                counting = "" if backend == "host" else _counting(node.take_usage().profile)
                 detail = f"firmware {hello.version}, build {hello.build.hex()[:12]}{counting}"
                 findings.append(Finding(f"a {backend} node boots", True, detail))
             except TinyMetaFedError as error:
@@ -75,10 +76,10 @@ async def _boot() -> list[Finding]:
     return findings
 
 
-def _counting(instructions: int | None) -> str:
-    if instructions is None:
+def _counting(profile: Profile | None) -> str:
+    if profile is None:
         return "; instructions are not counted: run 'make setup'"
-    return f", {instructions:,} instructions until its hello"
+    return f", {profile.instructions.sum():,} instructions until its hello"
 
 
 def _store(folder: Path) -> Finding:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .energy.profile import COUNTED
 from .experiment import Experiment
 from .nodes.node import Broadcast, Delta, Node, Usage
 from .nodes.transport import NodeLost
-from .store import DeviceEvaluation, NodeRound
+from .store import DeviceEvaluation, NodeRound, PhaseCount
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -80,8 +82,10 @@ class Federation:
         """Ends the nodes."""
         await asyncio.gather(*(node.close() for node in self.nodes), return_exceptions=True)
 
-    async def round(self, state: ServerState) -> tuple[ServerState, list[NodeRound]]:
-        """One round: the server's next state, and what every node did."""
+    async def round(
+        self, state: ServerState
+    ) -> tuple[ServerState, list[NodeRound], list[PhaseCount]]:
+        """One round: the server's next state, what every node did, and what it executed."""
         experiment, strategy = self.experiment, self.experiment.strategy
         chosen, devices = self._select(state.done)  # step 1
 
@@ -100,11 +104,13 @@ class Federation:
         deltas = await _together(take_part(i, d) for i, d in zip(chosen, devices, strict=True))
         theta = strategy.aggregate(state.theta, deltas, state.done, experiment.rounds)  # step 6
         state = state.advance(theta)
-        rows = [
-            _row(state.done, index, device, self.nodes[index].take_usage())
-            for index, device in zip(chosen, devices, strict=True)
-        ]
-        return state, rows
+        rows: list[NodeRound] = []
+        phases: list[PhaseCount] = []
+        for index, device in zip(chosen, devices, strict=True):
+            usage = self.nodes[index].take_usage()
+            rows.append(_row(state.done, index, device, usage))
+            phases += _phases(state.done, index, usage)
+        return state, rows, phases
 
     def _select(self, done: int) -> tuple[list[int], list[int]]:
         """M nodes, and for each the device whose task it plays in this round."""
@@ -154,9 +160,25 @@ class Federation:
 
 
 def _row(done: int, node: int, device: int, usage: Usage) -> NodeRound:
+    counted = usage.profile is not None
     return NodeRound(
-        done, node, device, usage.bytes_down, usage.bytes_up, usage.bytes_sensor, usage.instructions
+        done, node, device, usage.bytes_down, usage.bytes_up, usage.bytes_sensor, counted
     )
+
+
+def _phases(done: int, node: int, usage: Usage) -> Iterator[PhaseCount]:
+    profile = usage.profile
+    if profile is None:
+        return
+    for i, phase in enumerate(profile.phases):
+        counts = zip(COUNTED, profile.counts[i].tolist(), strict=True)
+        classes = {name: count for name, count in counts if count}
+        cycles = {core: figures[i].tolist() for core, figures in profile.cycles.items()}
+        if classes:
+            instructions = int(profile.instructions[i])
+            yield PhaseCount(
+                done, node, phase, instructions, json.dumps(classes), json.dumps(cycles)
+            )
 
 
 async def _persistently(node: Node, work: Callable[[], Awaitable[T]]) -> T:

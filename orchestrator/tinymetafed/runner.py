@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF
 
+from . import accounts
 from .errors import TinyMetaFedError
 from .experiment import Experiment
 from .federation import Federation, ServerState
@@ -25,7 +26,7 @@ Progress = Callable[[int, str], None]
 
 
 @dataclass
-class Profile:
+class TimeProfile:
     """Where the time of a run went, in seconds: wall time, and the processors' time that the
     orchestrator's own process had in its code (user) and in the kernel for it (system), and that
     the emulators had. The rest of the wall time the orchestrator was waiting for emulators."""
@@ -35,14 +36,14 @@ class Profile:
     system: float = 0.0
     emulators: float = 0.0
 
-    def __add__(self, other: "Profile") -> "Profile":
-        return Profile(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+    def __add__(self, other: "TimeProfile") -> "TimeProfile":
+        return TimeProfile(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
-    def __sub__(self, other: "Profile") -> "Profile":
-        return self + Profile(*(-value for value in astuple(other)))
+    def __sub__(self, other: "TimeProfile") -> "TimeProfile":
+        return self + TimeProfile(*(-value for value in astuple(other)))
 
     @classmethod
-    def now(cls) -> "Profile":
+    def now(cls) -> "TimeProfile":
         """The clocks; the emulators' only of those that have ended."""
         own, children = (resource.getrusage(who) for who in (RUSAGE_SELF, RUSAGE_CHILDREN))
         return cls(
@@ -57,18 +58,18 @@ class Profile:
 
 def execute(
     experiment: Experiment, store: Store, run: Run | None, progress: Progress
-) -> tuple[Run, Profile]:
+) -> tuple[Run, TimeProfile]:
     """Runs the experiment, or goes on with `run`, and returns what the store holds then.
 
     SIGINT and SIGTERM end it between two awaits, with the rounds done so far in the store and the
     nodes closed: KeyboardInterrupt. Raises TinyMetaFedError.
     """
-    before = Profile.now()
+    before = TimeProfile.now()
     try:
         run = asyncio.run(_execute(experiment, store, run, progress))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
-    return run, Profile.now() - before
+    return run, TimeProfile.now() - before
 
 
 async def _execute(
@@ -122,12 +123,13 @@ async def _rounds(federation: Federation, store: Store, run: Run | None, progres
         state = ServerState.start(run.weights, run.done)
     while state.done < experiment.rounds:
         progress(state.done, "training")
-        state, rows = await federation.round(state)
+        state, rows, phases = await federation.round(state)
         evaluations = []
         if state.done % experiment.evaluation.every == 0 or state.done == experiment.rounds:
             progress(state.done, "evaluating")
             evaluations = await federation.evaluate(state)
-        store.commit(run.id, state.done, state.theta, lap(), rows, evaluations)
+        entries = accounts.book(rows, phases, experiment.energy, experiment.nodes.count)
+        store.commit(run.id, state.done, state.theta, lap(), rows, evaluations, phases, entries)
     progress(state.done, "done")
     return store.run(str(run.id))
 

@@ -6,14 +6,20 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .energy.ledger import Entry
 from .errors import TinyMetaFedError
 
-SCHEMA_VERSION = 1
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
+
+SCHEMA_VERSION = 2
 SCHEMA = """
 CREATE TABLE run (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -37,8 +43,29 @@ CREATE TABLE node_round (                -- what one node did in one round
     bytes_down   INTEGER NOT NULL,
     bytes_up     INTEGER NOT NULL,
     bytes_sensor INTEGER NOT NULL,
-    instructions INTEGER,                -- NULL: nothing counted them
+    counted      INTEGER NOT NULL,       -- 1, or 0 where it has no rows in phase
     PRIMARY KEY (run, round, node)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE phase (                     -- what it executed meanwhile
+    run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+    round        INTEGER NOT NULL,
+    node         INTEGER NOT NULL,
+    phase        TEXT NOT NULL,
+    instructions INTEGER NOT NULL,
+    classes      TEXT NOT NULL,          -- these by class, and entries of exceptions: JSON
+    cycles       TEXT NOT NULL,          -- by core: [shortest, expected, longest] as JSON
+    PRIMARY KEY (run, round, node, phase)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE ledger (                    -- its energy, by the run's device and radio
+    run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+    round        INTEGER NOT NULL,
+    node         INTEGER NOT NULL,
+    account      TEXT NOT NULL,          -- a phase, or one of energy/ledger.py
+    seconds      REAL NOT NULL,
+    joules       REAL NOT NULL,
+    low          REAL NOT NULL,          -- joules by the shortest and the longest cycles
+    high         REAL NOT NULL,
+    PRIMARY KEY (run, round, node, account)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE evaluation (                -- few-shot adaptation of one unseen device
     run             INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
@@ -63,7 +90,19 @@ class NodeRound:
     bytes_down: int
     bytes_up: int
     bytes_sensor: int
-    instructions: int | None
+    counted: bool
+
+
+@dataclass(frozen=True)
+class PhaseCount:
+    """A row of phase; see the schema."""
+
+    round: int
+    node: int
+    phase: str
+    instructions: int
+    classes: str
+    cycles: str
 
 
 @dataclass(frozen=True)
@@ -167,6 +206,8 @@ class Store:
         seconds: float,
         nodes: Iterable[NodeRound],
         evaluations: Iterable[DeviceEvaluation] = (),
+        phases: Iterable[PhaseCount] = (),
+        ledger: Iterable[Entry] = (),
     ) -> None:
         """Adds a round, its evaluations, and the weights after it; all or nothing.
 
@@ -184,9 +225,14 @@ class Store:
                 )
             self._insert("node_round", run, nodes)
             self._insert("evaluation", run, evaluations)
+            self._insert("phase", run, phases)
+            self._insert("ledger", run, ledger)
 
     def _insert(
-        self, table: str, run: int, rows: Iterable[NodeRound] | Iterable[DeviceEvaluation]
+        self,
+        table: str,
+        run: int,
+        rows: Iterable[NodeRound | DeviceEvaluation | PhaseCount | Entry],
     ) -> None:
         for row in rows:
             values = (run, *astuple(row))
@@ -211,12 +257,21 @@ class Store:
 
     def node_rounds(self, run: int) -> list[NodeRound]:
         """What the nodes did, by round and node."""
-        columns = ", ".join(field.name for field in fields(NodeRound))
-        query = f"SELECT {columns} FROM node_round WHERE run = ? ORDER BY round, node"
-        return [NodeRound(*row) for row in self._db.execute(query, (run,))]
+        return self._rows(NodeRound, "node_round", run, "round, node")
+
+    def phases(self, run: int) -> list[PhaseCount]:
+        """What the nodes executed, by round, node and phase."""
+        return self._rows(PhaseCount, "phase", run, "round, node, phase")
+
+    def ledger(self, run: int) -> list[Entry]:
+        """The nodes' energy, by round and node."""
+        return self._rows(Entry, "ledger", run, "round, node, account")
 
     def evaluations(self, run: int) -> list[DeviceEvaluation]:
         """The evaluations, by round and device."""
-        columns = ", ".join(field.name for field in fields(DeviceEvaluation))
-        query = f"SELECT {columns} FROM evaluation WHERE run = ? ORDER BY round, device"
-        return [DeviceEvaluation(*row) for row in self._db.execute(query, (run,))]
+        return self._rows(DeviceEvaluation, "evaluation", run, "round, device")
+
+    def _rows(self, kind: type[T], table: str, run: int, order: str) -> list[T]:
+        columns = ", ".join(field.name for field in fields(kind))
+        query = f"SELECT {columns} FROM {table} WHERE run = ? ORDER BY {order}"
+        return [kind(*row) for row in self._db.execute(query, (run,))]

@@ -6,7 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..energy.profile import Pricing
+from ..energy.program import Program
+from ..energy.timing import Timing
 from ..experiment import NodeSettings
+from ..places import MPS2_IMAGE
 from .host import HostTransport
 from .node import Node
 from .qemu import QemuTransport
@@ -33,9 +37,13 @@ def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
                 case "host":
                     return HostTransport()
                 case "qemu":
-                    return await QemuTransport.open(directory, name)
+                    return await QemuTransport.open(directory, name, program=program)
 
         return open_transport
 
+    pricing = None
+    if settings.backend == "qemu":
+        pricing = Pricing(Program.read(MPS2_IMAGE), Timing.all())
+    program = pricing and pricing.program
     names = [f"node-{i}" for i in range(settings.count)]
-    return [Node(name, opener(name), timeout=settings.timeout) for name in names]
+    return [Node(name, opener(name), timeout=settings.timeout, pricing=pricing) for name in names]

@@ -44,7 +44,7 @@ class HostTransport:
             await asyncio.get_running_loop().create_future()
         return bytes(self._ffi.buffer(self._buffer, size))
 
-    def instructions(self) -> int | None:
+    def counts(self) -> None:
         """None: the host's processor is not the node's."""
         return None
 

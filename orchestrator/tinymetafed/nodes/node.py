@@ -1,6 +1,7 @@
 """A node's primitives: load a model, set weights, train, evaluate, make an update."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -8,12 +9,14 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..energy.profile import BlockCounts, Pricing, Profile, total
 from ..errors import TinyMetaFedError
 from ..link import Connection, Error, Fault, Hello, chunk, messages
 from ..model import Model
 from ..samples import Samples
 from .transport import NodeLost, OpenTransport, Transport
 
+log = logging.getLogger(__name__)
 T = TypeVar("T", bound=messages.Response)
 
 CHUNK_OVERHEAD = 48
@@ -43,15 +46,17 @@ class Usage:
     bytes_down: int = 0  # on the link, framing and repetitions included, samples not
     bytes_up: int = 0
     bytes_sensor: int = 0
-    instructions: int | None = None  # None: nothing counts them
+    profile: Profile | None = None  # None: nothing was counted
+    uncounted: bool = False  # some of it was lost, so that the profile would be wrong
 
     def __add__(self, other: "Usage") -> "Usage":
-        counts = [n for n in (self.instructions, other.instructions) if n is not None]
+        uncounted = self.uncounted or other.uncounted
         return Usage(
             self.bytes_down + other.bytes_down,
             self.bytes_up + other.bytes_up,
             self.bytes_sensor + other.bytes_sensor,
-            sum(counts) if counts else None,
+            None if uncounted else total(p for p in (self.profile, other.profile) if p),
+            uncounted,
         )
 
 
@@ -106,6 +111,7 @@ class Node:
         open_transport: starts it.
         timeout: seconds until a request is sent again.
         attempts: how often a request is sent before the node counts as lost.
+        pricing: of its program, where its backend counts.
         version: of the weights that the node holds; 0 for none.
     """
 
@@ -113,6 +119,7 @@ class Node:
     open_transport: OpenTransport
     timeout: float = 20.0
     attempts: int = 3
+    pricing: Pricing | None = None
     version: int = 0
 
     _transport: Transport | None = None
@@ -122,9 +129,10 @@ class Node:
     _down: int = 0  # bytes since take_usage, as in Usage
     _up: int = 0
     _sensor: int = 0
-    _instructions: int = 0  # of transports that were closed, since take_usage
     _carried: Usage = Usage()
-    _counted: int = 0  # instructions of this transport that take_usage has reported
+    _before: BlockCounts | None = None  # when take_usage last looked, of this transport
+    _asked: bool = False  # anything, since then
+    _uncounted: bool = False  # a transport was closed since then
 
     async def start(self) -> Hello:
         """Boots the node and waits for its hello. Raises TinyMetaFedError."""
@@ -164,19 +172,40 @@ class Node:
         self.version, self._untouched = 0, False
         if self._transport is not None:
             transport, self._transport = self._transport, None
-            self._instructions += (transport.instructions() or 0) - self._counted
-            self._counted = 0
+            self._uncounted = self.pricing is not None
+            self._before = None
             await transport.close()
 
     def take_usage(self) -> Usage:
         """What the node did since the last call."""
-        count = self._transport.instructions() if self._transport else None
-        instructions = None if count is None else self._instructions + count - self._counted
-        usage = self._carried + Usage(self._down, self._up, self._sensor, instructions)
-        self._down = self._up = self._sensor = self._instructions = 0
-        self._counted = count or 0
+        profile = self._take_profile()
+        uncounted = profile is None and self.pricing is not None
+        usage = self._carried + Usage(self._down, self._up, self._sensor, profile, uncounted)
+        self._down = self._up = self._sensor = 0
+        self._asked = self._uncounted = False
         self._carried = Usage()
         return usage
+
+    def _take_profile(self) -> Profile | None:
+        """What the node executed since the last look; None, and a warning, where that is unknown: a
+        count that would be wrong is not summed."""
+        counts = self._transport.counts() if self._transport else None
+        if counts is None or self.pricing is None:
+            return None
+        before, self._before = self._before, counts
+        delta = counts if before is None else counts.since(before)
+        if self._uncounted:
+            problem = "it was started again"
+        elif delta is None:
+            problem = "its counters went back"
+        elif self._asked and not delta.moved:
+            problem = "its counters stand still although it answers"
+        elif delta.lost:
+            problem = "it executed more blocks of code than can be counted"
+        else:
+            return self.pricing.profile(delta)
+        log.warning("%s: %s; what it executed is not counted", self.name, problem)
+        return None
 
     def carry_over(self, usage: Usage) -> None:
         """Makes `usage` a part of what the next take_usage returns."""
@@ -293,6 +322,7 @@ class Node:
         transport = self._transport
         if transport is None:
             raise NodeLost(f"{self.name} is not running")
+        self._asked = True
         for _ in range(self.attempts):
             self._sensor += samples
             self._down += len(data) - samples

@@ -3,18 +3,20 @@
 import asyncio
 import contextlib
 import ctypes
-import mmap
 import os
 import signal
 import socket
 from pathlib import Path
 
+from ..energy.profile import BlockCounts
+from ..energy.program import Program
 from ..errors import TinyMetaFedError
 from ..places import MPS2_IMAGE, QEMU_PLUGIN
+from .counters import CountersFile
 from .transport import NodeLost
 
 QEMU = "qemu-system-arm"
-COUNTER_SIZE = 8  # bytes: one uint64 in the machine's byte order
+MACHINE = ("-machine", "mps2-an386", "-display", "none", "-monitor", "none")
 BOOT_TIMEOUT = 30.0  # seconds for a process to connect its UART
 
 # An emulated UART sends a byte at a time, and to take each by itself would cost the orchestrator
@@ -32,6 +34,17 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
+def plugin_arguments(counts: Path, program: Program, *, accesses: bool = False) -> list[str]:
+    """QEMU's arguments for counting `program` into a CountersFile. Raises TinyMetaFedError."""
+    if not QEMU_PLUGIN.is_file():
+        raise TinyMetaFedError(f"{QEMU_PLUGIN}: no counting plugin; run 'make setup'")
+    plugin = f"{QEMU_PLUGIN},counts={counts}"
+    for name, addresses in (("phases", program.phases.values()), ("handlers", program.handlers)):
+        if addresses:
+            plugin += f",{name}=" + ":".join(map(hex, addresses))
+    return ["-plugin", plugin + (",accesses=on" if accesses else "")]
+
+
 class QemuTransport:
     """A node in a QEMU process.
 
@@ -45,12 +58,12 @@ class QemuTransport:
         process: asyncio.subprocess.Process,
         uart: socket.socket,
         log: Path,
-        counter: mmap.mmap | None,
+        counters: CountersFile | None,
     ) -> None:
         self.process = process
         self.log = log
         self._uart = uart
-        self._counter = counter
+        self._counters = counters
 
     @classmethod
     async def open(
@@ -59,31 +72,29 @@ class QemuTransport:
         name: str,
         *,
         image: Path = MPS2_IMAGE,
+        program: Program | None = None,
         extra: tuple[str, ...] = (),
         boot_timeout: float = BOOT_TIMEOUT,
     ) -> "QemuTransport":
         """Boots `image` with its UART on `directory`/`name`.sock, a private directory.
 
-        extra: further arguments of QEMU. boot_timeout: seconds. Raises TinyMetaFedError where it
-        does not boot.
+        program: the image, where its execution is to be counted. extra: further arguments of QEMU.
+        boot_timeout: seconds. Raises TinyMetaFedError where it does not boot.
         """
         if not image.is_file():
             raise TinyMetaFedError(f"{image}: no firmware image; run 'make firmware'")
         path, log = directory / f"{name}.sock", directory / f"{name}.log"
-        arguments = ["-machine", "mps2-an386", "-display", "none", "-monitor", "none"]
+        arguments = list(MACHINE)
         # A multiplexed character device buffers 32 bytes before the UART, where a plain one takes a
         # byte per trip through the main loop: four to nine times as fast. Its escape character is
         # one that no byte is.
         arguments += ["-chardev", f"socket,id=uart,path={path},mux=on", "-serial", "chardev:uart"]
         arguments += ["-echr", "0x100"]
         arguments += ["-kernel", str(image), *extra]
-        counter = None
-        if QEMU_PLUGIN.is_file():
-            counts = directory / f"{name}.counts"
-            counts.write_bytes(bytes(COUNTER_SIZE))
-            with counts.open("rb") as file:
-                counter = mmap.mmap(file.fileno(), COUNTER_SIZE, prot=mmap.PROT_READ)
-            arguments += ["-plugin", f"{QEMU_PLUGIN},counts={counts}"]
+        counters = None
+        if program is not None:
+            counters = CountersFile(directory / f"{name}.counts", 1 + len(program.phases))
+            arguments += plugin_arguments(counters.path, program)
         path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX) as listener, log.open("ab") as output:
             listener.bind(str(path))
@@ -107,7 +118,7 @@ class QemuTransport:
             said = log.read_text(errors="replace").strip().splitlines() or ["nothing"]
             raise TinyMetaFedError(f"{QEMU} did not boot {image}; it said: {said[-1]}")
         uart.setblocking(False)
-        return cls(process, uart, log, counter)
+        return cls(process, uart, log, counters)
 
     async def write(self, data: bytes) -> None:
         """See Transport."""
@@ -128,9 +139,9 @@ class QemuTransport:
             await asyncio.sleep(GATHERING_TIME)
         return data
 
-    def instructions(self) -> int | None:
-        """Instructions executed since the start, counted by the plugin."""
-        return None if self._counter is None else int.from_bytes(self._counter[:], "little")
+    def counts(self) -> BlockCounts | None:
+        """See Transport; counted by the plugin."""
+        return None if self._counters is None else self._counters.read()
 
     async def close(self) -> None:
         """See Transport."""

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from ..energy.profile import BlockCounts
 from ..errors import TinyMetaFedError
 
 
@@ -22,8 +23,8 @@ class Transport(Protocol):
         """Waits for bytes from the node; at least one. Raises NodeLost."""
         ...
 
-    def instructions(self) -> int | None:
-        """Instructions that the node has executed since its start; None where nothing counts."""
+    def counts(self) -> BlockCounts | None:
+        """What the node has executed since its start; None where nothing counts."""
         ...
 
     async def close(self) -> None:

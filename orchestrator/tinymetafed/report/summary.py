@@ -9,8 +9,10 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..energy.ledger import Entry, balance
 from ..experiment import Experiment
-from ..store import NodeRound, Run, Store
+from ..store import NodeRound, PhaseCount, Run, Store
+from . import energy
 
 MOST_NODES = 16  # with a line of their own
 
@@ -56,7 +58,10 @@ def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableT
         f"{experiment.nodes.count} {run.backend} nodes, {run.done} of {run.rounds} rounds",
     )
     yield _losses(losses(store, run))
-    yield _nodes(store.node_rounds(run.id), experiment.nodes.count)
+    rows, entries = store.node_rounds(run.id), store.ledger(run.id)
+    yield _nodes(rows, store.phases(run.id), entries, experiment.nodes.count)
+    if entries:
+        yield energy.by_account(rows, store.phases(run.id), entries, experiment.energy)
     lines = [f"Wall time {run.seconds:.1f} s", f"Stored in {store.path} as run {run.id}"]
     if figure is not None:
         lines.append(f"Figure {figure}")
@@ -77,25 +82,28 @@ def _losses(found: list[LossOnUnseen]) -> Table:
     return table
 
 
-def _nodes(rows: list[NodeRound], count: int) -> Table:
+def _nodes(
+    rows: list[NodeRound], phases: list[PhaseCount], entries: list[Entry], count: int
+) -> Table:
     table = Table(title="Communication and computation in training", title_justify="left")
     table.add_column("node")
-    for column in ("bytes down", "bytes up", "instructions"):
+    for column in ("bytes down", "bytes up", "instructions", "mJ"):
         table.add_column(column, justify="right")
+
+    def add(name: str, nodes: range) -> None:
+        mine = [row for row in rows if row.node in nodes]
+        executed, spent = "not counted", ""
+        if any(row.counted for row in mine):
+            executed = f"{sum(row.instructions for row in phases if row.node in nodes):,}"
+            spent = f"{balance([one for one in entries if one.node in nodes]).joules * 1e3:,.2f}"
+        down, up = sum(row.bytes_down for row in mine), sum(row.bytes_up for row in mine)
+        table.add_row(name, f"{down:,}", f"{up:,}", executed, spent)
+
     for node in range(count if count <= MOST_NODES else 0):
-        table.add_row(str(node), *_sums([row for row in rows if row.node == node]))
+        add(str(node), range(node, node + 1))
     table.add_section()
-    table.add_row("all", *_sums(rows))
+    add("all", range(count))
     return table
-
-
-def _sums(rows: list[NodeRound]) -> tuple[str, str, str]:
-    counts = [row.instructions for row in rows if row.instructions is not None]
-    return (
-        f"{sum(row.bytes_down for row in rows):,}",
-        f"{sum(row.bytes_up for row in rows):,}",
-        f"{sum(counts):,}" if counts else "not counted",
-    )
 
 
 def run_list(store: Store) -> Table:

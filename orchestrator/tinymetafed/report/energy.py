@@ -1,0 +1,143 @@
+"""What was executed and what it costs, as tables for the terminal, and the ledger as CSV."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import astuple, fields
+from pathlib import Path
+
+from rich.table import Table
+
+from ..energy import ledger, power
+from ..energy.profile import Profile
+from ..errors import TinyMetaFedError
+from ..experiment import EnergySettings
+from ..store import NodeRound, PhaseCount
+from ..validation import PUBLISHED, CoreMark, Measured
+
+ORDER = (
+    "start", "receive", "reconstruct", "learn", "select", "evaluate", "send",
+    ledger.RECEIVE, ledger.TRANSMIT, ledger.WAKE_UP, ledger.SLEEP, ledger.ASLEEP,
+)  # fmt: skip
+"""Of the rows; phases of other programs come first."""
+
+
+def by_account(
+    rows: Sequence[NodeRound],
+    phases: Sequence[PhaseCount],
+    entries: Sequence[ledger.Entry],
+    settings: EnergySettings,
+) -> Table:
+    """All nodes and rounds together: a line for each account."""
+    device, radio = power.device(settings.device), power.radio(settings.radio)
+    cycles: dict[str, list[int]] = {}
+    instructions: Counter[str] = Counter()
+    for row in phases:
+        instructions[row.phase] += row.instructions
+        figures = json.loads(row.cycles)[device.core]
+        cycles[row.phase] = [
+            a + b for a, b in zip(cycles.get(row.phase, [0, 0, 0]), figures, strict=True)
+        ]
+    table = Table(
+        title=f"Energy of all nodes: {device.name}, {radio.name}",
+        title_justify="left",
+        caption=_caption(rows, entries),
+        caption_justify="left",
+    )
+    table.add_column("account")
+    for column in ("M instr.", "M cycles", "between", "ms", "mJ"):
+        table.add_column(column, justify="right")
+    for name in sorted({*cycles, *(one.account for one in entries)}, key=_order):
+        counts = _counts(instructions[name], cycles[name]) if name in cycles else [""] * 3
+        found = ledger.balance([one for one in entries if one.account == name])
+        energy = ["asleep", ""] if name == ledger.ASLEEP else _energy(found)
+        table.add_row(name, *counts, *energy)
+    table.add_section()
+    sums = [sum(values) for values in zip(*cycles.values(), strict=True)] or [0, 0, 0]
+    table.add_row("all", *_counts(instructions.total(), sums), *_energy(ledger.balance(entries)))
+    return table
+
+
+def _order(name: str) -> tuple[int, str]:
+    return (ORDER.index(name) if name in ORDER else -1, name)
+
+
+def _counts(instructions: int, cycles: Sequence[int]) -> list[str]:
+    low, expected, high = (f"{n / 1e6:,.1f}" for n in cycles)
+    return [f"{instructions / 1e6:,.1f}", expected, f"{low}–{high}"]
+
+
+def _energy(found: ledger.Balance) -> list[str]:
+    return [f"{found.seconds * 1e3:,.1f}", f"{found.joules * 1e3:,.3f}"]
+
+
+def _caption(rows: Sequence[NodeRound], entries: Sequence[ledger.Entry]) -> str:
+    found = ledger.balance(entries)
+    bounds = (
+        f"Cycles are estimates between the shortest and the longest reading of the core's manual; "
+        f"by these the energy is {found.low * 1e3:,.1f} to {found.high * 1e3:,.1f} mJ."
+    )
+    missing = [row for row in rows if not row.counted]
+    if not missing:
+        return bounds
+    which = ", ".join(f"node {row.node} in round {row.round}" for row in missing[:5])
+    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    return f"{bounds}\nNot counted, so not summed: {which}{more}."
+
+
+def of_program(profile: Profile) -> Table:
+    """A program's phases: a line for each core."""
+    table = Table()
+    for column in ("phase", "core", "instructions", "cycles", "shortest", "longest"):
+        table.add_column(column, justify="left" if column in ("phase", "core") else "right")
+    for i, phase in enumerate(profile.phases):
+        instructions = int(profile.instructions[i])
+        for core, figures in profile.cycles.items():
+            if instructions:
+                low, expected, high = figures[i].tolist()
+                counts = (f"{n:,}" for n in (instructions, expected, low, high))
+                table.add_row(phase, core, *counts)
+    return table
+
+
+def write_csv(entries: Sequence[ledger.Entry], path: Path) -> None:
+    """A line for each entry. Raises TinyMetaFedError."""
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow([field.name for field in fields(ledger.Entry)])
+            writer.writerows(astuple(entry) for entry in entries)
+    except OSError as error:
+        raise TinyMetaFedError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def of_kernels(measured: Sequence[Measured]) -> Table:
+    """The model beside the manual: a line for each kernel."""
+    table = Table(title="Cycles of the Cortex-M4, a body of each loop", title_justify="left")
+    table.add_column("kernel")
+    for column in ("manual", "model", "between", ""):
+        table.add_column(column, justify="right")
+    for one in measured:
+        manual = one.kernel.between
+        table.add_row(
+            one.kernel.name,
+            str(one.kernel.cycles) if manual is None else f"{manual[0]}–{manual[1]}",
+            f"{one.expected:g}",
+            f"{one.shortest:g}–{one.longest:g}",
+            "[green]ok[/]" if one.good else "[red]no[/]",
+        )
+    return table
+
+
+def of_coremark(found: CoreMark) -> Table:
+    """The model beside what was published."""
+    table = Table(title="CoreMark/MHz, GCC -O3", title_justify="left")
+    table.add_column("")
+    table.add_column("CoreMark/MHz", justify="right")
+    low, score, high = found.score
+    crcs = "checksums pass" if found.good else f"[red]wrong checksums: {found.crcs}[/]"
+    table.add_row(f"model, {crcs}", f"{score:.2f} ({low:.2f}–{high:.2f})")
+    for name, value in PUBLISHED:
+        table.add_row(name, f"{value:.2f}")
+    return table
