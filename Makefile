@@ -15,7 +15,7 @@ CMAKE := PATH="$(BIN):$$PATH" cmake -G Ninja -S firmware
 # What a build says is shown when it fails.
 build = cmake --build $(1) >build/build.log 2>&1 || { cat build/build.log; exit 1; }
 
-.PHONY: help setup packages firmware demo smoke test lint profile clean
+.PHONY: help setup packages firmware demo smoke validate test lint profile clean
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -54,6 +54,9 @@ smoke: setup ## the same, 30 seconds
 
 profile: setup ## where the time goes: eight nodes, 50 rounds
 	@$(RUN) experiments/demo.toml --profile --set name=profile --set nodes.count=8 --set rounds=50
+
+validate: setup ## the cycle model beside the manual; with COREMARK=folder beside boards too
+	@$(BIN)/tinymetafed validate $(if $(COREMARK),--coremark '$(COREMARK)')
 
 test: setup ## every test
 	@$(BIN)/pytest

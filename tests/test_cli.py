@@ -1,5 +1,6 @@
 """The commands as a user types them."""
 
+import csv
 import os
 import signal
 import subprocess
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from assembling import function
 from conftest import SMALL
+from tinymetafed import validation
 from tinymetafed.places import PROJECT
 
 
@@ -38,7 +41,7 @@ def test_run_show_and_list(folder: Path):
     assert "4/4" in _call(folder, "runs").stdout
 
 
-def test_the_demo_s_table_on_qemu(folder: Path):
+def test_the_demo_s_tables_on_qemu_and_another_price(folder: Path):
     ran = _call(folder, "run", str(PROJECT / "experiments/smoke.toml"), "--set", "rounds=2")
     assert ran.returncode == 0, ran.stderr
     assert "4 qemu nodes" in ran.stdout
@@ -49,6 +52,17 @@ def test_the_demo_s_table_on_qemu(folder: Path):
     assert 4 * 7_044 < down < 4 * 2 * 8_000  # all weights once, and again at most
     assert 4 * 2 * 4 * 860 < up < 4 * 2 * 4_200  # half of 1,720 entries, four bytes each
     assert instructions > 4 * 2 * 1_000_000
+    last = _call(folder, "energy", "--csv", "ledger.csv")
+    table = ran.stdout.partition("Energy of all nodes")[2].partition("Wall time")[0]
+    assert last.stdout.startswith("Energy of all nodes" + table)
+    with (folder / "ledger.csv").open() as file:
+        joules = sum(float(row["joules"]) for row in csv.DictReader(file))
+    line = next(line for line in table.splitlines() if line.startswith("│ all"))
+    assert float(line.split("│")[6].replace(",", "")) == pytest.approx(joules * 1e3, abs=1e-3)
+    other = _call(folder, "energy", "1", "--device", "nrf54l15", "--radio", "lora7")
+    assert "Energy of all nodes: nRF54L15, LoRa SF7" in other.stdout
+    slow = _call(folder, "energy", "--interval", "3600")
+    assert "28,800,000.0" in slow.stdout  # ms: four nodes, two hours
 
 
 @pytest.mark.parametrize(
@@ -62,6 +76,13 @@ def test_the_demo_s_table_on_qemu(folder: Path):
             ("run", "small.toml", "--set", "model.layers=[{units=30000},{units=1}]"),
             "error: node-",
         ),
+        (("energy",), "error: runs/runs.sqlite: no run 'last'; there is none yet"),
+        (
+            ("run", "small.toml", "--set", "energy.device=nrf1"),
+            "error: small.toml: energy.device: 'nrf1' is not allowed; use nrf52840, ",
+        ),
+        (("cycles", "small.toml"), "error: small.toml: not an ELF file"),
+        (("validate", "--coremark", "."), "error: .: no CoreMark: core_list_join.c is missing"),
     ],
 )
 def test_an_error_is_one_line_and_status_1(folder: Path, arguments: tuple[str, ...], says: str):
@@ -69,6 +90,38 @@ def test_an_error_is_one_line_and_status_1(folder: Path, arguments: tuple[str, .
     assert called.returncode == 1
     assert called.stderr.startswith(says)
     assert len(called.stderr.splitlines()) == 1
+
+
+def test_what_was_not_counted_cannot_be_priced(folder: Path):
+    _call(folder, "run", "small.toml", "--set", "rounds=1")
+    called = _call(folder, "energy")
+    assert called.returncode == 1
+    assert called.stderr == (
+        "error: run 1: nothing was counted on its host nodes, so nothing can be priced; "
+        "nodes.backend=qemu counts\n"
+    )
+    assert _call(folder, "energy", "--device", "nrf1").stderr.count("\n") == 1
+
+
+def test_a_program_s_cycles(folder: Path):
+    program = folder / "program.S"
+    program.write_text(
+        ".syntax unified\n.thumb\n.text\n"
+        + function("tmf_phase_loop", "bx lr")
+        + function("tmf_phase_end", "bx lr")
+        + function(
+            "main", "push {r4, lr}", "bl tmf_phase_loop", "movs r0, #200", "1: subs r0, #1",
+            "bne 1b", "bl tmf_phase_end", "movs r0, #0", "pop {r4, pc}",
+        )
+    )  # fmt: skip
+    validation.build(folder / "program.elf", [str(program)], ["-nostdlib"])
+    called = _call(folder, "cycles", "program.elf")
+    assert called.returncode == 0, called.stderr
+    line = next(text for text in called.stdout.splitlines() if "loop" in text and "m4" in text)
+    # BX LR and BL of the phases; MOV; 200 SUBS and BNE, all but one of these taken.
+    instructions, expected = (int(text.replace(",", "")) for text in line.split("│")[3:5])
+    assert instructions == 2 + 1 + 400
+    assert expected == (1 + 2) + 1 + 200 + 199 * 2 + 1 + (1 + 2)
 
 
 def test_a_model_that_does_not_fit_says_the_bytes(folder: Path):

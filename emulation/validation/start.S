@@ -5,7 +5,10 @@
     .section .vectors, "a"
     .word stack_top
     .word reset_handler
-    .space 14 * 4
+    .space 12 * 4
+    .weak PendSV_Handler
+    .word PendSV_Handler
+    .word 0
 
     .text
     .global reset_handler

@@ -47,14 +47,12 @@ def check(model: type[T], tree: dict[str, Any], origin: str) -> T:
 
 def _describe(model: type[BaseModel], detail: Any) -> str:
     """One line: key, what is wrong with its value, and what is allowed."""
-    location = detail["loc"]
-    # A union's tag stands in the location and is no key of the file.
-    keys = [str(step) for i, step in enumerate(location) if not (i == 1 and location[0] in _UNIONS)]
+    keys, schema = _find(model, detail["loc"])
     key = ".".join(keys)
     context = detail.get("ctx", {})
     match detail["type"]:
         case "extra_forbidden":
-            known = ", ".join(_schema(model, location[:-1]).get("properties", {}))
+            known = ", ".join(_find(model, detail["loc"][:-1])[1].get("properties", {}))
             return f"{key}: unknown key; known are: {known}"
         case "missing":
             return f"{key}: missing"
@@ -62,36 +60,41 @@ def _describe(model: type[BaseModel], detail: Any) -> str:
             return f"{key}: {detail['input']!r} is not allowed; {detail['msg']}"
         case "literal_error":
             return f"{key}: {detail['input']!r} is not allowed; use {context['expected']}"
-        case "union_tag_invalid":
-            return f"{key}.name: {context['tag']!r} is unknown; use {context['expected_tags']}"
-        case "union_tag_not_found":
-            return f"{key}.name: missing"
+        case "union_tag_invalid" | "union_tag_not_found" as kind:
+            tag = ".".join([*keys, schema["discriminator"]["propertyName"]])
+            if kind == "union_tag_not_found":
+                return f"{tag}: missing"
+            return f"{tag}: {context['tag']!r} is unknown; use {context['expected_tags']}"
         case "value_error" if not key:
             return str(context["error"])
         case "value_error":
             return f"{key}.{context['error']}"
         case _:
-            allowed = _range(_schema(model, location))
+            allowed = _range(schema)
             return f"{key}: {detail['input']!r} is not allowed; {allowed or detail['msg']}"
 
 
-_UNIONS = {"strategy"}
-
-
-def _schema(model: type[BaseModel], location: tuple[str | int, ...]) -> dict[str, Any]:
-    """The JSON schema of what lies at `location`; empty where there is none."""
+def _find(
+    model: type[BaseModel], location: tuple[str | int, ...]
+) -> tuple[list[str], dict[str, Any]]:
+    """The keys on the way to `location`, in which the tag of a union is a step but no key; and the
+    JSON schema of what lies there, empty where there is none."""
     root = model.model_json_schema()
+    keys: list[str] = []
     schema: dict[str, Any] = root
     for step in (None, *location):
-        if isinstance(step, int):
-            schema = schema.get("items", {})
-        elif "discriminator" in schema:
+        if step is not None and "discriminator" in schema:
             schema = {"$ref": schema["discriminator"]["mapping"].get(step, "")}
+        elif isinstance(step, int):
+            keys.append(str(step))
+            items = schema.get("prefixItems", [])
+            schema = items[step] if step < len(items) else schema.get("items", {})
         elif step is not None:
+            keys.append(step)
             schema = schema.get("properties", {}).get(step, {})
         if "$ref" in schema:
             schema = root["$defs"].get(schema["$ref"].rpartition("/")[2], {})
-    return next((s for s in schema.get("anyOf", []) if s.get("type") != "null"), schema)
+    return keys, next((s for s in schema.get("anyOf", []) if s.get("type") != "null"), schema)
 
 
 def _range(schema: dict[str, Any]) -> str:

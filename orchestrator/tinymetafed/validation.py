@@ -108,7 +108,7 @@ def run_kernels(path: Path = FOLDER / "kernels.toml") -> list[Measured]:
     with tempfile.TemporaryDirectory(prefix="tinymetafed-") as folder:
         source, image = Path(folder) / "kernels.S", Path(folder) / "kernels.elf"
         source.write_text(_assembly(settings))
-        _build(image, [str(source)], ["-nostdlib"])
+        build(image, [str(source)], ["-nostdlib"])
         profile = program.run(image).profile([Timing.load(CORE)])
     empty = profile.cycles[CORE][profile.phases.index(EMPTY)]
     return [
@@ -160,7 +160,7 @@ def run_coremark(sources: Path) -> CoreMark:
     port = FOLDER / "coremark"
     with tempfile.TemporaryDirectory(prefix="tinymetafed-") as folder:
         image = Path(folder) / "coremark.elf"
-        _build(
+        build(
             image,
             [str(sources / name) for name in COREMARK_SOURCES] + [str(port / "core_portme.c")],
             ["-O3", f"-I{port}", f"-I{sources}", f"-DITERATIONS={ITERATIONS}", '-DFLAGS_STR="-O3"',
@@ -182,7 +182,7 @@ def _score(crcs: dict[str, int], profile: Profile) -> CoreMark:
     return CoreMark(crcs, int(profile.instructions[phase]), expected, (low, score, high))
 
 
-def _build(image: Path, sources: list[str], options: list[str]) -> None:
+def build(image: Path, sources: list[str], options: list[str]) -> None:
     script, start = FOLDER / "validation.ld", FOLDER / "start.S"
     command = [
         CROSS_GCC, *FLAGS, *options, "-nostartfiles", "-T", str(script), "-o", str(image),

@@ -47,7 +47,7 @@ class Instruction:
     target: int | None  # of a branch that has it in its encoding
     reads: frozenset[str]
     writes: frozenset[str]
-    loaded: frozenset[str]  # what it writes but for the write-back of an address
+    results: frozenset[str]  # its results: what it writes but for an address's write-back
     addressing: frozenset[str]  # registers that a load's or store's address is made of
     indexed: bool  # two of them
     from_literal_pool: bool
@@ -173,7 +173,7 @@ def _instruction(one: capstone.CsInsn, classify: Callable[[int, int], str]) -> I
         target=target,
         reads=reads,
         writes=writes,
-        loaded=writes - addressing if one.writeback else writes,
+        results=writes - addressing if one.writeback else writes,
         addressing=addressing,
         indexed=indexed,
         from_literal_pool=literal,

@@ -82,7 +82,7 @@ def book(
 
 def _awake(work: Work, device: Device, radio: BitRadio | LoRaRadio) -> list[Entry]:
     entries: list[Entry] = []
-    for phase, cycles in (work.cycles or {}).items():
+    for phase, cycles in sorted((work.cycles or {}).items()):
         if phase != ASLEEP and cycles[1]:
             low, seconds, high = (device.seconds(one) for one in cycles)
             power = device.run_power

@@ -115,6 +115,7 @@ class Pricing:
         self.timings = tuple(timings)
         self.phases = (FIRST_PHASE, *program.phases)
         self._handlers = set(program.handlers)
+        self._instructions: dict[int, Instruction] = {}  # by address
         self._rows: dict[tuple[int, int], int] = {}  # of _prices, by a block's start and end
         columns = len(COUNTED) + len(self.timings) * len(READINGS)
         self._prices = np.empty((0, WAYS, columns), np.int64)
@@ -150,7 +151,11 @@ class Pricing:
     def _price(self, start: int, end: int) -> NDArray[np.int64]:
         """int64 [ways, COUNTED and cycles]: what a block comes to, by the way it is left."""
         code = self.program.code(start, end + CONTEXT * LONGEST)
-        everything = decode(code, start, self.timings[0].classify, self._memories)
+        everything = [
+            # As it was first seen: what lies behind a block was decoded with its IT instruction.
+            self._instructions.setdefault(one.address, one)
+            for one in decode(code, start, self.timings[0].classify, self._memories)
+        ]
         block = [one for one in everything if one.address < end]
         after = [one for one in everything if one.address >= end][:CONTEXT]
         counts = np.stack([self._counts(block, way) for way in range(WAYS)])

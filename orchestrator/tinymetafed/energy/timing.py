@@ -227,7 +227,7 @@ class Timing:
         """What `one` right after `previous` costs more than both alone."""
         rules = self.table.sequence
         more = 0
-        if previous.name in SINGLE_LOADS and not previous.loaded & one.addressing:
+        if previous.name in SINGLE_LOADS and not previous.results & one.addressing:
             if one.name in SINGLE_STORES:
                 more += rules.load_before_store.cycles[reading]
             elif one.name in SINGLE_LOADS:
@@ -245,6 +245,6 @@ class Timing:
             needed -= one.addend
         if "store data" in rules.late_operands and "store" in one.name:
             needed &= one.addressing
-        if previous.writes & needed:
+        if previous.results & needed:
             more += self._by_name[previous.name].result_wait[reading]
         return more

@@ -46,7 +46,7 @@ def by_account(
         caption_justify="left",
     )
     table.add_column("account")
-    for column in ("M instr.", "M cycles", "between", "ms", "mJ"):
+    for column in ("M instr.", "M cycles", "bounds", "ms", "mJ"):
         table.add_column(column, justify="right")
     for name in sorted({*cycles, *(one.account for one in entries)}, key=_order):
         counts = _counts(instructions[name], cycles[name]) if name in cycles else [""] * 3
@@ -64,8 +64,9 @@ def _order(name: str) -> tuple[int, str]:
 
 
 def _counts(instructions: int, cycles: Sequence[int]) -> list[str]:
-    low, expected, high = (f"{n / 1e6:,.1f}" for n in cycles)
-    return [f"{instructions / 1e6:,.1f}", expected, f"{low}–{high}"]
+    low, expected, high = cycles
+    bounds = f"−{1 - low / expected:.0%} +{high / expected - 1:.0%}" if expected else ""
+    return [f"{instructions / 1e6:,.1f}", f"{expected / 1e6:,.1f}", bounds]
 
 
 def _energy(found: ledger.Balance) -> list[str]:
@@ -75,8 +76,8 @@ def _energy(found: ledger.Balance) -> list[str]:
 def _caption(rows: Sequence[NodeRound], entries: Sequence[ledger.Entry]) -> str:
     found = ledger.balance(entries)
     bounds = (
-        f"Cycles are estimates between the shortest and the longest reading of the core's manual; "
-        f"by these the energy is {found.low * 1e3:,.1f} to {found.high * 1e3:,.1f} mJ."
+        "Cycles are estimates; their bounds are the shortest and longest reading of the manual. "
+        f"By these the energy is {found.low * 1e3:,.1f} to {found.high * 1e3:,.1f} mJ."
     )
     missing = [row for row in rows if not row.counted]
     if not missing:

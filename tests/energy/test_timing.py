@@ -1,0 +1,110 @@
+import tomllib
+from pathlib import Path
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from assembling import Assemble
+from tinymetafed.energy.instructions import CODE, DATA, decode
+from tinymetafed.energy.timing import FOLDER, Timing
+from tinymetafed.errors import TinyMetaFedError
+
+TIMINGS = Timing.all()
+M4 = next(timing for timing in TIMINGS if timing.name == "cortex-m4")
+M33 = next(timing for timing in TIMINGS if timing.name == "cortex-m33")
+
+
+def _cycles(timing: Timing, code: bytes, **memories: int) -> int:
+    where = {int(address[1:], 16): memory for address, memory in memories.items()}
+    return int(timing.cycles(decode(code, 0, timing.classify, where))[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "m4", "m33"),
+    [
+        # What emulation/validation/kernels.toml has is not repeated here.
+        ("ldr r0, [r1], #4; ldr r2, [r1], #4", 4, 2),  # the base is just written
+        ("ldr r0, [r1], #4; ldr r2, [r3], #4", 3, 2),
+        ("str r0, [r1]; ldr r2, [r3]", 4, 2),
+        ("ldr r0, [r1]; adds r2, r0, r3", 3, 3),
+        ("ldr r0, [r1]; adds r2, r3, r4", 3, 2),
+        ("mul r0, r1, r2; add r3, r0, r1", 2, 3),
+        ("mul r0, r1, r2; mla r3, r4, r5, r0", 2, 2),  # as an addend it is in time
+        ("ldm r0, {r1-r4}; adds r5, #1", 6, 5),
+        ("vmul.f32 s0, s1, s2; vfma.f32 s0, s3, s4", 4, 4),
+        ("vfma.f32 s0, s1, s2; adds r0, #1; adds r1, #1; adds r2, #1", 6, 4),
+        # Three 32-bit instructions beside a word's border, after a load.
+        ("adds r0, #1; ldr.w r1, [r2]; eor.w r3, r3, r4; eor.w r3, r3, r4; eor.w r3, r3, r4", 7, 5),
+        ("adds r0, #1; adds r0, #1; ldr.w r1, [r2]; eor r3, r3, r4; eor r3, r3, r4; eor r3, r3, r4",
+         7, 6),
+        ("adds r0, #1; add.w r1, r2, #0; eor.w r3, r3, r4; eor.w r3, r3, r4", 4, 4),
+    ],
+)  # fmt: skip
+def test_sequences(assemble: Assemble, text: str, m4: int, m33: int):
+    code = assemble(text.replace(";", "\n"))
+    assert (_cycles(M4, code), _cycles(M33, code)) == (m4, m33)
+
+
+def test_loads_of_different_memories_do_not_pipeline(assemble: Assemble):
+    code = assemble("ldr r0, [r1]\nldr r2, [r3]\nadds r4, #1")
+    assert _cycles(M4, code, x0=DATA, x2=DATA) == 4
+    assert _cycles(M4, code, x0=CODE, x2=CODE) == 4
+    assert _cycles(M4, code, x0=CODE, x2=DATA) == 5
+
+
+def test_an_index_register_that_was_just_written_waits(assemble: Assemble):
+    assert _cycles(M4, assemble("adds r1, #4\nldr r0, [r2, r1]")) == 4
+    assert _cycles(M4, assemble("adds r1, #4\nadds r5, #4\nldr r0, [r2, r1]")) == 4
+
+
+@given(st.binary(min_size=2, max_size=80))
+def test_readings_ascend_whatever_is_executed(code: bytes):
+    for timing in TIMINGS:
+        shortest, expected, longest = timing.cycles(decode(code, 0, timing.classify)).tolist()
+        assert 0 <= shortest <= expected <= longest
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('name = "store double"', 'name = "stone"', "classes.9.name: 'stone' is not allowed; use"),
+        ('name = "store double"', 'name = "load"', "classes: 'load' is there 2 times, not once"),
+        ("cycles = [2, 7, 12]", "cycles = [2, -7, 12]", "classes.11.cycles.1: -7 is not allowed"),
+        ("cycles = [2, 7, 12]", "cycles = [2, 7]", "classes.11.cycles.2: missing"),
+        ("cycles = [2, 7, 12]", "cycles = [7, 2, 12]", "classes.11.cycles: [7, 2, 12] is not"),
+        ("cycles = [2, 7, 12] ", "# ", "classes.11.cycles: missing"),
+        ('"1111 1011 1xxx xxxx"', '"1111 1011 1xxx"', "classes.12.encodings.0: '1111 1011 1xxx'"),
+        ("address_wait = { cycles = [0, 1, 1]", "address_wait = { cycles = [-1, 1, 1]",
+         "sequence.address_wait.cycles.0: -1 is not allowed; use a whole number at least 0"),
+        ("literal_load", "literal_lord", "sequence.literal_load: missing"),
+        ('core = "Cortex-M4"', "", "core: missing"),
+        ("occupies = 14", "occupied = 14", "classes.22.occupied: unknown key; known are"),
+        ('core = "Cortex-M4"', 'core = "Cortex-M4"\nencodings_from = "cortex-m4"',
+         "classes: 'IT' needs encodings of its own, or of the whole file by encodings_from"),
+    ],
+)  # fmt: skip
+def test_a_bad_table_is_an_error_with_file_key_and_reason(
+    tmp_path: Path, old: str, new: str, says: str
+):
+    text = (FOLDER / "cortex-m4.toml").read_text()
+    assert text.count(old) >= 1
+    (tmp_path / "mine.toml").write_text(text.replace(old, new, 1))
+    with pytest.raises(TinyMetaFedError) as error:
+        Timing.load("mine", tmp_path)
+    assert f"{tmp_path / 'mine.toml'}: {says}" in str(error.value)
+
+
+def test_a_table_that_is_not_there(tmp_path: Path):
+    with pytest.raises(TinyMetaFedError, match=r"no such timing table; there are: cortex-m33, "):
+        Timing.load("cortex-m5")
+    (tmp_path / "a.toml").write_text((FOLDER / "cortex-m33.toml").read_text())
+    with pytest.raises(TinyMetaFedError, match=r"cortex-m4.toml: cannot be read"):
+        Timing.load("a", tmp_path)
+
+
+def test_every_figure_has_a_source():
+    for path in FOLDER.glob("*.toml"):
+        table = tomllib.loads(path.read_text())
+        rows = [*table["classes"], *(r for r in table["sequence"].values() if isinstance(r, dict))]
+        assert all(len(row["source"]) > 1 for row in rows)
