@@ -112,7 +112,7 @@ static enum tmf_error handle_weights(struct tmf_node *node, const struct weights
 {
     struct tmf_broadcast *broadcast = &node->broadcast;
     const struct tmf_model *model = &node->model;
-    const uint32_t from = weights->weights_from, to = weights->weights_to;
+    const uint32_t from = weights->weights_base, to = weights->weights_to;
     const struct tmf_chunk chunk = {
         .first = weights->weights_chunk_m.chunk_first,
         .count = weights->weights_chunk_m.chunk_count,

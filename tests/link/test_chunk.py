@@ -7,7 +7,7 @@ from hypothesis import assume, example, given, settings
 from numpy.typing import NDArray
 
 from tinymetafed.link import chunk
-from tinymetafed.link.chunk import BITMAP, DENSE, INDICES, Chunk, ChunkError
+from tinymetafed.link.chunk import BITMAP, DENSE, INDICES, Chunk, ChunkError, decode, encode
 
 EXAMPLES = settings(deadline=None, derandomize=True)
 
@@ -248,3 +248,16 @@ def test_a_changed_chunk_decodes_to_entries_of_the_chunk_or_is_a_chunk_error(pie
     for place, byte in changes:
         data[place % len(data)] = byte
     check_decoded(Chunk(piece.first, piece.count, piece.encoding, bytes(data)))
+
+
+def test_no_room_for_an_entry_is_an_error():
+    values, marked = np.ones(3, np.float32), np.ones(3, np.bool_)
+    with pytest.raises(ValueError, match="3 bytes have no room for an entry of 4"):
+        list(encode(values, marked, 0, 3, 3))
+    assert [chunk.count for chunk in encode(values, marked, 0, 3, 4)] == [1, 1, 1]
+
+
+def test_a_head_alone_makes_nothing_large():
+    """A dense chunk that says 2^40 entries and has one is refused before memory is asked for."""
+    with pytest.raises(ChunkError, match="4 bytes do not make a chunk of 1099511627776 entries"):
+        decode(Chunk(0, 2**40, DENSE, bytes(4)))

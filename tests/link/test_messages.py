@@ -15,8 +15,7 @@ from tinymetafed.nodes.host import HostTransport
 from tinymetafed.places import FIRMWARE
 
 EXAMPLES = settings(deadline=None, derandomize=True)
-# zcbor keeps fields in a named tuple, which cannot have one called `from`; no name is on the wire.
-CDDL = (FIRMWARE / "protocol.cddl").read_text().replace("    from:", "    base:")
+CDDL = (FIRMWARE / "protocol.cddl").read_text()
 PROTOCOL = DataTranslator.from_cddl(CDDL, default_max_qty=32).my_types
 NO_MODEL, NO_SUCH_MODEL, MEMORY = 2, 3, 4  # of enum tmf_error
 

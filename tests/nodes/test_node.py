@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from conftest import SMALL, MakeExperiment
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiment import Experiment, parse
 from tinymetafed.federation import ServerState
-from tinymetafed.link import messages
+from tinymetafed.link import Connection, messages
 from tinymetafed.nodes.host import HostTransport
 from tinymetafed.nodes.node import Node, NodeRefused
 from tinymetafed.nodes.transport import NodeLost
@@ -94,6 +95,58 @@ def test_a_node_of_another_protocol(experiment: MakeExperiment, monkeypatch: pyt
     monkeypatch.setattr(messages, "PROTOCOL", 2)
     with pytest.raises(TinyMetaFedError, match="speaks version 1 of the protocol.*make firmware"):
         _train(experiment(), HostTransport())
+
+
+def test_a_node_without_room_for_a_parameter(monkeypatch: pytest.MonkeyPatch):
+    async def open_transport() -> HostTransport:
+        return HostTransport()
+
+    monkeypatch.setattr(Connection, "capacity", 51)
+    with pytest.raises(TinyMetaFedError, match="which is too small for one parameter"):
+        asyncio.run(Node("node-0", open_transport).start())
+
+
+def test_no_samples_are_a_mistake_of_the_caller(experiment: MakeExperiment):
+    settings_ = experiment()
+    none, some = settings_.task.device(1, 1, 0, 3)
+
+    async def use() -> None:
+        async def open_transport() -> HostTransport:
+            return HostTransport()
+
+        node, model = Node("node-0", open_transport), settings_.built_model
+        await node.start()
+        await node.load(model, accumulate=False, capacity=10)
+        await node.set_weights(ServerState.start(model.initial(1)).broadcast)
+        for mistake in (node.train(none, rate=0.1), node.evaluate(none), node.store(none),
+                        node.train(some, rate=0.1, batch=0)):  # fmt: skip
+            with pytest.raises(ValueError, match="samples in mini-batches of"):
+                await mistake
+        assert (await node.evaluate(some)).loss > 0
+        await node.close()
+
+    asyncio.run(use())
+
+
+def test_inputs_longer_than_a_frame_are_predicted_in_pieces(experiment: MakeExperiment):
+    settings_ = experiment()
+    inputs = np.linspace(-5, 5, 5000, dtype=np.float32)[:, None]
+
+    async def predict() -> tuple[NDArray[np.float32], ...]:
+        async def open_transport() -> HostTransport:
+            return HostTransport()
+
+        node, model = Node("node-0", open_transport), settings_.built_model
+        await node.start()
+        await node.load(model, accumulate=False, capacity=0)
+        await node.set_weights(ServerState.start(model.initial(1)).broadcast)
+        found = await node.predict(inputs), await node.predict(inputs[4000:4010])
+        await node.close()
+        return found
+
+    whole, part = asyncio.run(predict())
+    assert whole.shape == (5000, 1)
+    assert np.array_equal(whole[4000:4010], part)
 
 
 def test_samples_longer_than_a_frame_go_in_pieces(experiment: MakeExperiment):

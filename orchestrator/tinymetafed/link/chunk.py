@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DENSE, BITMAP, INDICES = 0, 1, 2
+ENTRY_SIZE = 4  # bytes of one, at least
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,11 @@ def encode(
     """Cuts the marked entries of values[first:end] into chunks of at most `capacity` bytes of data,
     each as long as it can be.
 
-    values: float32 [n]. marked: bool [n]. Where nothing is marked no chunk comes out.
+    values: float32 [n]. marked: bool [n]. Where nothing is marked no chunk comes out. Raises
+    ValueError where `capacity` has no room for one entry.
     """
+    if capacity < ENTRY_SIZE:
+        raise ValueError(f"{capacity} bytes have no room for an entry of {ENTRY_SIZE}")
     last = int(np.flatnonzero(marked[first:end])[-1]) + 1 if marked[first:end].any() else 0
     end = first + last
     while first < end:
@@ -100,7 +104,8 @@ def decode(chunk: Chunk) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """
     data = chunk.data
     if chunk.encoding == DENSE:
-        offsets = np.arange(chunk.count)
+        # As many as there are bytes for: the head alone makes nothing large.
+        offsets = np.arange(min(chunk.count, len(data) // ENTRY_SIZE + 1))
     elif chunk.encoding == BITMAP:
         size = (chunk.count + 7) // 8
         bits = np.unpackbits(np.frombuffer(data[:size], np.uint8), bitorder="little")

@@ -149,6 +149,11 @@ class Node:
                 f"{self.name} speaks version {hello.protocol} of the protocol, the orchestrator "
                 f"{messages.PROTOCOL}; build both from the same source ('make firmware')"
             )
+        if self._connection.capacity < CHUNK_OVERHEAD + chunk.ENTRY_SIZE:
+            raise TinyMetaFedError(
+                f"{self.name} has a receive buffer of {hello.receive_buffer} bytes, which is too "
+                "small for one parameter"
+            )
         return hello
 
     @property
@@ -272,9 +277,14 @@ class Node:
 
     async def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """inputs: float32 [n, inputs]; returns the model's outputs, float32 [n, outputs]."""
-        request = messages.Predict(inputs.astype("<f4").tobytes())
-        values = (await self._request(request, messages.Outputs)).values
-        return np.frombuffer(values, "<f4").astype(np.float32).reshape(len(inputs), -1)
+        room = max(1, (self._connection.capacity - CHUNK_OVERHEAD) // (4 * inputs.shape[1]))
+        found: list[NDArray[np.float32]] = []
+        for first in range(0, len(inputs), room):
+            piece = inputs[first : first + room]
+            request = messages.Predict(piece.astype("<f4").tobytes())
+            values = (await self._request(request, messages.Outputs)).values
+            found.append(np.frombuffer(values, "<f4").astype(np.float32).reshape(len(piece), -1))
+        return np.concatenate(found)
 
     async def update(self, runs: list[tuple[int, int]], keep: int) -> Delta:
         """The `keep` entries of largest magnitude of what training did to the global part, which
@@ -303,7 +313,10 @@ class Node:
         return Delta(np.concatenate(indices), np.concatenate(values))
 
     def _pieces(self, samples: Samples, batch: int = 1) -> Iterator[Samples]:
-        """As many samples at a time as a request holds, in whole mini-batches."""
+        """As many samples at a time as a request holds, in whole mini-batches. Raises ValueError
+        where there are none."""
+        if len(samples) == 0 or batch < 1:
+            raise ValueError(f"{len(samples)} samples in mini-batches of {batch}")
         room = (self._connection.capacity - CHUNK_OVERHEAD) // samples.size
         if room < batch:
             raise TinyMetaFedError(
