@@ -61,6 +61,9 @@ def test_the_demo_s_tables_on_qemu_and_another_price(folder: Path):
     assert float(line.split("│")[6].replace(",", "")) == pytest.approx(joules * 1e3, abs=1e-3)
     other = _call(folder, "energy", "1", "--device", "nrf54l15", "--radio", "lora7")
     assert "Energy of all nodes: nRF54L15, LoRa SF7" in other.stdout
+    classes = _call(folder, "energy", "--classes").stdout.partition("by class")[2]
+    for text in ("FP multiply", "load multiple", "branch not taken", "reconstruct"):
+        assert text in classes
     slow = _call(folder, "energy", "--interval", "3600")
     assert "28,800,000.0" in slow.stdout  # ms: four nodes, two hours
 

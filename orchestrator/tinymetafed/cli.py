@@ -119,6 +119,7 @@ def energy(
     interval: Annotated[
         float | None, typer.Option(min=0.0, help="Seconds between two rounds, at least.")
     ] = None,
+    classes: Annotated[bool, typer.Option(help="Show the classes of instructions too.")] = False,
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write every entry of the ledger.")
     ] = None,
@@ -139,6 +140,8 @@ def energy(
             "priced; nodes.backend=qemu counts"
         )
     console.print(energy_tables.by_account(rows, phases, entries, priced))
+    if classes:
+        console.print(energy_tables.by_class(phases))
     if csv is not None:
         energy_tables.write_csv(entries, csv)
         console.print(f"{len(entries)} entries written to {csv}", soft_wrap=True)

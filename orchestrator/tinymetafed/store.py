@@ -1,6 +1,7 @@
 """One SQLite file for all runs; a round is in it whole or not at all."""
 
 import sqlite3
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
@@ -153,6 +154,7 @@ class Store:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.path.touch(mode=0o600)
             self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+            weakref.finalize(self, self._db.close)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA foreign_keys = ON")
             self._prepare()

@@ -32,6 +32,8 @@ def _cycles(timing: Timing, code: bytes, **memories: int) -> int:
         ("mul r0, r1, r2; add r3, r0, r1", 2, 3),
         ("mul r0, r1, r2; mla r3, r4, r5, r0", 2, 2),  # as an addend it is in time
         ("ldm r0, {r1-r4}; adds r5, #1", 6, 5),
+        ("vldm r0!, {s0}; adds r5, #1", 3, 2),  # no faster than VLDR
+        ("vldm r0!, {s0-s3}; adds r5, #1", 5, 5),
         ("vmul.f32 s0, s1, s2; vfma.f32 s0, s3, s4", 4, 4),
         ("vfma.f32 s0, s1, s2; adds r0, #1; adds r1, #1; adds r2, #1", 6, 4),
         # Three 32-bit instructions beside a word's border, after a load.

@@ -106,7 +106,7 @@ def test_a_fault_is_reported_with_its_place_and_the_node_starts_again(tmp_path: 
                     # Registers can be written once their description has been asked for.
                     describe = packet("qXfer:features:read:target.xml:0,ffb")
                     set_pc = packet(f"Pf={nowhere.to_bytes(4, 'little').hex()}")
-                    for command in (b"\x03", describe, set_pc):
+                    for command in (packet("?"), describe, set_pc):
                         debugger.sendall(command)
                         while b"#" not in debugger.recv(4096):
                             pass

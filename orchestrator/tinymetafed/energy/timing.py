@@ -54,6 +54,7 @@ class InstructionClass(Settings):
     encodings: tuple[Annotated[str, Field(pattern=r"^( *[01x]){16}(( *[01x]){16})?$")], ...] = ()
     cycles: Cycles
     per_register: Annotated[int, Field(ge=0, le=1000)] = 0  # of what it moves
+    least: Cycles = (0, 0, 0)  # however little it moves
     result_wait: Cycles = (0, 0, 0)  # if the next instruction uses the result
     occupies: Annotated[int, Field(ge=0, le=1000)] = 0  # the FPU, from its own start on
     source: str
@@ -212,7 +213,8 @@ class Timing:
                 total = max(total, fpu_free)
             if figures.occupies:
                 fpu_free = total + figures.occupies
-            total += figures.cycles[reading] + figures.per_register * one.transfers
+            cycles = figures.cycles[reading] + figures.per_register * one.transfers
+            total += max(cycles, figures.least[reading])
             if one.indexed and one.name in SINGLE_STORES:
                 total += rules.register_offset_store.cycles[reading]
             if one.from_literal_pool:

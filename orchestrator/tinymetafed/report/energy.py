@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.table import Table
 
 from ..energy import ledger, power
-from ..energy.profile import Profile
+from ..energy.profile import COUNTED, Profile
 from ..errors import TinyMetaFedError
 from ..experiment import EnergySettings
 from ..store import NodeRound, PhaseCount
@@ -56,6 +56,22 @@ def by_account(
     table.add_section()
     sums = [sum(values) for values in zip(*cycles.values(), strict=True)] or [0, 0, 0]
     table.add_row("all", *_counts(instructions.total(), sums), *_energy(ledger.balance(entries)))
+    return table
+
+
+def by_class(phases: Sequence[PhaseCount]) -> Table:
+    """Instructions of all nodes and rounds: a line for each class, a column for each phase."""
+    counts: dict[str, Counter[str]] = {}
+    for row in phases:
+        counts.setdefault(row.phase, Counter()).update(json.loads(row.classes))
+    names = sorted(counts, key=_order)
+    table = Table(title="Thousands of instructions by class", title_justify="left")
+    table.add_column("class")
+    for name in names:
+        table.add_column(name, justify="right")
+    for kind in COUNTED:
+        if any(counts[name][kind] for name in names):
+            table.add_row(kind, *(f"{counts[name][kind] / 1e3:,.1f}" for name in names))
     return table
 
 
