@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +131,7 @@ def test_a_file_that_is_no_store(tmp_path: Path):
 
 def test_a_store_of_another_version(tmp_path: Path):
     Store(tmp_path).close()
-    with sqlite3.connect(tmp_path / "runs.sqlite") as db:
+    with closing(sqlite3.connect(tmp_path / "runs.sqlite", isolation_level=None)) as db:
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(TinyMetaFedError, match="made by another version"):
         Store(tmp_path)

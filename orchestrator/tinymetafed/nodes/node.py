@@ -277,11 +277,13 @@ class Node:
 
     async def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """inputs: float32 [n, inputs]; returns the model's outputs, float32 [n, outputs]."""
-        room = max(1, (self._connection.capacity - CHUNK_OVERHEAD) // (4 * inputs.shape[1]))
+        inputs = inputs.astype("<f4")
+        size = max(1, inputs[:1].nbytes)
+        room = max(1, (self._connection.capacity - CHUNK_OVERHEAD) // size)
         found: list[NDArray[np.float32]] = []
         for first in range(0, len(inputs), room):
             piece = inputs[first : first + room]
-            request = messages.Predict(piece.astype("<f4").tobytes())
+            request = messages.Predict(piece.tobytes())
             values = (await self._request(request, messages.Outputs)).values
             found.append(np.frombuffer(values, "<f4").astype(np.float32).reshape(len(piece), -1))
         return np.concatenate(found)
