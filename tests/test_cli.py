@@ -118,13 +118,16 @@ def test_a_program_s_cycles(folder: Path):
         )
     )  # fmt: skip
     validation.build(folder / "program.elf", [str(program)], ["-nostdlib"])
-    called = _call(folder, "cycles", "program.elf")
+    called = _call(folder, "cycles", "program.elf", "--functions", "cortex-m4")
     assert called.returncode == 0, called.stderr
     line = next(text for text in called.stdout.splitlines() if "loop" in text and "m4" in text)
     # BX LR and BL of the phases; MOV; 200 SUBS and BNE, all but one of these taken.
     instructions, expected = (int(text.replace(",", "")) for text in line.split("│")[3:5])
     assert instructions == 2 + 1 + 400
     assert expected == (1 + 2) + 1 + 200 + 199 * 2 + 1 + (1 + 2)
+    main = next(text for text in called.stdout.splitlines() if text.startswith("│ main"))
+    # PUSH, two BL, MOV, the loop, MOVS and POP. Its last block ends the program in its caller.
+    assert int(main.split("│")[2].replace(",", "")) == 1 + 2 + 1 + 400 + 2
 
 
 def test_a_model_that_does_not_fit_says_the_bytes(folder: Path):

@@ -150,6 +150,9 @@ def energy(
 @app.command()
 def cycles(
     program: Annotated[Path, typer.Argument(metavar="PROGRAM.elf", help="For mps2-an386.")],
+    functions: Annotated[
+        str | None, typer.Option(metavar="CORE", help="Show each function too, for this core.")
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds.")] = 600.0,
 ) -> None:
     """Run any program for the nodes' processor, and count its cycles.
@@ -160,6 +163,9 @@ def cycles(
     ended = program_runner.run(program, timeout)
     console.print(ended.output, end="", markup=False, highlight=False, soft_wrap=True)
     console.print(energy_tables.of_program(ended.profile(Timing.all())))
+    if functions is not None:
+        timing = Timing.load(functions)
+        console.print(energy_tables.of_functions(ended.functions([timing]), timing.name))
 
 
 @app.command()

@@ -1,6 +1,8 @@
 """A program as its ELF file has it: code, and the addresses of its functions."""
 
+from bisect import bisect_right
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from elftools.common.exceptions import ELFError
@@ -49,6 +51,15 @@ class Program:
             if address <= start < address + len(data):
                 return data[start - address : end - address]
         return b""
+
+    def function_at(self, address: int) -> str | None:
+        """The function that the address is in; None before the first."""
+        place = bisect_right(self._starts, (address, "\uffff")) - 1
+        return self._starts[place][1] if place >= 0 else None
+
+    @cached_property
+    def _starts(self) -> list[tuple[int, str]]:
+        return sorted((address, name) for name, address in self.functions.items())
 
     @property
     def phases(self) -> dict[str, int]:

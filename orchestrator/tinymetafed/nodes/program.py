@@ -27,9 +27,16 @@ class Ended:
 
     def profile(self, timings: Sequence[Timing]) -> Profile:
         """Priced for these cores. Raises TinyMetaFedError."""
+        return self._pricing(timings).profile(self.counts)
+
+    def functions(self, timings: Sequence[Timing]) -> dict[str, Profile]:
+        """The same for each function by itself. Raises TinyMetaFedError."""
+        return self._pricing(timings).functions(self.counts)
+
+    def _pricing(self, timings: Sequence[Timing]) -> Pricing:
         if self.counts.lost:
             raise TinyMetaFedError("the program has more blocks of code than can be counted")
-        return Pricing(self.program, timings, self.memories).profile(self.counts)
+        return Pricing(self.program, timings, self.memories)
 
 
 def run(image: Path, timeout: float = TIMEOUT) -> Ended:

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 
@@ -115,6 +115,23 @@ def of_program(profile: Profile) -> Table:
                 low, expected, high = figures[i].tolist()
                 counts = (f"{n:,}" for n in (instructions, expected, low, high))
                 table.add_row(phase, core, *counts)
+    return table
+
+
+def of_functions(profiles: Mapping[str, Profile], core: str) -> Table:
+    """A program's functions, each by itself and in all phases, the dearest first."""
+    table = Table(title=f"Functions by themselves, {core}", title_justify="left")
+    table.add_column("function")
+    for column in ("instructions", "cycles", "shortest", "longest", "share"):
+        table.add_column(column, justify="right")
+    cycles = {name: profile.cycles[core].sum(axis=0) for name, profile in profiles.items()}
+    whole = sum(int(figures[1]) for figures in cycles.values())
+    for name in sorted(cycles, key=lambda name: -cycles[name][1]):
+        low, expected, high = cycles[name].tolist()
+        instructions = int(profiles[name].instructions.sum())
+        if instructions:
+            counts = (f"{n:,}" for n in (instructions, expected, low, high))
+            table.add_row(name, *counts, f"{expected / max(whole, 1):.1%}")
     return table
 
 
