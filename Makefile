@@ -7,6 +7,9 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 VENV ?= .venv
+# Of the demo: what runs the nodes, and what they run.
+BACKEND ?= qemu
+FIRMWARE ?= bare
 PYTHON ?= python3
 BIN := $(abspath $(VENV))/bin
 RUN := $(BIN)/tinymetafed run
@@ -15,7 +18,7 @@ CMAKE := PATH="$(BIN):$$PATH" cmake -G Ninja -S firmware
 # What a build says is shown when it fails.
 build = cmake --build $(1) >build/build.log 2>&1 || { cat build/build.log; exit 1; }
 
-.PHONY: help setup packages firmware demo smoke validate test lint profile clean
+.PHONY: help setup packages firmware zephyr zephyr-workspace zephyr-images demo smoke validate test lint profile clean
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -32,11 +35,42 @@ $(VENV)/.installed: pyproject.toml | packages
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
+# Zephyr: the workspace of ZEPHYR_BASE, or one that west fetches. Boards by the name of their build.
+ZEPHYR_BOARDS := mps2_an386=mps2/an386 nrf52840dk=nrf52840dk/nrf52840 arduino_nano_33_ble=arduino_nano_33_ble
+ZEPHYR_WORKSPACE := $(CURDIR)/build/zephyr-workspace
+ifeq ($(ZEPHYR_BASE),)
+ZEPHYR_BASE := $(wildcard $(ZEPHYR_WORKSPACE)/zephyr)
+endif
+export ZEPHYR_BASE
+export ZEPHYR_TOOLCHAIN_VARIANT ?= gnuarmemb
+export GNUARMEMB_TOOLCHAIN_PATH ?= $(patsubst %/bin/arm-none-eabi-gcc,%,$(shell command -v arm-none-eabi-gcc))
+
 firmware: $(VENV)/.installed build/qemu/libtmf_count.so | packages ## build the firmware: for the nodes, for the host, with sanitizers
 	@test -f build/mps2/build.ninja || $(CMAKE) -B build/mps2 -DTMF_PORT=mps2 --toolchain $(CURDIR)/firmware/ports/mps2/toolchain.cmake >/dev/null
 	@test -f build/host/build.ninja || $(CMAKE) -B build/host -DTMF_PORT=host >/dev/null
 	@test -f build/sanitize/build.ninja || $(CMAKE) -B build/sanitize -DTMF_PORT=host -DTMF_SANITIZE=ON >/dev/null
 	@for port in mps2 host sanitize; do $(call build,build/$$port); done
+	@if [ -n "$(ZEPHYR_BASE)" ]; then $(MAKE) --no-print-directory zephyr-images; fi
+
+zephyr: setup $(if $(ZEPHYR_BASE),,zephyr-workspace) ## the firmware on Zephyr, for an MPS2 and two boards with an nRF52840
+	@$(MAKE) --no-print-directory zephyr-images
+
+zephyr-workspace: $(VENV)/.zephyr
+	@mkdir -p $(ZEPHYR_WORKSPACE)/manifest
+	@cp firmware/ports/zephyr/west.yml $(ZEPHYR_WORKSPACE)/manifest
+	@cd $(ZEPHYR_WORKSPACE) && { test -d .west || $(BIN)/west init -l manifest; } && $(BIN)/west update --narrow -o=--depth=1
+
+zephyr-images: $(VENV)/.zephyr
+	@for board in $(ZEPHYR_BOARDS); do \
+		folder=build/zephyr/$${board%%=*}; \
+		test -f $$folder/build.ninja || PATH="$(BIN):$$PATH" cmake -G Ninja -S firmware/ports/zephyr -B $$folder -DBOARD=$${board#*=} >build/build.log 2>&1 || { cat build/build.log; exit 1; }; \
+		PATH="$(BIN):$$PATH"; $(call build,$$folder); \
+	done
+
+$(VENV)/.zephyr: pyproject.toml | $(VENV)/.installed
+	@echo "Installing what Zephyr's build needs into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[zephyr]'
+	@touch $@
 
 # The plugin's interface has a number for each QEMU; what it uses is the same in all of them.
 build/qemu/libtmf_count.so: emulation/qemu/count.c | packages
@@ -47,7 +81,7 @@ build/qemu/libtmf_count.so: emulation/qemu/count.c | packages
 		-fvisibility=hidden -o $@ $<
 
 demo: setup ## TinyMetaFed on four emulated Cortex-M4F nodes, 300 rounds
-	@$(RUN) experiments/demo.toml
+	@$(RUN) experiments/demo.toml --set nodes.backend=$(BACKEND) --set nodes.firmware=$(FIRMWARE)
 
 smoke: setup ## the same, 30 seconds
 	@$(RUN) experiments/smoke.toml

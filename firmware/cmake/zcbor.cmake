@@ -1,4 +1,5 @@
-# The C codec, generated from protocol.cddl by zcbor, with the C runtime that zcbor's package carries.
+# The C codec, generated from protocol.cddl by zcbor, with the C runtime that zcbor's package carries:
+# TMF_PROTOCOL_SOURCES, and TMF_PROTOCOL_INCLUDES for who uses it.
 find_program(ZCBOR zcbor REQUIRED)
 execute_process(
   COMMAND "${ZCBOR}" --version
@@ -11,7 +12,7 @@ execute_process(
   COMMAND "${ZCBOR_PYTHON}" -c "import zcbor, pathlib; print(pathlib.Path(zcbor.__file__).parent)"
   OUTPUT_VARIABLE zcbor_dir OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
 
-set(cddl "${CMAKE_CURRENT_SOURCE_DIR}/protocol.cddl")
+set(cddl "${CMAKE_CURRENT_LIST_DIR}/../protocol.cddl")
 set(generated "${CMAKE_CURRENT_BINARY_DIR}/generated")
 file(MAKE_DIRECTORY "${generated}")
 add_custom_command(
@@ -24,9 +25,8 @@ add_custom_command(
   COMMENT "Generating the codec with zcbor ${zcbor_version}"
   VERBATIM)
 
-add_library(tmf_protocol STATIC
+set(TMF_PROTOCOL_SOURCES
   "${generated}/protocol_decode.c" "${generated}/protocol_encode.c"
   "${zcbor_dir}/src/zcbor_common.c" "${zcbor_dir}/src/zcbor_decode.c"
   "${zcbor_dir}/src/zcbor_encode.c")
-target_include_directories(tmf_protocol SYSTEM PUBLIC "${generated}" "${zcbor_dir}/include")
-target_compile_options(tmf_protocol PRIVATE "-ffile-prefix-map=${zcbor_dir}=zcbor")
+set(TMF_PROTOCOL_INCLUDES "${generated}" "${zcbor_dir}/include")

@@ -191,8 +191,9 @@ def doctor() -> None:
     table = Table(show_header=False, box=None)
     complete = True
     for finding in doctor_module.examine():
-        complete &= finding.found
-        mark = "[green]ok[/]" if finding.found else "[red]missing[/]"
+        complete &= finding.found or not finding.needed
+        missing = "[red]missing[/]" if finding.needed else "not there"
+        mark = "[green]ok[/]" if finding.found else missing
         table.add_row(mark, finding.what, escape(finding.detail))
     console.print(table)
     raise typer.Exit(0 if complete else 1)

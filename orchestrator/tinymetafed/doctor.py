@@ -15,7 +15,7 @@ from .energy.profile import Profile
 from .errors import TinyMetaFedError
 from .experiment import NodeSettings
 from .nodes.backends import make_nodes, private_directory
-from .places import STORE
+from .places import STORE, WORKSPACE
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Finding:
     what: str
     found: bool
     detail: str  # the version, or how to get it
+    needed: bool = True  # all else works without it where not
 
 
 # Program, what it is for, Debian's package.
@@ -50,8 +51,19 @@ def examine() -> Iterator[Finding]:
         path = shutil.which(program)
         detail = _version(path) if path else f"{purpose}; apt-get install {package}"
         yield Finding(program, path is not None, detail)
+    yield _zephyr()
     yield from asyncio.run(_boot())
     yield _store(STORE)
+
+
+def _zephyr() -> Finding:
+    base = Path(os.environ.get("ZEPHYR_BASE", WORKSPACE / "zephyr"))
+    if not (base / "VERSION").is_file():
+        return Finding("Zephyr", False, "builds nodes on Zephyr; make zephyr", needed=False)
+    lines = (line.split("=") for line in (base / "VERSION").read_text().splitlines() if "=" in line)
+    version = {key.strip(): value.strip() for key, value in lines}
+    number = ".".join(version[f"{key}"] for key in ("VERSION_MAJOR", "VERSION_MINOR", "PATCHLEVEL"))
+    return Finding("Zephyr", True, f"{number} in {base}", needed=False)
 
 
 def _version(program: str) -> str:

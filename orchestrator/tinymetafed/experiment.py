@@ -19,6 +19,7 @@ class NodeSettings(Settings):
     """[nodes]: how many, and what runs them."""
 
     backend: Literal["qemu", "host"] = "qemu"
+    firmware: Literal["bare", "zephyr"] = "bare"  # an emulated node's: bare metal, or on Zephyr
     count: Annotated[int, Field(ge=1, le=10_000)] = 4
     per_round: Annotated[int, Field(ge=1, le=10_000)] | None = None  # M; all where not given
     timeout: Annotated[float, Field(gt=0, le=3600)] = 20.0  # seconds until a request is repeated
@@ -86,6 +87,11 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Experiment":
+        if self.nodes.backend == "host" and self.nodes.firmware != "bare":
+            raise ValueError(
+                f"nodes.firmware: host nodes are the firmware's core alone, without "
+                f"{self.nodes.firmware}; use nodes.backend=qemu"
+            )
         if self.per_round > self.nodes.count:
             raise ValueError(
                 f"nodes.per_round: {self.per_round} nodes take part but nodes.count is "

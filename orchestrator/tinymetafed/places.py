@@ -9,8 +9,11 @@ FIRMWARE = PROJECT / "firmware"
 EMULATION = PROJECT / "emulation"
 BUILD = PROJECT / "build"
 
+WORKSPACE = BUILD / "zephyr-workspace"
+
 HOST_LIBRARY = BUILD / "host/libtinymetafed.so"
 MPS2_IMAGE = BUILD / "mps2/tinymetafed.elf"
+ZEPHYR_IMAGE = BUILD / "zephyr/mps2_an386/zephyr/zephyr.elf"
 QEMU_PLUGIN = BUILD / "qemu/libtmf_count.so"
 
 STORE = Path(os.environ.get("TMF_RUNS", "runs"))

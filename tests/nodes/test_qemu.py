@@ -24,7 +24,7 @@ from tinymetafed.nodes.backends import make_nodes, private_directory
 from tinymetafed.nodes.node import Node
 from tinymetafed.nodes.qemu import QemuTransport
 from tinymetafed.nodes.transport import NodeLost
-from tinymetafed.places import MPS2_IMAGE, PROJECT
+from tinymetafed.places import MPS2_IMAGE, PROJECT, ZEPHYR_IMAGE
 
 DEMO = PROJECT / "experiments/demo.toml"
 
@@ -85,9 +85,24 @@ def test_a_node_says_who_it_is():
     assert profile.instructions[profile.phases.index(FIRST_PHASE)] > 10_000  # clears the RAM
 
 
-def test_a_fault_is_reported_with_its_place_and_the_node_starts_again(tmp_path: Path):
-    """The debugger's stub sends the processor where there is no memory."""
-    nowhere = 0x3000_0000
+@pytest.mark.parametrize(
+    "image",
+    [
+        pytest.param(MPS2_IMAGE, id="bare"),
+        pytest.param(
+            ZEPHYR_IMAGE,
+            id="zephyr",
+            marks=[
+                pytest.mark.zephyr,
+                pytest.mark.skipif(not ZEPHYR_IMAGE.is_file(), reason="'make zephyr' builds it"),
+            ],
+        ),
+    ],
+)
+def test_a_fault_is_reported_with_its_place_and_the_node_starts_again(tmp_path: Path, image: Path):
+    """The debugger's stub sends the processor to an instruction that is none."""
+    somewhere = 0x2030_0000  # RAM that the image does not use
+    undefined = 0xDE00
 
     def packet(text: str) -> bytes:
         return f"${text}#{sum(text.encode()) % 256:02x}".encode()
@@ -96,7 +111,7 @@ def test_a_fault_is_reported_with_its_place_and_the_node_starts_again(tmp_path: 
         stub = tmp_path / "gdb"
         extra = ("-chardev", f"socket,id=gdb,path={stub},server=on,wait=off", "-gdb", "chardev:gdb")
         with private_directory() as directory:
-            transport = await QemuTransport.open(directory, "node-0", extra=extra)
+            transport = await QemuTransport.open(directory, "node-0", image=image, extra=extra)
             try:
                 connection = Connection()
                 await _hello(transport, connection)
@@ -105,8 +120,9 @@ def test_a_fault_is_reported_with_its_place_and_the_node_starts_again(tmp_path: 
                     debugger.settimeout(10)
                     # Registers can be written once their description has been asked for.
                     describe = packet("qXfer:features:read:target.xml:0,ffb")
-                    set_pc = packet(f"Pf={nowhere.to_bytes(4, 'little').hex()}")
-                    for command in (packet("?"), describe, set_pc):
+                    set_pc = packet(f"Pf={somewhere.to_bytes(4, 'little').hex()}")
+                    write = packet(f"M{somewhere:x},2:{undefined.to_bytes(2, 'little').hex()}")
+                    for command in (packet("?"), describe, write, set_pc):
                         debugger.sendall(command)
                         while b"#" not in debugger.recv(4096):
                             pass
@@ -121,8 +137,8 @@ def test_a_fault_is_reported_with_its_place_and_the_node_starts_again(tmp_path: 
                 await transport.close()
         fault, hello = events
         assert isinstance(fault, Fault)
-        assert fault.pc == nowhere
-        assert fault.cfsr & 0x0101  # an instruction could not be fetched: IBUSERR or IACCVIOL
+        assert fault.pc == somewhere
+        assert fault.cfsr == 1 << 16  # UNDEFINSTR
         assert isinstance(hello, Hello)
 
     asyncio.run(check())

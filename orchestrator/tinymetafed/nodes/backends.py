@@ -9,12 +9,16 @@ from pathlib import Path
 from ..energy.profile import Pricing
 from ..energy.program import Program
 from ..energy.timing import Timing
+from ..errors import TinyMetaFedError
 from ..experiment import NodeSettings
-from ..places import MPS2_IMAGE
+from ..places import MPS2_IMAGE, ZEPHYR_IMAGE
 from .host import HostTransport
 from .node import Node
 from .qemu import QemuTransport
 from .transport import OpenTransport, Transport
+
+IMAGES = {"bare": (MPS2_IMAGE, "make firmware"), "zephyr": (ZEPHYR_IMAGE, "make zephyr")}
+"""What an emulated MPS2 runs, and the command that builds it."""
 
 
 @contextmanager
@@ -37,13 +41,16 @@ def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
                 case "host":
                     return HostTransport()
                 case "qemu":
-                    return await QemuTransport.open(directory, name, program=program)
+                    return await QemuTransport.open(directory, name, image=image, program=program)
 
         return open_transport
 
+    image, built_by = IMAGES[settings.firmware]
     pricing = None
     if settings.backend == "qemu":
-        pricing = Pricing(Program.read(MPS2_IMAGE), Timing.all())
+        if not image.is_file():
+            raise TinyMetaFedError(f"{image}: no firmware image; run '{built_by}'")
+        pricing = Pricing(Program.read(image), Timing.all())
     program = pricing and pricing.program
     names = [f"node-{i}" for i in range(settings.count)]
     return [Node(name, opener(name), timeout=settings.timeout, pricing=pricing) for name in names]

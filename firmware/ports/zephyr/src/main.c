@@ -1,0 +1,138 @@
+/* A node as a Zephyr application. */
+#include <zephyr/device.h>
+#include <zephyr/drivers/uart.h>
+#include <zephyr/fatal.h>
+#include <zephyr/kernel.h>
+#include <zephyr/sys/reboot.h>
+
+#include <cmsis_core.h>
+
+#include "tmf_node.h"
+
+extern const uint8_t build_id[TMF_BUILD_SIZE]; /* from the linker */
+
+static const struct device *const uart = DEVICE_DT_GET(DT_CHOSEN(zephyr_console));
+
+static struct tmf_node node;
+static float memory[TMF_MODEL_MEMORY / sizeof(float)];
+
+static K_SEM_DEFINE(request, 0, 1);
+static K_SEM_DEFINE(sent, 0, 1);
+static const uint8_t *next_out;
+static size_t left_out;
+static bool sending;
+
+/* The thread is woken once for a frame, not for its bytes. */
+static void receive(void)
+{
+    uint8_t bytes[16];
+    int count;
+    while ((count = uart_fifo_read(uart, bytes, sizeof bytes)) > 0) {
+        for (int i = 0; i < count; i++) {
+            tmf_node_receive(&node, bytes[i]);
+        }
+    }
+    if (tmf_node_ready(&node)) {
+        k_sem_give(&request);
+    }
+}
+
+static void transmit(void)
+{
+    while (left_out > 0) {
+        const int count = uart_fifo_fill(uart, next_out, (int)left_out);
+        if (count <= 0) {
+            return;
+        }
+        next_out += count;
+        left_out -= (size_t)count;
+    }
+    uart_irq_tx_disable(uart);
+    sending = false;
+    k_sem_give(&sent);
+}
+
+/* Some drivers call a transmitter ready that is not enabled: whether it is used is known here. */
+static void on_uart(const struct device *device, void *context)
+{
+    ARG_UNUSED(context);
+    while (uart_irq_update(device) && uart_irq_rx_ready(device)) {
+        receive();
+    }
+    if (sending && uart_irq_tx_ready(device)) {
+        transmit();
+    }
+}
+
+static void write(void *context, const uint8_t *data, size_t size)
+{
+    ARG_UNUSED(context);
+    if (size == 0) {
+        return;
+    }
+    next_out = data;
+    left_out = size;
+    sending = true;
+    uart_irq_tx_enable(uart);
+    k_sem_take(&sent, K_FOREVER);
+}
+
+/* What the fault was, before Zephyr has cleared the registers that tell it. */
+static uint32_t cfsr, hfsr, address;
+
+void __real_z_arm_fault(uint32_t msp, uint32_t psp, uint32_t exc_return, void *callee_regs);
+void __wrap_z_arm_fault(uint32_t msp, uint32_t psp, uint32_t exc_return, void *callee_regs);
+
+void __wrap_z_arm_fault(uint32_t msp, uint32_t psp, uint32_t exc_return, void *callee_regs)
+{
+    cfsr = SCB->CFSR;
+    hfsr = SCB->HFSR;
+    address = cfsr & SCB_CFSR_BFARVALID_Msk    ? SCB->BFAR
+              : cfsr & SCB_CFSR_MMARVALID_Msk ? SCB->MMFAR
+                                               : 0;
+    __real_z_arm_fault(msp, psp, exc_return, callee_regs);
+}
+
+/* Says what and where over the UART, then starts again. */
+void k_sys_fatal_error_handler(unsigned int reason, const struct arch_esf *esf)
+{
+    ARG_UNUSED(reason);
+    const struct tmf_fault fault = {
+        .pc = esf != NULL ? esf->basic.pc : 0,
+        .lr = esf != NULL ? esf->basic.lr : 0,
+        .cfsr = cfsr,
+        .hfsr = hfsr,
+        .address = address,
+    };
+    static uint8_t out[TMF_FAULT_SIZE];
+    const size_t size = tmf_fault_frame(&fault, out);
+    uart_poll_out(uart, 0); /* ends a frame that the fault has cut */
+    for (size_t i = 0; i < size; i++) {
+        uart_poll_out(uart, out[i]);
+    }
+    sys_reboot(SYS_REBOOT_COLD);
+    CODE_UNREACHABLE;
+}
+
+int main(void)
+{
+    static const struct tmf_port port = {
+        .memory = memory,
+        .memory_size = sizeof memory,
+        .build = build_id,
+        .write = write,
+    };
+    uart_irq_callback_set(uart, on_uart);
+    tmf_node_init(&node, &port);
+    uart_irq_rx_enable(uart);
+    /* A byte that came before raises no interrupt on an edge-triggered UART: take it by hand. */
+    const unsigned int key = irq_lock();
+    receive();
+    irq_unlock(key);
+    for (;;) {
+        k_sem_take(&request, K_FOREVER);
+        while (tmf_node_ready(&node)) {
+            tmf_node_poll(&node);
+        }
+    }
+}
