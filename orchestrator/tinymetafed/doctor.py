@@ -14,6 +14,7 @@ from pathlib import Path
 from .energy.profile import Profile
 from .errors import TinyMetaFedError
 from .experiment import NodeSettings
+from .nodes import renode
 from .nodes.backends import make_nodes, private_directory
 from .places import STORE, WORKSPACE
 
@@ -52,6 +53,7 @@ def examine() -> Iterator[Finding]:
         detail = _version(path) if path else f"{purpose}; apt-get install {package}"
         yield Finding(program, path is not None, detail)
     yield _zephyr()
+    yield _renode()
     yield from asyncio.run(_boot())
     yield _store(STORE)
 
@@ -64,6 +66,13 @@ def _zephyr() -> Finding:
     version = {key.strip(): value.strip() for key, value in lines}
     number = ".".join(version[f"{key}"] for key in ("VERSION_MAJOR", "VERSION_MINOR", "PATCHLEVEL"))
     return Finding("Zephyr", True, f"{number} in {base}", needed=False)
+
+
+def _renode() -> Finding:
+    path = renode.program()
+    if path is None:
+        return Finding("Renode", False, "runs nodes; renode.io, or name it in TMF_RENODE", False)
+    return Finding("Renode", True, path, needed=False)
 
 
 def _version(program: str) -> str:

@@ -18,7 +18,7 @@ from .tasks import TaskSettings
 class NodeSettings(Settings):
     """[nodes]: how many, and what runs them."""
 
-    backend: Literal["qemu", "host"] = "qemu"
+    backend: Literal["qemu", "renode", "host"] = "qemu"
     firmware: Literal["bare", "zephyr"] = "bare"  # an emulated node's: bare metal, or on Zephyr
     count: Annotated[int, Field(ge=1, le=10_000)] = 4
     per_round: Annotated[int, Field(ge=1, le=10_000)] | None = None  # M; all where not given
@@ -90,7 +90,7 @@ class Experiment(Settings):
         if self.nodes.backend == "host" and self.nodes.firmware != "bare":
             raise ValueError(
                 f"nodes.firmware: host nodes are the firmware's core alone, without "
-                f"{self.nodes.firmware}; use nodes.backend=qemu"
+                f"{self.nodes.firmware}; use nodes.backend=qemu or renode"
             )
         if self.per_round > self.nodes.count:
             raise ValueError(

@@ -17,6 +17,7 @@ from . import accounts
 from .errors import TinyMetaFedError
 from .experiment import Experiment
 from .federation import Federation, ServerState
+from .nodes import renode
 from .nodes.backends import make_nodes, private_directory
 from .nodes.node import Node
 from .store import Run, Store
@@ -145,7 +146,11 @@ def versions(experiment: Experiment) -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in ("tinymetafed", "numpy", "cbor2", "cobs"):
         found[package] = importlib.metadata.version(package)
-    if experiment.nodes.backend == "qemu" and (qemu := shutil.which("qemu-system-arm")):
-        output = subprocess.run([qemu, "--version"], capture_output=True, text=True, check=False)
-        found["qemu"] = output.stdout.partition("\n")[0].removeprefix("QEMU emulator version ")
+    backend = experiment.nodes.backend
+    emulator = {"qemu": shutil.which("qemu-system-arm"), "renode": renode.program()}.get(backend)
+    if emulator is not None:
+        output = subprocess.run(
+            [emulator, "--version"], capture_output=True, text=True, check=False
+        ).stdout
+        found[backend] = output.partition("\n")[0].removeprefix("QEMU emulator version ")
     return found

@@ -15,6 +15,7 @@ from ..places import MPS2_IMAGE, ZEPHYR_IMAGE
 from .host import HostTransport
 from .node import Node
 from .qemu import QemuTransport
+from .renode import Renode, RenodeTransport
 from .transport import OpenTransport, Transport
 
 IMAGES = {"bare": (MPS2_IMAGE, "make firmware"), "zephyr": (ZEPHYR_IMAGE, "make zephyr")}
@@ -42,14 +43,17 @@ def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
                     return HostTransport()
                 case "qemu":
                     return await QemuTransport.open(directory, name, image=image, program=program)
+                case "renode":
+                    return await RenodeTransport.open(renode, name, image)
 
         return open_transport
 
     image, built_by = IMAGES[settings.firmware]
+    if settings.backend != "host" and not image.is_file():
+        raise TinyMetaFedError(f"{image}: no firmware image; run '{built_by}'")
+    renode = Renode(directory)
     pricing = None
     if settings.backend == "qemu":
-        if not image.is_file():
-            raise TinyMetaFedError(f"{image}: no firmware image; run '{built_by}'")
         pricing = Pricing(Program.read(image), Timing.all())
     program = pricing and pricing.program
     names = [f"node-{i}" for i in range(settings.count)]

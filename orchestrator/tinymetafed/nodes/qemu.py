@@ -2,9 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
-import os
-import signal
 import socket
 from pathlib import Path
 
@@ -13,6 +10,7 @@ from ..energy.program import Program
 from ..errors import TinyMetaFedError
 from ..places import MPS2_IMAGE, QEMU_PLUGIN
 from .counters import CountersFile
+from .process import die_with_parent
 from .transport import NodeLost
 
 QEMU = "qemu-system-arm"
@@ -22,16 +20,6 @@ BOOT_TIMEOUT = 30.0  # seconds for a process to connect its UART
 # An emulated UART sends a byte at a time, and to take each by itself would cost the orchestrator
 # more than the node: while a frame is incomplete its next bytes are left to gather.
 GATHERING_TIME = 0.001  # seconds
-
-_PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _die_with_parent() -> None:
-    """In the child: the kernel kills the emulator when the orchestrator ends, however it ends."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:  # it ended before the line above
-        os._exit(1)
 
 
 def plugin_arguments(counts: Path, program: Program, *, accesses: bool = False) -> list[str]:
@@ -103,7 +91,7 @@ class QemuTransport:
             try:
                 process = await asyncio.create_subprocess_exec(
                     QEMU, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=output,
-                    stderr=output, preexec_fn=_die_with_parent,
+                    stderr=output, preexec_fn=die_with_parent,
                 )  # fmt: skip
             except FileNotFoundError:
                 raise TinyMetaFedError(
