@@ -52,8 +52,8 @@ firmware: $(VENV)/.installed build/qemu/libtmf_count.so | packages ## build the 
 	@for port in mps2 host sanitize; do $(call build,build/$$port); done
 	@if [ -n "$(ZEPHYR_BASE)" ]; then $(MAKE) --no-print-directory zephyr-images; fi
 
-zephyr: setup $(if $(ZEPHYR_BASE),,zephyr-workspace) ## the firmware on Zephyr, for an MPS2 and two boards with an nRF52840
-	@$(MAKE) --no-print-directory zephyr-images
+zephyr: $(if $(ZEPHYR_BASE),,zephyr-workspace) ## the firmware on Zephyr, for an MPS2 and two boards with an nRF52840
+	@$(MAKE) --no-print-directory setup
 
 zephyr-workspace: $(VENV)/.zephyr
 	@mkdir -p $(ZEPHYR_WORKSPACE)/manifest

@@ -59,12 +59,12 @@ def examine() -> Iterator[Finding]:
 
 
 def _zephyr() -> Finding:
-    base = Path(os.environ.get("ZEPHYR_BASE", WORKSPACE / "zephyr"))
+    base = Path(os.environ.get("ZEPHYR_BASE") or WORKSPACE / "zephyr")
     if not (base / "VERSION").is_file():
         return Finding("Zephyr", False, "builds nodes on Zephyr; make zephyr", needed=False)
     lines = (line.split("=") for line in (base / "VERSION").read_text().splitlines() if "=" in line)
     version = {key.strip(): value.strip() for key, value in lines}
-    number = ".".join(version[f"{key}"] for key in ("VERSION_MAJOR", "VERSION_MINOR", "PATCHLEVEL"))
+    number = ".".join(version[key] for key in ("VERSION_MAJOR", "VERSION_MINOR", "PATCHLEVEL"))
     return Finding("Zephyr", True, f"{number} in {base}", needed=False)
 
 

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from . import settings
 from .energy import power
 from .errors import TinyMetaFedError
 from .model import Model, ModelSettings
-from .settings import Settings, check, read_text
+from .settings import Settings
 from .strategies import StrategySettings
 from .tasks import TaskSettings
 
@@ -45,7 +46,7 @@ class EvaluationSettings(Settings):
 
 def _known(folder: Path) -> AfterValidator:
     def check_name(name: str) -> str:
-        known = sorted(path.stem for path in folder.glob("*.toml"))
+        known = settings.names(folder)
         if name not in known:
             raise PydanticCustomError("tmf_known", "{known}", {"known": f"use {', '.join(known)}"})
         return name
@@ -119,18 +120,15 @@ def parse(text: str, origin: str, overrides: tuple[str, ...] = ()) -> Experiment
 
     Raises TinyMetaFedError that names `origin`, the key and what it may be, a line for each error.
     """
-    try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise TinyMetaFedError(f"{origin}: not TOML: {error}") from None
+    tree = settings.parse(text, origin)
     for override in overrides:
         _override(tree, override)
-    return check(Experiment, tree, origin)
+    return settings.check(Experiment, tree, origin)
 
 
 def read(path: Path, overrides: tuple[str, ...] = ()) -> Experiment:
     """The experiment in a file. Raises TinyMetaFedError."""
-    return parse(read_text(path), str(path), overrides)
+    return parse(settings.read_text(path), str(path), overrides)
 
 
 def _override(tree: dict[str, Any], override: str) -> None:

@@ -5,18 +5,17 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from .link.messages import Layer, Load
+from .settings import Settings
 
 LOSSES = {"mse": 0, "softmax_cross_entropy": 1}  # numbers of firmware/protocol.cddl
 OPERATIONS = {"dense": 1, "relu": 2, "tanh": 3}
 
 
-class Dense(BaseModel):
+class Dense(Settings):
     """y = activation(W x + b)"""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: Literal["dense"] = "dense"
     units: Annotated[int, Field(ge=1, le=65535)]
@@ -24,10 +23,8 @@ class Dense(BaseModel):
     local: bool = False  # a part of the model that never leaves the node
 
 
-class ModelSettings(BaseModel):
+class ModelSettings(Settings):
     """[model] of an experiment file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     layers: Annotated[tuple[Dense, ...], Field(min_length=1, max_length=16)]
     loss: Literal["mse", "softmax_cross_entropy"] = "mse"

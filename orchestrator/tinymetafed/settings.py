@@ -26,13 +26,22 @@ def read_text(path: Path) -> str:
         raise TinyMetaFedError(f"{path}: cannot be read: {reason}") from None
 
 
+def parse(text: str, origin: str) -> dict[str, Any]:
+    """TOML as a tree. Raises TinyMetaFedError that names `origin`."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise TinyMetaFedError(f"{origin}: not TOML: {error}") from None
+
+
 def read(model: type[T], path: Path) -> T:
     """The settings in a file. Raises TinyMetaFedError."""
-    try:
-        tree = tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise TinyMetaFedError(f"{path}: not TOML: {error}") from None
-    return check(model, tree, str(path))
+    return check(model, parse(read_text(path), str(path)), str(path))
+
+
+def names(folder: Path) -> list[str]:
+    """Of the settings files in a folder."""
+    return sorted(path.stem for path in folder.glob("*.toml"))
 
 
 def check(model: type[T], tree: dict[str, Any], origin: str) -> T:

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,11 +92,22 @@ def test_a_platform_that_does_not_load_is_said_in_renode_s_words(tmp_path: Path)
 
 
 async def _fails(folder: Path, platform: Path, says: str) -> int | None:
+    """Returns the number of the process that was started, if one was."""
+    started: list[int] = []
+    start = asyncio.create_subprocess_exec
+
+    async def noted(*arguments: Any, **settings: Any) -> asyncio.subprocess.Process:
+        process = await start(*arguments, **settings)
+        started.append(process.pid)
+        return process
+
     machines = Renode(folder, platform)
-    with pytest.raises(TinyMetaFedError, match=says):
-        await RenodeTransport.open(machines, "node-0", MPS2_IMAGE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio, "create_subprocess_exec", noted)
+        with pytest.raises(TinyMetaFedError, match=says):
+            await RenodeTransport.open(machines, "node-0", MPS2_IMAGE)
     assert not machines.running
-    return machines.last_process
+    return next(iter(started), None)
 
 
 def _pretend(folder: Path, script: str) -> str:

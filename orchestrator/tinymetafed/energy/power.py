@@ -1,6 +1,7 @@
 """What devices and radios draw: the files of emulation/power."""
 
 import math
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Generic, Literal, TypeVar
 
@@ -8,7 +9,7 @@ from pydantic import Field, RootModel
 
 from ..errors import TinyMetaFedError
 from ..places import EMULATION
-from ..settings import Settings, read
+from ..settings import Settings, names, read
 
 FOLDER = EMULATION / "power"
 
@@ -134,18 +135,20 @@ class Radio(RootModel[Annotated[BitRadio | LoRaRadio, Field(discriminator="modul
     """A radio, or a cable; what it is, its modulation says."""
 
 
+@cache
 def device(name: str, folder: Path = FOLDER) -> Device:
     """The device in `folder`/`name`.toml. Raises TinyMetaFedError."""
     return read(Device, _file(name, folder, "device"))
 
 
+@cache
 def radio(name: str, folder: Path = FOLDER / "radios") -> BitRadio | LoRaRadio:
     """The radio in `folder`/`name`.toml. Raises TinyMetaFedError."""
     return read(Radio, _file(name, folder, "radio")).root
 
 
 def _file(name: str, folder: Path, what: str) -> Path:
-    known = sorted(path.stem for path in folder.glob("*.toml"))
+    known = names(folder)
     if name not in known:
         raise TinyMetaFedError(f"{folder}: no {what} '{name}'; there are: {', '.join(known)}")
     return folder / f"{name}.toml"

@@ -140,16 +140,16 @@ class Pricing:
 
     def functions(self, counts: BlockCounts) -> dict[str, Profile]:
         """The profile of each function by itself, without those that it calls."""
-        names = [
-            self.program.function_at(start) or f"{start:#x}" for start in counts.starts.tolist()
-        ]
-        found: dict[str, Profile] = {}
-        for name in dict.fromkeys(names):
-            mine = np.array([one == name for one in names])
-            left = np.where(mine[None, :, None], counts.left, 0)
-            none = np.zeros_like(counts.unaligned)
-            found[name] = self.profile(BlockCounts(counts.starts, counts.ends, left, none, 0))
-        return found
+        blocks: dict[str, list[int]] = {}
+        for i, start in enumerate(counts.starts.tolist()):
+            blocks.setdefault(self.program.function_at(start) or f"{start:#x}", []).append(i)
+        none = np.zeros_like(counts.unaligned)
+        return {
+            name: self.profile(
+                BlockCounts(counts.starts[mine], counts.ends[mine], counts.left[:, mine], none, 0)
+            )
+            for name, mine in blocks.items()
+        }
 
     def _priced(self, blocks: list[tuple[int, int]]) -> NDArray[np.int64]:
         """int64 [blocks, ways, COUNTED and cycles]"""

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from ..errors import TinyMetaFedError
 from ..places import EMULATION
-from ..settings import Settings, read
+from ..settings import Settings, names, read
 from .instructions import CLASSES, LOADS, SEVERAL_CYCLES, SINGLE_LOADS, SINGLE_STORES, Instruction
 
 FOLDER = EMULATION / "timing"
@@ -159,14 +159,14 @@ class Timing:
     @classmethod
     def all(cls, folder: Path = FOLDER) -> "tuple[Timing, ...]":
         """Every table in `folder`. Raises TinyMetaFedError."""
-        return tuple(cls.load(path.stem, folder) for path in sorted(folder.glob("*.toml")))
+        return tuple(cls.load(name, folder) for name in names(folder))
 
     @classmethod
     def load(cls, name: str, folder: Path = FOLDER) -> "Timing":
         """The table in `folder`/`name`.toml. Raises TinyMetaFedError."""
         path = folder / f"{name}.toml"
         if not path.is_file():
-            known = ", ".join(sorted(file.stem for file in folder.glob("*.toml")))
+            known = ", ".join(names(folder))
             raise TinyMetaFedError(f"{path}: no such timing table; there are: {known}")
         table = read(TimingTable, path)
         encodings = table

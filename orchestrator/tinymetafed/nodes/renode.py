@@ -38,7 +38,6 @@ class Renode:
     Attributes:
         directory: private; has its log, renode.log, and the nodes' PTYs.
         platform: description of a machine (.repl).
-        last_process: number of the process that has ended last.
     """
 
     def __init__(self, directory: Path, platform: Path = PLATFORM) -> None:
@@ -46,7 +45,6 @@ class Renode:
         self.platform = platform
         self.log = directory / "renode.log"
         self._process: asyncio.subprocess.Process | None = None
-        self.last_process: int | None = None
         self._machines: set[str] = set()
         self._open = 0
         self._number = 0
@@ -146,7 +144,6 @@ class Renode:
         process, self._process = self._process, None
         self._machines.clear()
         if process is not None:
-            self.last_process = process.pid
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()

@@ -58,10 +58,11 @@ def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableT
         f"{experiment.nodes.count} {run.backend} nodes, {run.done} of {run.rounds} rounds",
     )
     yield _losses(losses(store, run))
-    rows, entries = store.node_rounds(run.id), store.ledger(run.id)
-    yield _nodes(rows, store.phases(run.id), entries, experiment.nodes.count)
+    rows, phases = store.node_rounds(run.id), store.phases(run.id)
+    entries = store.ledger(run.id)
+    yield _nodes(rows, phases, entries, experiment.nodes.count)
     if entries:
-        yield energy.by_account(rows, store.phases(run.id), entries, experiment.energy)
+        yield energy.by_account(rows, phases, entries, experiment.energy)
     lines = [f"Wall time {run.seconds:.1f} s", f"Stored in {store.path} as run {run.id}"]
     if figure is not None:
         lines.append(f"Figure {figure}")

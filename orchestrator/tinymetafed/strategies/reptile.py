@@ -7,18 +7,17 @@ exchanged both ways.
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ..model import Model
 from ..nodes.node import Delta, Node
 from ..samples import Samples
+from ..settings import Settings
 from .base import Theta, annealed, outer_step
 
 
-class Reptile(BaseModel):
+class Reptile(Settings):
     """Settings: inner rate, outer rate ε0, samples per device, mini-batch and epochs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Literal["reptile"]
     rate: Annotated[float, Field(gt=0, le=10)] = 0.01

@@ -7,18 +7,17 @@ arXiv:2102.03448) and Top-P% selective communication.
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ..model import Model
 from ..nodes.node import Delta, Node
 from ..samples import Samples
+from ..settings import Settings
 from .base import Theta, annealed, outer_step, stream
 
 
-class TinyMetaFed(BaseModel):
+class TinyMetaFed(Settings):
     """Settings: rates β_l, β_g and α0, samples per device, and P."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Literal["tinymetafed"]
     local_rate: Annotated[float, Field(gt=0, le=10)] = 0.01  # β_l

@@ -7,15 +7,14 @@ The task of Finn et al. 2017 (MAML, arXiv:1703.03400, section 5.1) and of Nichol
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
 from ..samples import Samples
+from ..settings import Settings
 
 
-class Sine(BaseModel):
+class Sine(Settings):
     """Settings of the task, which is a function of seed and device alone."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Literal["sine"]
     amplitude: tuple[float, float] = (0.1, 5.0)
