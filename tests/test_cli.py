@@ -11,7 +11,8 @@ import pytest
 
 from assembling import function
 from conftest import SMALL
-from tinymetafed import validation
+from tinymetafed import doctor, validation
+from tinymetafed.nodes import backends
 from tinymetafed.places import PROJECT
 
 
@@ -190,6 +191,15 @@ def test_doctor_finds_everything(folder: Path):
     assert called.returncode == 0, called.stdout
     assert "missing" not in called.stdout
     assert "a qemu node boots" in called.stdout
+
+
+def test_doctor_reports_an_image_that_was_not_built(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr(backends, "IMAGES", {"bare": (tmp_path / "no.elf", "make firmware")})
+    (finding,) = (one for one in doctor.examine() if one.what == "a qemu node boots")
+    assert not finding.found
+    assert finding.detail.endswith("no.elf: no firmware image; run 'make firmware'")
 
 
 def test_doctor_says_what_is_missing_and_how_to_get_it(folder: Path):

@@ -84,16 +84,18 @@ async def _boot() -> list[Finding]:
     findings: list[Finding] = []
     with private_directory() as directory:
         for backend in ("host", "qemu"):
-            (node,) = make_nodes(NodeSettings(backend=backend, count=1), directory)
+            what = f"a {backend} node boots"
             try:
-                hello = await node.start()
-                counting = "" if backend == "host" else _counting(node.take_usage().profile)
+                (node,) = make_nodes(NodeSettings(backend=backend, count=1), directory)
+                try:
+                    hello = await node.start()
+                    counting = "" if backend == "host" else _counting(node.take_usage().profile)
+                finally:
+                    await node.close()
                 detail = f"firmware {hello.version}, build {hello.build.hex()[:12]}{counting}"
-                findings.append(Finding(f"a {backend} node boots", True, detail))
+                findings.append(Finding(what, True, detail))
             except TinyMetaFedError as error:
-                findings.append(Finding(f"a {backend} node boots", False, str(error)))
-            finally:
-                await node.close()
+                findings.append(Finding(what, False, str(error)))
     return findings
 
 
