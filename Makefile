@@ -10,6 +10,7 @@ VENV ?= .venv
 # Of the demo: what runs the nodes, and what they run.
 BACKEND ?= qemu
 FIRMWARE ?= bare
+BOARD ?= mps2_an386
 PYTHON ?= python3
 BIN := $(abspath $(VENV))/bin
 RUN := $(BIN)/tinymetafed run
@@ -18,7 +19,7 @@ CMAKE := PATH="$(BIN):$$PATH" cmake -G Ninja -S firmware
 # What a build says is shown when it fails.
 build = cmake --build $(1) >build/build.log 2>&1 || { cat build/build.log; exit 1; }
 
-.PHONY: help setup packages firmware zephyr zephyr-workspace zephyr-images demo smoke validate test lint profile clean
+.PHONY: help setup packages firmware zephyr zephyr-workspace zephyr-images renode demo smoke validate test lint profile clean
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -72,6 +73,22 @@ $(VENV)/.zephyr: pyproject.toml | $(VENV)/.installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[zephyr]'
 	@touch $@
 
+# Renode's release, by renode-run, which has a virtual environment of its own for what it needs.
+RENODE_RUN ?= git+https://github.com/antmicro/renode-run@898ff4f316f10d800c4cc8d4e1582d55f5faa4ad
+RENODE_VERSION := 1.16.1
+RENODE_PACKAGE ?= https://github.com/renode/renode/releases/download/v$(RENODE_VERSION)/renode-$(RENODE_VERSION).linux-portable-dotnet.tar.gz
+
+renode: build/renode/renode ## Renode, for nodes on it, into build/
+
+build/renode/renode: build/renode-run/bin/renode-run
+	@echo "Fetching $(RENODE_PACKAGE)"
+	@$< -a build/renode-run install '$(RENODE_PACKAGE)' --version-override $(RENODE_VERSION) --direct --path $(@D) >build/build.log 2>&1 \
+		|| { tail -n 1 build/build.log; echo "Where it cannot be had, give a file: make renode RENODE_PACKAGE=FILE" >&2; exit 1; }
+
+build/renode-run/bin/renode-run:
+	@$(PYTHON) -m venv build/renode-run
+	@build/renode-run/bin/pip install --quiet --disable-pip-version-check '$(RENODE_RUN)'
+
 # The plugin's interface has a number for each QEMU; what it uses is the same in all of them.
 build/qemu/libtmf_count.so: emulation/qemu/count.c | packages
 	@mkdir -p $(@D)
@@ -81,7 +98,7 @@ build/qemu/libtmf_count.so: emulation/qemu/count.c | packages
 		-fvisibility=hidden -o $@ $<
 
 demo: setup ## TinyMetaFed on four emulated Cortex-M4F nodes, 300 rounds
-	@$(RUN) experiments/demo.toml --set nodes.backend=$(BACKEND) --set nodes.firmware=$(FIRMWARE)
+	@$(RUN) experiments/demo.toml --set nodes.backend=$(BACKEND) --set nodes.firmware=$(FIRMWARE) --set nodes.board=$(BOARD)
 
 smoke: setup ## the same, 30 seconds
 	@$(RUN) experiments/smoke.toml

@@ -102,7 +102,7 @@ def test_what_was_not_counted_cannot_be_priced(folder: Path):
     assert called.returncode == 1
     assert called.stderr == (
         "error: run 1: nothing was counted on its host nodes, so nothing can be priced; "
-        "nodes.backend=qemu counts\n"
+        "qemu and renode nodes count\n"
     )
     assert _call(folder, "energy", "--device", "nrf1").stderr.count("\n") == 1
 
@@ -196,7 +196,7 @@ def test_doctor_finds_everything(folder: Path):
 def test_doctor_reports_an_image_that_was_not_built(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    monkeypatch.setattr(backends, "IMAGES", {"bare": (tmp_path / "no.elf", "make firmware")})
+    monkeypatch.setattr(backends, "MPS2_IMAGE", tmp_path / "no.elf")
     (finding,) = (one for one in doctor.examine() if one.what == "a qemu node boots")
     assert not finding.found
     assert finding.detail.endswith("no.elf: no firmware image; run 'make firmware'")

@@ -137,9 +137,10 @@ def energy(
     if not entries:
         raise TinyMetaFedError(
             f"run {found.id}: nothing was counted on its {found.backend} nodes, so nothing can be "
-            "priced; nodes.backend=qemu counts"
+            "priced; qemu and renode nodes count"
         )
-    console.print(energy_tables.by_account(rows, phases, entries, priced))
+    traced = found.backend == "renode"
+    console.print(energy_tables.by_account(rows, phases, entries, priced, traced=traced))
     if classes:
         console.print(energy_tables.by_class(phases))
     if csv is not None:

@@ -71,7 +71,9 @@ def _zephyr() -> Finding:
 def _renode() -> Finding:
     path = renode.program()
     if path is None:
-        return Finding("Renode", False, "runs nodes; renode.io, or name it in TMF_RENODE", False)
+        return Finding(
+            "Renode", False, "runs nodes; make renode, or name yours in TMF_RENODE", False
+        )
     return Finding("Renode", True, path, needed=False)
 
 
@@ -83,19 +85,23 @@ def _version(program: str) -> str:
 async def _boot() -> list[Finding]:
     findings: list[Finding] = []
     with private_directory() as directory:
-        for backend in ("host", "qemu"):
-            what = f"a {backend} node boots"
+        every = [NodeSettings(backend="host", count=1), NodeSettings(backend="qemu", count=1)]
+        if renode.program() is not None:
+            every.append(NodeSettings(backend="renode", count=1))
+        for settings in every:
+            backend = settings.backend
+            what, needed = f"a {backend} node boots", backend != "renode"
             try:
-                (node,) = make_nodes(NodeSettings(backend=backend, count=1), directory)
+                (node,) = make_nodes(settings, directory)
                 try:
                     hello = await node.start()
-                    counting = "" if backend == "host" else _counting(node.take_usage().profile)
+                    counting = _counting(node.take_usage().profile) if backend == "qemu" else ""
                 finally:
                     await node.close()
                 detail = f"firmware {hello.version}, build {hello.build.hex()[:12]}{counting}"
-                findings.append(Finding(what, True, detail))
+                findings.append(Finding(what, True, detail, needed))
             except TinyMetaFedError as error:
-                findings.append(Finding(what, False, str(error)))
+                findings.append(Finding(what, False, str(error), needed))
     return findings
 
 

@@ -21,6 +21,7 @@ class NodeSettings(Settings):
 
     backend: Literal["qemu", "renode", "host"] = "qemu"
     firmware: Literal["bare", "zephyr"] = "bare"  # an emulated node's: bare metal, or on Zephyr
+    board: Literal["mps2_an386", "nrf52840dk", "arduino_nano_33_ble"] = "mps2_an386"  # emulated
     count: Annotated[int, Field(ge=1, le=10_000)] = 4
     per_round: Annotated[int, Field(ge=1, le=10_000)] | None = None  # M; all where not given
     timeout: Annotated[float, Field(gt=0, le=3600)] = 20.0  # seconds until a request is repeated
@@ -92,6 +93,13 @@ class Experiment(Settings):
             raise ValueError(
                 f"nodes.firmware: host nodes are the firmware's core alone, without "
                 f"{self.nodes.firmware}; use nodes.backend=qemu or renode"
+            )
+        if self.nodes.board != "mps2_an386" and (
+            self.nodes.backend != "renode" or self.nodes.firmware != "zephyr"
+        ):
+            raise ValueError(
+                f"nodes.board: {self.nodes.firmware} firmware on {self.nodes.backend} has no "
+                f"{self.nodes.board}; use nodes.backend=renode with nodes.firmware=zephyr"
             )
         if self.per_round > self.nodes.count:
             raise ValueError(

@@ -10,11 +10,16 @@ EMULATION = PROJECT / "emulation"
 BUILD = PROJECT / "build"
 
 WORKSPACE = BUILD / "zephyr-workspace"
+RENODE = BUILD / "renode/renode"
 
 HOST_LIBRARY = BUILD / "host/libtinymetafed.so"
 MPS2_IMAGE = BUILD / "mps2/tinymetafed.elf"
-ZEPHYR_IMAGE = BUILD / "zephyr/mps2_an386/zephyr/zephyr.elf"
 QEMU_PLUGIN = BUILD / "qemu/libtmf_count.so"
 
 STORE = Path(os.environ.get("TMF_RUNS", "runs"))
 """Folder of the store and of what is drawn from it; private to the user."""
+
+
+def zephyr_image(board: str) -> Path:
+    """The node on Zephyr for this board."""
+    return BUILD / "zephyr" / board / "zephyr/zephyr.elf"

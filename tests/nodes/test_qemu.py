@@ -24,8 +24,9 @@ from tinymetafed.nodes.backends import make_nodes, private_directory
 from tinymetafed.nodes.node import Node
 from tinymetafed.nodes.qemu import QemuTransport
 from tinymetafed.nodes.transport import NodeLost
-from tinymetafed.places import MPS2_IMAGE, PROJECT, ZEPHYR_IMAGE
+from tinymetafed.places import MPS2_IMAGE, PROJECT, zephyr_image
 
+ZEPHYR_IMAGE = zephyr_image("mps2_an386")
 DEMO = PROJECT / "experiments/demo.toml"
 
 

@@ -3,38 +3,65 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from running import execute, weights
+from tinymetafed.energy.instructions import decode
+from tinymetafed.energy.opcodes import OpcodeCounts, Opcodes
+from tinymetafed.energy.profile import COUNTED, BlockCounts, Counts, Profile
+from tinymetafed.energy.program import Program
+from tinymetafed.energy.timing import Timing
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiment import read
 from tinymetafed.federation import Federation, ServerState
-from tinymetafed.nodes import renode
+from tinymetafed.nodes import backends, renode
 from tinymetafed.nodes.backends import make_nodes, private_directory
+from tinymetafed.nodes.node import Node
 from tinymetafed.nodes.renode import Renode, RenodeTransport
-from tinymetafed.places import MPS2_IMAGE, PROJECT, ZEPHYR_IMAGE
+from tinymetafed.nodes.transport import NodeLost
+from tinymetafed.places import MPS2_IMAGE, PROJECT, zephyr_image
 
 DEMO = PROJECT / "experiments/demo.toml"
+PLATFORM = renode.PLATFORMS["mps2_an386"]
 
 installed = pytest.mark.skipif(
     renode.program() is None, reason="no Renode on the PATH, nor in TMF_RENODE"
 )
-on_zephyr = pytest.mark.skipif(not ZEPHYR_IMAGE.is_file(), reason="'make zephyr' builds it")
+
+
+def _image(firmware: str, board: str) -> Any:
+    """A parameter, left out where there is no such image."""
+    if firmware == "bare":
+        return pytest.param(firmware, board)
+    there = zephyr_image(board).is_file()
+    missing = pytest.mark.skipif(not there, reason="'make zephyr' builds it")
+    return pytest.param(firmware, board, marks=[pytest.mark.zephyr, missing])
+
+
+IMAGES = [
+    _image("bare", "mps2_an386"),
+    _image("zephyr", "mps2_an386"),
+    _image("zephyr", "nrf52840dk"),
+    _image("zephyr", "arduino_nano_33_ble"),
+]
 
 
 @pytest.mark.renode
 @installed
-@pytest.mark.parametrize(
-    "firmware", ["bare", pytest.param("zephyr", marks=[pytest.mark.zephyr, on_zephyr])]
-)
-def test_weights_are_those_of_the_host_bit_for_bit(tmp_path: Path, firmware: str):
+@pytest.mark.parametrize(("firmware", "board"), IMAGES)
+def test_weights_are_those_of_the_host_bit_for_bit(tmp_path: Path, firmware: str, board: str):
     changes = ("rounds=3", "nodes.count=2", "evaluation.devices=2")
-    on_renode = read(DEMO, (*changes, "nodes.backend=renode", f"nodes.firmware={firmware}"))
+    emulated = (f"nodes.firmware={firmware}", f"nodes.board={board}", "nodes.backend=renode")
+    on_renode = read(DEMO, (*changes, *emulated))
     on_host = read(DEMO, (*changes, "nodes.backend=host"))
     assert np.array_equal(
         weights(on_renode, tmp_path / "renode"), weights(on_host, tmp_path / "host")
@@ -51,31 +78,115 @@ def test_bytes_and_evaluations_are_those_of_the_host(tmp_path: Path):
     ]
     assert json.loads(stores[0][1].versions)["renode"]
     (one, other) = [store.node_rounds(run.id) for store, run in stores]
-    assert one == other
+    assert [replace(row, counted=False) for row in one] == other
     (one, other) = [store.evaluations(run.id) for store, run in stores]
     assert one == other
 
 
+async def _kill(node: Node) -> None:
+    transport = node.transport
+    if isinstance(transport, RenodeTransport):
+        assert transport.process is not None
+        os.killpg(transport.process.pid, signal.SIGKILL)
+
+
 @pytest.mark.renode
 @installed
-def test_a_renode_that_is_killed_is_started_again_and_changes_nothing():
-    async def play(*changes: str) -> bytes:
+@pytest.mark.parametrize(
+    ("disturb", "uncounted"), [(_kill, [2, 3]), (Node.close, [3])], ids=["killed", "reset"]
+)
+def test_what_is_started_again_changes_nothing(
+    disturb: Callable[[Node], Awaitable[None]], uncounted: list[int]
+):
+    """All of Renode, or one machine of it, after the first of three rounds with two nodes."""
+
+    async def play(*changes: str) -> tuple[bytes, list[bool]]:
         settings = read(DEMO, ("nodes.count=2", "rounds=3", *changes))
         with private_directory() as directory:
             federation = Federation(settings, make_nodes(settings.nodes, directory))
             await federation.start()
             state = ServerState.start(federation.model.initial(settings.seed))
-            for turn in range(2):
-                state, *_ = await federation.round(state)
-                transport = federation.nodes[1].transport
-                if turn == 0 and isinstance(transport, RenodeTransport):
-                    process = transport.process
-                    assert process is not None
-                    os.killpg(process.pid, signal.SIGKILL)
+            counted: list[bool] = []
+            for turn in range(3):
+                state, rows, _ = await federation.round(state)
+                counted += [row.counted for row in rows]
+                if turn == 0:
+                    await disturb(federation.nodes[1])
             await federation.close()
-        return state.theta.tobytes()
+        return state.theta.tobytes(), counted
 
-    assert asyncio.run(play("nodes.backend=renode")) == asyncio.run(play("nodes.backend=host"))
+    theta, counted = asyncio.run(play("nodes.backend=renode"))
+    assert theta == asyncio.run(play("nodes.backend=host"))[0]
+    assert [i for i, one in enumerate(counted) if not one] == uncounted
+
+
+async def _round(backend: str, firmware: str) -> list[tuple[Counts, Profile]]:
+    """Counts and profile of the one node in two rounds, and the pricing of all."""
+    changes = (f"nodes.backend={backend}", f"nodes.firmware={firmware}", "nodes.count=1")
+    settings = read(DEMO, changes)
+    found: list[tuple[Counts, Profile]] = []
+    with private_directory() as directory:
+        (node,) = make_nodes(settings.nodes, directory)
+        federation = Federation(settings, [node])
+        await federation.start()
+        state = ServerState.start(federation.model.initial(settings.seed))
+        before = None
+        for _ in range(2):
+            state, *_ = await federation.round(state)
+            assert node.transport is not None
+            assert node.pricing is not None
+            counts = node.transport.counts()
+            assert counts is not None
+            delta = counts if before is None else counts.since(before)
+            assert delta is not None
+            profile = node.pricing.profile(delta)
+            assert profile is not None
+            found.append((delta, profile))
+            before = counts
+        await federation.close()
+    return found
+
+
+def _by_group(counts: BlockCounts, image: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """int64 [phases, groups] each: instructions that no IT block decides, and those that one does,
+    by what their first halfword tells."""
+    program, (timing, *_) = Program.read(image), Timing.all()
+    opcodes = Opcodes.of(timing.encodings)
+    found = np.zeros((2, len(counts.left), len(opcodes.groups)), np.int64)
+    for start, end, left in zip(
+        counts.starts.tolist(), counts.ends.tolist(), counts.left.sum(axis=2).T, strict=True
+    ):
+        for one in decode(program.code(start, end), start, timing.classify):
+            first = int.from_bytes(program.code(one.address, one.address + 2), "little")
+            found[int(one.conditional), :, opcodes.find(first)] += left
+    return found[0], found[1]
+
+
+@pytest.mark.renode
+@installed
+@pytest.mark.parametrize(("firmware", "board"), IMAGES[:2])
+def test_counts_by_class_are_those_of_qemu(firmware: str, board: str):
+    qemu, on_renode = (asyncio.run(_round(name, firmware)) for name in ("qemu", "renode"))
+    profile = qemu[0][1]
+    phases = [profile.phases.index(name) for name in ("reconstruct", "learn", "select")]
+    # The first round's requests were traced.
+    columns = [i for i, name in enumerate(COUNTED) if name != "conditional"]
+    traced = on_renode[0][1]
+    assert profile.counts[phases][:, columns].min() >= 0
+    assert np.array_equal(traced.counts[phases][:, columns], profile.counts[phases][:, columns])
+    for core, cycles in profile.cycles.items():
+        assert np.array_equal(traced.cycles[core][phases], cycles[phases])
+    # The second round's were counted.
+    image = MPS2_IMAGE if firmware == "bare" else zephyr_image(board)
+    blocks, opcodes = qemu[1][0], on_renode[1][0]
+    assert isinstance(blocks, BlockCounts)
+    assert isinstance(opcodes, OpcodeCounts)
+    surely, conditional = (found[phases] for found in _by_group(blocks, image))
+    counted = opcodes.counts[phases]
+    assert np.array_equal(counted[conditional == 0], surely[conditional == 0])
+    assert np.all((surely <= counted) & (counted <= surely + conditional))
+    for core, cycles in qemu[1][1].cycles.items():
+        assert on_renode[1][1].cycles[core][phases] == pytest.approx(cycles[phases], rel=0.03)
 
 
 @pytest.mark.renode
@@ -83,15 +194,42 @@ def test_a_renode_that_is_killed_is_started_again_and_changes_nothing():
 def test_a_platform_that_does_not_load_is_said_in_renode_s_words(tmp_path: Path):
     platform = tmp_path / "bad.repl"
     platform.write_text("cpu: CPU.NoSuchProcessor @ sysbus\n")
-    process = asyncio.run(
-        _fails(tmp_path, platform, "Renode cannot do 'machine LoadPlatform.*NoSuch")
-    )
+    process = asyncio.run(_fails(tmp_path, "Renode cannot do 'include.*NoSuch", platform))
     assert process is not None
     with pytest.raises(ProcessLookupError):
         os.killpg(process, 0)
 
 
-async def _fails(folder: Path, platform: Path, says: str) -> int | None:
+@pytest.mark.renode
+@installed
+@pytest.mark.zephyr
+def test_an_image_for_another_board(monkeypatch: pytest.MonkeyPatch):
+    """It says nothing; where Renode's words are is said, and they are there."""
+    image = zephyr_image("nrf52840dk")
+    if not image.is_file():
+        pytest.skip("'make zephyr' builds it")
+    monkeypatch.setattr(backends, "emulated_image", lambda settings: (image, ""))
+    settings = read(DEMO, ("nodes.backend=renode", "nodes.count=1", "nodes.timeout=0.5"))
+
+    async def start() -> None:
+        with private_directory() as directory:
+            federation = Federation(settings, make_nodes(settings.nodes, directory))
+            try:
+                await federation.start()
+            finally:
+                await federation.close()
+
+    with pytest.raises(
+        NodeLost, match=r"node-0 did not answer 'hellorequest'.*; it said: .*\((.*renode.log)\)$"
+    ) as error:
+        asyncio.run(start())
+    log = Path(str(error.value).rpartition("(")[2][:-1])
+    assert "mps2_an386" in log.read_text()
+    assert [path.name for path in log.parent.iterdir()] == ["renode.log"]
+    shutil.rmtree(log.parent)
+
+
+async def _fails(folder: Path, says: str, platform: Path = PLATFORM) -> int | None:
     """Returns the number of the process that was started, if one was."""
     started: list[int] = []
     start = asyncio.create_subprocess_exec
@@ -101,11 +239,11 @@ async def _fails(folder: Path, platform: Path, says: str) -> int | None:
         started.append(process.pid)
         return process
 
-    machines = Renode(folder, platform)
+    machines = Renode(folder, MPS2_IMAGE, platform)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(asyncio, "create_subprocess_exec", noted)
         with pytest.raises(TinyMetaFedError, match=says):
-            await RenodeTransport.open(machines, "node-0", MPS2_IMAGE)
+            await RenodeTransport.open(machines, "node-0")
     assert not machines.running
     return next(iter(started), None)
 
@@ -131,7 +269,7 @@ def test_a_renode_that_does_not_work(
 ):
     monkeypatch.setenv("TMF_RENODE", _pretend(tmp_path, script))
     monkeypatch.setattr(renode, "START_TIMEOUT", 0.5)
-    process = asyncio.run(_fails(tmp_path, renode.PLATFORM, says))
+    process = asyncio.run(_fails(tmp_path, says))
     assert process is not None
     with pytest.raises(ProcessLookupError):
         os.killpg(process, 0)
@@ -140,6 +278,7 @@ def test_a_renode_that_does_not_work(
 def test_no_renode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("TMF_RENODE", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    asyncio.run(_fails(tmp_path, renode.PLATFORM, "Renode is not installed; put `renode`"))
+    monkeypatch.setattr(renode, "RENODE", tmp_path / "none")
+    asyncio.run(_fails(tmp_path, "Renode is not installed; run 'make renode'"))
     monkeypatch.setenv("TMF_RENODE", str(tmp_path / "nowhere"))
-    asyncio.run(_fails(tmp_path, renode.PLATFORM, "nowhere: cannot be started: No such file"))
+    asyncio.run(_fails(tmp_path, "nowhere: cannot be started: No such file"))

@@ -14,8 +14,9 @@ from tinymetafed.experiment import read
 from tinymetafed.link import Hello
 from tinymetafed.nodes import backends
 from tinymetafed.nodes.backends import make_nodes, private_directory
-from tinymetafed.places import BUILD, MPS2_IMAGE, PROJECT, ZEPHYR_IMAGE
+from tinymetafed.places import MPS2_IMAGE, PROJECT, zephyr_image
 
+ZEPHYR_IMAGE = zephyr_image("mps2_an386")
 DEMO = PROJECT / "experiments/demo.toml"
 BOARDS = ("mps2_an386", "nrf52840dk", "arduino_nano_33_ble")
 
@@ -69,7 +70,7 @@ def test_it_says_which_image_it_is():
 @built
 @pytest.mark.parametrize("board", BOARDS)
 def test_it_fits_an_nrf52840(board: str):
-    image = BUILD / "zephyr" / board / "zephyr/zephyr.elf"
+    image = zephyr_image(board)
     assert set(Program.read(image).phases) == set(Program.read(MPS2_IMAGE).phases)
     with image.open("rb") as file:
         for segment in ELFFile(file).iter_segments("PT_LOAD"):
@@ -78,8 +79,7 @@ def test_it_fits_an_nrf52840(board: str):
 
 
 def test_an_image_that_was_not_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    missing = {"zephyr": (tmp_path / "zephyr.elf", "make zephyr")}
-    monkeypatch.setattr(backends, "IMAGES", missing)
+    monkeypatch.setattr(backends, "zephyr_image", lambda board: tmp_path / board)
     settings = read(DEMO, ("nodes.firmware=zephyr",)).nodes
     with pytest.raises(TinyMetaFedError, match=r"no firmware image; run 'make zephyr'"):
         make_nodes(settings, tmp_path)
@@ -88,3 +88,10 @@ def test_an_image_that_was_not_built(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 def test_host_nodes_have_no_zephyr():
     with pytest.raises(TinyMetaFedError, match=r"nodes.firmware: host nodes are the firmware's"):
         read(DEMO, ("nodes.firmware=zephyr", "nodes.backend=host"))
+
+
+def test_a_board_that_only_renode_has():
+    with pytest.raises(TinyMetaFedError, match=r"nodes.board: zephyr firmware on qemu has no nrf"):
+        read(DEMO, ("nodes.firmware=zephyr", "nodes.board=nrf52840dk"))
+    with pytest.raises(TinyMetaFedError, match=r"nodes.board: bare firmware on renode has no nrf"):
+        read(DEMO, ("nodes.backend=renode", "nodes.board=nrf52840dk"))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,24 @@ class Profile:
         return Profile(self.phases, self.counts + other.counts, cycles)
 
 
+class Counts(Protocol):
+    """What a backend has counted of a node since its program's start."""
+
+    @property
+    def lost(self) -> int:
+        """What was executed and is not known; nothing can be said where that is not 0."""
+        ...
+
+    @property
+    def moved(self) -> bool:
+        """Anything was executed."""
+        ...
+
+    def since(self, before: Self) -> Self | None:
+        """The difference; None where this is not the same program going on."""
+        ...
+
+
 @dataclass(frozen=True)
 class BlockCounts:
     """How often a program's blocks were executed, since its start.
@@ -95,6 +114,14 @@ class BlockCounts:
     def moved(self) -> bool:
         """Anything was executed."""
         return bool(self.left.any())
+
+
+class Pricer(Protocol):
+    """Makes profiles of a backend's counts."""
+
+    def profile(self, counts: Any) -> Profile | None:
+        """What the counts come to; None where that is not known yet."""
+        ...
 
 
 class Pricing:
@@ -151,6 +178,11 @@ class Pricing:
             for name, mine in blocks.items()
         }
 
+    def instruction(self, address: int) -> Instruction:
+        """The one there, seen by itself: not as what an IT block makes of it."""
+        code = self.program.code(address, address + LONGEST)
+        return decode(code, address, self.timings[0].classify)[0]
+
     def _priced(self, blocks: list[tuple[int, int]]) -> NDArray[np.int64]:
         """int64 [blocks, ways, COUNTED and cycles]"""
         new = [block for block in blocks if block not in self._rows]
@@ -161,8 +193,20 @@ class Pricing:
             self._prices = np.concatenate([self._prices, prices])
         return self._prices[[self._rows[block] for block in blocks]]
 
+    def executed(self, start: int, end: int, way: int) -> list[tuple[Instruction, int]]:
+        """The instructions of a block that is left in this way, and their places in COUNTED."""
+        block, _ = self._around(start, end)
+        return [(one, self._column(one, way)) for one in block]
+
     def _price(self, start: int, end: int) -> NDArray[np.int64]:
         """int64 [ways, COUNTED and cycles]: what a block comes to, by the way it is left."""
+        block, after = self._around(start, end)
+        counts = np.stack([self._counts(block, way) for way in range(WAYS)])
+        cycles = [self._cycles(timing, block, after) for timing in self.timings]
+        return np.concatenate([counts, *cycles], axis=1)
+
+    def _around(self, start: int, end: int) -> tuple[list[Instruction], list[Instruction]]:
+        """The instructions of a block, and those behind it that its price looks at."""
         code = self.program.code(start, end + CONTEXT * LONGEST)
         everything = [
             # As it was first seen: what lies behind a block was decoded with its IT instruction.
@@ -170,10 +214,7 @@ class Pricing:
             for one in decode(code, start, self.timings[0].classify, self._memories)
         ]
         block = [one for one in everything if one.address < end]
-        after = [one for one in everything if one.address >= end][:CONTEXT]
-        counts = np.stack([self._counts(block, way) for way in range(WAYS)])
-        cycles = [self._cycles(timing, block, after) for timing in self.timings]
-        return np.concatenate([counts, *cycles], axis=1)
+        return block, everything[len(block) :][:CONTEXT]
 
     def _called(self, last: Instruction) -> bool:
         """It is a handler that the block calls, so no exception comes in between."""
@@ -182,15 +223,18 @@ class Pricing:
     def _counts(self, block: list[Instruction], way: int) -> NDArray[np.int64]:
         found = np.zeros(len(COUNTED), np.int64)
         for one in block:
-            name = one.name
-            if one.conditional:
-                name = "conditional"
-            elif name == "branch":
-                name = "branch taken" if self._taken(one, way) else "branch not taken"
-            found[COUNTED.index(name)] += 1
+            found[self._column(one, way)] += 1
         if way == TO_A_HANDLER and not (block and self._called(block[-1])):
             found[COUNTED.index("exception")] += 1
         return found
+
+    def _column(self, one: Instruction, way: int) -> int:
+        name = one.name
+        if one.conditional:
+            name = "conditional"
+        elif name == "branch":
+            name = "branch taken" if self._taken(one, way) else "branch not taken"
+        return COUNTED.index(name)
 
     def _taken(self, last: Instruction, way: int) -> bool:
         if way == TO_A_HANDLER:  # before it came to an exception, what had it decided? Not seen

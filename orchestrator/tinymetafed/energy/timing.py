@@ -150,11 +150,15 @@ def _mask(text: str, bits: str) -> int:
 
 @dataclass(frozen=True)
 class Timing:
-    """A core's timing table, with the encodings of its classes."""
+    """A core's timing table.
+
+    Attributes:
+        encodings: the table that has the encodings of its classes: itself, or another core's.
+    """
 
     name: str
     table: TimingTable
-    classify: Classify
+    encodings: TimingTable
 
     @classmethod
     def all(cls, folder: Path = FOLDER) -> "tuple[Timing, ...]":
@@ -176,7 +180,12 @@ class Timing:
                 raise TinyMetaFedError(
                     f"{path}: encodings_from: {table.encodings_from}.toml has none of its own"
                 )
-        return cls(name, table, classifier(encodings))
+        return cls(name, table, encodings)
+
+    @cached_property
+    def classify(self) -> Classify:
+        """The class of an instruction by its first and second halfword."""
+        return classifier(self.encodings)
 
     @cached_property
     def _by_name(self) -> dict[str, InstructionClass]:

@@ -3,58 +3,74 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
+from ..energy.opcodes import TracedPricing
 from ..energy.profile import Pricing
 from ..energy.program import Program
 from ..energy.timing import Timing
 from ..errors import TinyMetaFedError
 from ..experiment import NodeSettings
-from ..places import MPS2_IMAGE, ZEPHYR_IMAGE
+from ..places import MPS2_IMAGE, zephyr_image
 from .host import HostTransport
 from .node import Node
 from .qemu import QemuTransport
-from .renode import Renode, RenodeTransport
-from .transport import OpenTransport, Transport
-
-IMAGES = {"bare": (MPS2_IMAGE, "make firmware"), "zephyr": (ZEPHYR_IMAGE, "make zephyr")}
-"""What an emulated MPS2 runs, and the command that builds it."""
+from .renode import PLATFORMS, Renode, RenodeTransport
 
 
 @contextmanager
 def private_directory() -> Iterator[Path]:
     """A run directory for sockets, logs and counters: mode 0700, with a path short enough for a
-    socket's name (108 bytes), gone afterwards."""
+    socket's name (108 bytes). It is gone afterwards; but where an error ends the run, logs that
+    say something stay."""
     directory = Path(tempfile.mkdtemp(prefix="tinymetafed-"))
     try:
         yield directory
-    finally:
+    except TinyMetaFedError:
+        for file in directory.iterdir():
+            if file.suffix != ".log" or file.stat().st_size == 0:
+                file.unlink()
+        with suppress(OSError):  # there is something left
+            directory.rmdir()
+        raise
+    except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
+        raise
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
     """The nodes of an experiment, not started yet; what they need lies in `directory`."""
-
-    def opener(name: str) -> OpenTransport:
-        async def open_transport() -> Transport:
-            match settings.backend:
-                case "host":
-                    return HostTransport()
-                case "qemu":
-                    return await QemuTransport.open(directory, name, image=image, program=program)
-                case "renode":
-                    return await RenodeTransport.open(renode, name, image)
-
-        return open_transport
-
-    image, built_by = IMAGES[settings.firmware]
-    if settings.backend != "host" and not image.is_file():
-        raise TinyMetaFedError(f"{image}: no firmware image; run '{built_by}'")
-    renode = Renode(directory)
-    pricing = None
-    if settings.backend == "qemu":
-        pricing = Pricing(Program.read(image), Timing.all())
-    program = pricing and pricing.program
     names = [f"node-{i}" for i in range(settings.count)]
-    return [Node(name, opener(name), timeout=settings.timeout, pricing=pricing) for name in names]
+    make = partial(Node, timeout=settings.timeout)
+    if settings.backend == "host":
+        return [make(name, _open_host) for name in names]
+    image, built_by = emulated_image(settings)
+    if not image.is_file():
+        raise TinyMetaFedError(f"{image}: no firmware image; run '{built_by}'")
+    pricing = Pricing(Program.read(image), Timing.all())
+    if settings.backend == "qemu":
+        start = partial(QemuTransport.open, directory, image=image, program=pricing.program)
+        return [make(name, partial(start, name=name), pricing=pricing) for name in names]
+    traced = TracedPricing(pricing)
+    renode = Renode(directory, image, PLATFORMS[settings.board], traced)
+    return [
+        make(
+            name, partial(RenodeTransport.open, renode, name), pricing=traced,
+            watch=partial(renode.watch, name),
+        )
+        for name in names
+    ]  # fmt: skip
+
+
+async def _open_host() -> HostTransport:
+    return HostTransport()
+
+
+def emulated_image(settings: NodeSettings) -> tuple[Path, str]:
+    """What an emulated node runs, and the command that builds it."""
+    if settings.firmware == "bare":
+        return MPS2_IMAGE, "make firmware"
+    return zephyr_image(settings.board), "make zephyr"

@@ -48,6 +48,10 @@ class HostTransport:
         """None: the host's processor is not the node's."""
         return None
 
+    def said(self) -> str:
+        """See Transport."""
+        return "it runs in this process"
+
     async def close(self) -> None:
         """See Transport."""
         self._ffi.release(self._host)

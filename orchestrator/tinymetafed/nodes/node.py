@@ -2,14 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..energy.profile import BlockCounts, Pricing, Profile, total
+from ..energy.profile import Counts, Pricer, Profile, total
 from ..errors import TinyMetaFedError
 from ..link import Connection, Error, Fault, Hello, chunk, messages
 from ..model import Model
@@ -102,6 +103,11 @@ class Delta:
     values: NDArray[np.float32]
 
 
+def _unwatched(request: messages.Request) -> AbstractAsyncContextManager[None]:
+    del request
+    return nullcontext()
+
+
 @dataclass
 class Node:
     """One node over any backend.
@@ -112,6 +118,7 @@ class Node:
         timeout: seconds until a request is sent again.
         attempts: how often a request is sent before the node counts as lost.
         pricing: of its program, where its backend counts.
+        watch: entered around each request, where its backend looks at some of them.
         version: of the weights that the node holds; 0 for none.
     """
 
@@ -119,7 +126,8 @@ class Node:
     open_transport: OpenTransport
     timeout: float = 20.0
     attempts: int = 3
-    pricing: Pricing | None = None
+    pricing: Pricer | None = None
+    watch: Callable[[messages.Request], AbstractAsyncContextManager[None]] = _unwatched
     version: int = 0
 
     _transport: Transport | None = None
@@ -130,7 +138,7 @@ class Node:
     _up: int = 0
     _sensor: int = 0
     _carried: Usage = Usage()
-    _before: BlockCounts | None = None  # when take_usage last looked, of this transport
+    _before: Counts | None = None  # when take_usage last looked, of this transport
     _asked: bool = False  # anything, since then
     _uncounted: bool = False  # a transport was closed since then
 
@@ -338,18 +346,19 @@ class Node:
         if transport is None:
             raise NodeLost(f"{self.name} is not running")
         self._asked = True
-        for _ in range(self.attempts):
-            self._sensor += samples
-            self._down += len(data) - samples
-            try:
-                async with asyncio.timeout(self.timeout):
-                    await transport.write(data)
-                    return await self._answer(transport, expected, name)
-            except TimeoutError:
-                data = self._connection.resend()
+        async with self.watch(request):
+            for _ in range(self.attempts):
+                self._sensor += samples
+                self._down += len(data) - samples
+                try:
+                    async with asyncio.timeout(self.timeout):
+                        await transport.write(data)
+                        return await self._answer(transport, expected, name)
+                except TimeoutError:
+                    data = self._connection.resend()
         raise NodeLost(
             f"{self.name} did not answer '{name}', sent {self.attempts} times, "
-            f"within {self.timeout:g} s each"
+            f"within {self.timeout:g} s each; {transport.said()}"
         )
 
     async def _answer(self, transport: Transport, expected: type[T], name: str) -> T:

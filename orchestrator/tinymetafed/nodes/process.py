@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -13,3 +14,10 @@ def die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() == 1:  # it ended before the line above
         os._exit(1)
+
+
+def last_words(log: Path) -> str:
+    """What an emulator said last, and the file that has the rest."""
+    text = log.read_text(errors="replace") if log.is_file() else ""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return f"it said: {lines[-1].strip()} ({log})" if lines else "it said nothing"

@@ -10,7 +10,7 @@ from ..energy.program import Program
 from ..errors import TinyMetaFedError
 from ..places import MPS2_IMAGE, QEMU_PLUGIN
 from .counters import CountersFile
-from .process import die_with_parent
+from .process import die_with_parent, last_words
 from .transport import NodeLost
 
 QEMU = "qemu-system-arm"
@@ -103,8 +103,7 @@ class QemuTransport:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-            said = log.read_text(errors="replace").strip().splitlines() or ["nothing"]
-            raise TinyMetaFedError(f"{QEMU} did not boot {image}; it said: {said[-1]}")
+            raise TinyMetaFedError(f"{QEMU} did not boot {image}; {last_words(log)}")
         uart.setblocking(False)
         return cls(process, uart, log, counters)
 
@@ -131,6 +130,10 @@ class QemuTransport:
         """See Transport; counted by the plugin."""
         return None if self._counters is None else self._counters.read()
 
+    def said(self) -> str:
+        """See Transport."""
+        return last_words(self.log)
+
     async def close(self) -> None:
         """See Transport."""
         self._uart.close()
@@ -144,8 +147,7 @@ class QemuTransport:
                 await self.process.wait()
         status = self.process.returncode
         what = "closed the UART" if status is None else f"ended with status {status}"
-        said = self.log.read_text(errors="replace").strip().splitlines()
-        return f"{self.log.stem}: {QEMU} {what}" + (f"; it said: {said[-1]}" if said else "")
+        return f"{self.log.stem}: {QEMU} {what}; {self.said()}"
 
 
 async def _accept(

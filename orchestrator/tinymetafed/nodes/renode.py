@@ -10,14 +10,25 @@ import re
 import shutil
 import signal
 import tty
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+from ..energy.opcodes import OpcodeCounts, TracedPricing, traced_blocks
 from ..errors import TinyMetaFedError
-from ..places import EMULATION
-from .process import die_with_parent
+from ..link import messages
+from ..places import EMULATION, RENODE
+from .process import die_with_parent, last_words
+from .renode_counting import PhaseMarks, read_trace
 from .transport import NodeLost
 
-PLATFORM = EMULATION / "renode/mps2_an386.repl"
+SCRIPT = EMULATION / "renode/node.resc"
+PLATFORMS = {
+    "mps2_an386": EMULATION / "renode/mps2_an386.repl",
+    "nrf52840dk": EMULATION / "renode/nrf52840.repl",
+    "arduino_nano_33_ble": EMULATION / "renode/nrf52840.repl",
+}
+"""Descriptions of a machine, by board."""
 START_TIMEOUT = 60.0  # seconds for Renode, and for a command of it
 OLDEST = (1, 15, 3)
 
@@ -28,8 +39,10 @@ _LOG = re.compile(r"^\d\d:\d\d:\d\d\.\d+ \[")
 
 
 def program() -> str | None:
-    """Renode's path: TMF_RENODE, or `renode` on the PATH; None where there is none."""
-    return os.environ.get("TMF_RENODE") or shutil.which("renode")
+    """Renode's path: TMF_RENODE, `renode` on the PATH, or what 'make renode' has installed; None
+    where there is none."""
+    installed = str(RENODE) if RENODE.is_file() else None
+    return os.environ.get("TMF_RENODE") or shutil.which("renode") or installed
 
 
 class Renode:
@@ -37,24 +50,31 @@ class Renode:
 
     Attributes:
         directory: private; has its log, renode.log, and the nodes' PTYs.
+        image: what its machines run.
         platform: description of a machine (.repl).
+        pricing: of the image, where what its machines execute is to be counted.
     """
 
-    def __init__(self, directory: Path, platform: Path = PLATFORM) -> None:
+    def __init__(
+        self, directory: Path, image: Path, platform: Path, pricing: TracedPricing | None = None
+    ) -> None:
         self.directory = directory
+        self.image = image
         self.platform = platform
+        self.pricing = pricing
         self.log = directory / "renode.log"
         self._process: asyncio.subprocess.Process | None = None
-        self._machines: set[str] = set()
+        self._answers: asyncio.Queue[str | None] = asyncio.Queue()  # None: the process has ended
+        self._reader: asyncio.Task[None] | None = None
+        self._machines: dict[str, PhaseMarks | None] = {}
+        self._watched: set[object] = set()  # kinds of requests that were traced
         self._open = 0
         self._number = 0
         self._turn = asyncio.Lock()
 
-    async def boot(self, name: str, image: Path) -> int:
-        """Starts a machine with the image, or starts it again. Returns its UART, a file descriptor,
-        open since before the first byte. Raises TinyMetaFedError."""
-        if not image.is_file():
-            raise TinyMetaFedError(f"{image}: no firmware image; run 'make firmware'")
+    async def boot(self, name: str) -> int:
+        """Starts a machine, or starts it again. Returns its UART, a file descriptor, open since
+        before the first byte. Raises TinyMetaFedError."""
         pty = self.directory / f"{name}.pty"
         async with self._turn:
             await self._start()
@@ -63,7 +83,7 @@ class Renode:
                 await self._prepare(name, pty)
                 uart = os.open(pty, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
                 tty.setraw(uart)
-                await self._commands(f"sysbus LoadELF @{image}", "start")
+                await self._command("start")
             except BaseException:
                 if uart is not None:
                     os.close(uart)
@@ -74,16 +94,58 @@ class Renode:
         return uart
 
     async def _prepare(self, name: str, pty: Path) -> None:
+        """A machine that has loaded its image."""
         if name in self._machines:
-            await self._commands(f'mach set "{name}"', "machine Reset")
+            again = f'sysbus LoadELF "{self.image}"'
+            await self._commands(f'mach set "{name}"', "machine Pause", "machine Reset", again)
+            if marks := self._machines[name]:
+                marks.restart()
             return
-        await self._commands(
-            f'mach create "{name}"',
-            f"machine LoadPlatformDescription @{self.platform}",
-            f'emulation CreateUartPtyTerminal "{name}" "{pty}" true',
-            f"connector Connect sysbus.uart0 {name}",
-        )
-        self._machines.add(name)
+        values = {"name": name, "platform": self.platform, "image": self.image, "uart": pty}
+        settings = [f'${key}="{value}"' for key, value in values.items()]
+        await self._commands("mach clear", *settings, f'include "{SCRIPT}"')
+        marks = None
+        if self.pricing is not None:
+            file = self.directory / f"{name}.marks"
+            file.unlink(missing_ok=True)
+            marks = PhaseMarks(file, self.pricing.pricing.program, self.pricing.opcodes)
+            await self._commands(*marks.commands())
+        self._machines[name] = marks
+
+    def counts(self, name: str) -> OpcodeCounts | None:
+        """What a machine has executed; None where nothing is counted."""
+        marks = self._machines.get(name)
+        return marks and marks.counts()
+
+    @asynccontextmanager
+    async def watch(self, name: str, request: messages.Request) -> AsyncIterator[None]:
+        """The first request of each kind is traced: others of its kind execute much the same."""
+        kind = type(request), getattr(request, "frozen", None)
+        marks = self._machines.get(name)
+        if self.pricing is None or marks is None or kind in self._watched:
+            yield
+            return
+        self._watched.add(kind)
+        trace = self.directory / f"{len(self._watched)}.trace"
+        before, phase = marks.counts(), marks.phase
+        await self._at(name, f'sysbus.cpu CreateExecutionTracing "{trace.stem}" "{trace}" PC true')
+        try:
+            yield
+        except BaseException:
+            self._watched.discard(kind)
+            raise
+        await self._at(name, "sysbus.cpu DisableExecutionTracing")
+        addresses, counted = read_trace(trace), marks.counts().since(before)
+        trace.unlink()
+        if len(addresses) and counted is not None:
+            blocks = traced_blocks(self.pricing.pricing, addresses, phase)
+            self.pricing.add(blocks, counted)
+        else:  # it was answered before it was sent, or the machine has started again
+            self._watched.discard(kind)
+
+    async def _at(self, name: str, *commands: str) -> None:
+        async with self._turn:
+            await self._commands(f'mach set "{name}"', *commands)
 
     async def leave(self) -> None:
         """A machine is no longer needed. It is left asleep, since one that stands still would hold
@@ -101,13 +163,11 @@ class Renode:
     @property
     def running(self) -> bool:
         """The process has not ended."""
-        return self._process is not None and self._process.returncode is None
+        return self._reader is not None and not self._reader.done()
 
     def said(self) -> str:
-        """The last thing that Renode said."""
-        text = self.log.read_text(errors="replace") if self.log.is_file() else ""
-        lines = [line for line in text.splitlines() if line.strip()]
-        return f"it said: {lines[-1].strip()} ({self.log})" if lines else "it said nothing"
+        """The last thing that Renode said, and where the rest is."""
+        return last_words(self.log)
 
     async def _start(self) -> None:
         if self.running:
@@ -115,8 +175,8 @@ class Renode:
         renode = program()
         if renode is None:
             raise TinyMetaFedError(
-                "Renode is not installed; put `renode` (1.15.3 or later) on the PATH or name it in "
-                "TMF_RENODE; see renode.io"
+                "Renode is not installed; run 'make renode', put `renode` (1.15.3 or later) on the "
+                "PATH, or name it in TMF_RENODE"
             )
         self._machines.clear()
         try:
@@ -126,6 +186,8 @@ class Renode:
                 stderr=asyncio.subprocess.STDOUT, preexec_fn=die_with_parent, limit=2**20,
                 start_new_session=True,
             )  # fmt: skip
+            self._answers = asyncio.Queue()
+            self._reader = asyncio.create_task(self._listen(self._process))
         except OSError as error:
             raise TinyMetaFedError(f"{renode}: cannot be started: {error.strerror}") from None
         try:
@@ -147,6 +209,20 @@ class Renode:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            await reader
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+        """Takes all that Renode says, so that it is never held up by saying it."""
+        assert process.stdout is not None
+        with self.log.open("ab", buffering=0) as log:
+            while line := await process.stdout.readline():
+                log.write(line)
+                text = line.decode(errors="replace").strip()
+                if not _LOG.match(text):
+                    self._answers.put_nowait(text)
+        self._answers.put_nowait(None)
 
     async def _commands(self, *commands: str) -> None:
         for command in commands:
@@ -158,29 +234,22 @@ class Renode:
         process = self._process
         assert process is not None
         assert process.stdin is not None
-        assert process.stdout is not None
         self._number += 1
         marker = f"tinymetafed-{self._number}"
         answer: list[str] = []
+        # One that has ended may have said why: that is still to be read.
+        with contextlib.suppress(ConnectionError):
+            process.stdin.write(f'{command}\necho "{marker}"\n'.encode())
+            await process.stdin.drain()
         try:
-            # One that has ended may have said why: that is still to be read.
-            with contextlib.suppress(ConnectionError):
-                process.stdin.write(f'{command}\necho "{marker}"\n'.encode())
-                await process.stdin.drain()
             async with asyncio.timeout(START_TIMEOUT):
-                with self.log.open("a") as log:
-                    while line := (await process.stdout.readline()).decode(errors="replace"):
-                        log.write(line)
-                        text = line.strip()
-                        if text == marker:
-                            break
-                        if not _LOG.match(text):
-                            answer.append(text)
+                while (text := await self._answers.get()) not in (marker, None):
+                    answer.append(text)
         except TimeoutError:
             raise TinyMetaFedError(
                 f"Renode did not do '{command}' in {START_TIMEOUT:g} s; {self.said()}"
             ) from None
-        if not line:
+        if text is None:
             await self._end()
             raise NodeLost(f"Renode ended at '{command}'; {self.said()}")
         errors = [text for text in answer if _ERROR.match(text)]
@@ -200,9 +269,9 @@ class RenodeTransport:
         self._uart = uart
 
     @classmethod
-    async def open(cls, renode: Renode, name: str, image: Path) -> "RenodeTransport":
-        """Boots `image`. Raises TinyMetaFedError where it does not boot."""
-        return cls(renode, name, await renode.boot(name, image))
+    async def open(cls, renode: Renode, name: str) -> "RenodeTransport":
+        """Boots it. Raises TinyMetaFedError where it does not boot."""
+        return cls(renode, name, await renode.boot(name))
 
     @property
     def process(self) -> asyncio.subprocess.Process | None:
@@ -224,7 +293,7 @@ class RenodeTransport:
                 finally:
                     loop.remove_writer(self._uart)
             except OSError as error:
-                raise NodeLost(f"{self._name}: its UART is gone; {self._renode.said()}") from error
+                raise self._lost() from error
 
     async def read(self) -> bytes:
         """See Transport."""
@@ -235,21 +304,28 @@ class RenodeTransport:
             await ready
             data = os.read(self._uart, 65536)
         except OSError as error:
-            raise NodeLost(f"{self._name}: its UART is gone; {self._renode.said()}") from error
+            raise self._lost() from error
         finally:
             loop.remove_reader(self._uart)
         if not data:
-            raise NodeLost(f"{self._name}: its UART is gone; {self._renode.said()}")
+            raise self._lost()
         return data
 
-    def counts(self) -> None:
-        """None: Renode's counters are not read."""
-        return None
+    def counts(self) -> OpcodeCounts | None:
+        """See Transport; counted by Renode until the latest change of phase."""
+        return self._renode.counts(self._name)
+
+    def said(self) -> str:
+        """See Transport."""
+        return self._renode.said()
 
     async def close(self) -> None:
         """See Transport."""
         os.close(self._uart)
         await self._renode.leave()
+
+    def _lost(self) -> NodeLost:
+        return NodeLost(f"{self._name}: its UART is gone; {self.said()}")
 
 
 def _settle(ready: asyncio.Future[None]) -> None:

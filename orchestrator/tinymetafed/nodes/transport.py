@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from ..energy.profile import BlockCounts
+from ..energy.profile import Counts
 from ..errors import TinyMetaFedError
 
 
@@ -23,8 +23,12 @@ class Transport(Protocol):
         """Waits for bytes from the node; at least one. Raises NodeLost."""
         ...
 
-    def counts(self) -> BlockCounts | None:
+    def counts(self) -> Counts | None:
         """What the node has executed since its start; None where nothing counts."""
+        ...
+
+    def said(self) -> str:
+        """The emulator's last words, for a message."""
         ...
 
     async def close(self) -> None:

@@ -28,8 +28,10 @@ def by_account(
     phases: Sequence[PhaseCount],
     entries: Sequence[ledger.Entry],
     settings: EnergySettings,
+    *,
+    traced: bool,
 ) -> Table:
-    """All nodes and rounds together: a line for each account."""
+    """All nodes and rounds together: a line for each account. traced: cycles are, once."""
     device, radio = power.device(settings.device), power.radio(settings.radio)
     cycles: dict[str, list[int]] = {}
     instructions: Counter[str] = Counter()
@@ -42,7 +44,7 @@ def by_account(
     table = Table(
         title=f"Energy of all nodes: {device.name}, {radio.name}",
         title_justify="left",
-        caption=_caption(rows, entries),
+        caption=_caption(rows, entries, traced),
         caption_justify="left",
     )
     table.add_column("account")
@@ -89,12 +91,17 @@ def _energy(found: ledger.Balance) -> list[str]:
     return [f"{found.seconds * 1e3:,.1f}", f"{found.joules * 1e3:,.3f}"]
 
 
-def _caption(rows: Sequence[NodeRound], entries: Sequence[ledger.Entry]) -> str:
+def _caption(rows: Sequence[NodeRound], entries: Sequence[ledger.Entry], traced: bool) -> str:
     found = ledger.balance(entries)
     bounds = (
         "Cycles are estimates; their bounds are the shortest and longest reading of the manual. "
         f"By these the energy is {found.low * 1e3:,.1f} to {found.high * 1e3:,.1f} mJ."
     )
+    if traced:
+        bounds += (
+            "\nThey were traced once for each kind of request, and scaled by the instructions "
+            "that were counted."
+        )
     missing = [row for row in rows if not row.counted]
     if not missing:
         return bounds

@@ -62,7 +62,8 @@ def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableT
     entries = store.ledger(run.id)
     yield _nodes(rows, phases, entries, experiment.nodes.count)
     if entries:
-        yield energy.by_account(rows, phases, entries, experiment.energy)
+        traced = run.backend == "renode"
+        yield energy.by_account(rows, phases, entries, experiment.energy, traced=traced)
     lines = [f"Wall time {run.seconds:.1f} s", f"Stored in {store.path} as run {run.id}"]
     if figure is not None:
         lines.append(f"Figure {figure}")
