@@ -75,7 +75,7 @@ class Renode:
 
     async def _prepare(self, name: str, pty: Path) -> None:
         if name in self._machines:
-            await self._commands(f'mach set "{name}"', "machine Reset")
+            await self._commands(f'mach set "{name}"', "machine Pause", "machine Reset")
             return
         await self._commands(
             f'mach create "{name}"',
