@@ -139,6 +139,9 @@ def test_rounds_and_evaluations_do_without_a_node_that_is_unplugged(experiment: 
                     assert await federation.evaluate(state) != judged
                     first = ServerState.start(federation.model.initial(settings.seed))
                     assert await federation.evaluate(first) == judged  # whoever judges
+                    assert [node.transport is None for node in federation.nodes] == [
+                        False, True, True, False,
+                    ]  # fmt: skip
                     await federation.unplug(3)
                 if done == 8:
                     for index in (3, 1, 2):

@@ -1,7 +1,9 @@
 """The keywords: what they say when something is not as it should be, and that nothing stays behind.
 The scenarios in robot_tests, on the host."""
 
+import asyncio
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -262,6 +264,7 @@ Fails
     Node Should Be Lost    0
 
 The Next One
+    Nothing Should Be Left
     Stop Federation
     Switch Federation    of the test
 
@@ -270,11 +273,18 @@ Takes Too Long
     Start Federation    {small}    nodes.backend=qemu    rounds=1000000
     Run Rounds    1000000
 
+Comes After It
+    Nothing Should Be Left
+
 Is Wrong
     Start Federation    {small}    nodes.backend=qemux
     Energy Per Round Should Be Below    5
 
 *** Keywords ***
+Nothing Should Be Left
+    ${{sockets}}=    Evaluate    list(pathlib.Path("{folder}").glob("tinymetafed-*/*.sock"))
+    Should Be Empty    ${{sockets}}
+
 Start Two Federations
     Start Federation    {small}    federation=first
     Start Federation    {small}    federation=last
@@ -283,18 +293,50 @@ Start Two Federations
 
 def test_nothing_stays_behind_a_test_that_fails(tmp_path: Path, small: Path):
     suite = tmp_path / "suite.robot"
-    suite.write_text(SUITE.format(small=small))
+    suite.write_text(SUITE.format(small=small, folder=tmp_path))
     status, tests = _robot(tmp_path, suite)
     assert status == 4
     messages = {name: message for name, (_, message) in tests.items()}
     assert messages["Fails"] == "node-0 is running"
     assert messages["The Next One"] == "no federation 'of the test' is running; there is first"
+    assert messages["Comes After It"] == ""
     assert messages["Takes Too Long"] == "Test timeout 300 milliseconds exceeded."
     assert messages["Is Wrong"] == (
         f"{small}: nodes.backend: 'qemux' is not allowed; use 'qemu', 'renode' or 'host'"
     )
     assert not list(tmp_path.glob("tinymetafed-*"))
     assert not _processes(str(tmp_path))
+
+
+@pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_work_at_an_await_and_has_its_handler_called_then(
+    keywords: FederationLibrary, number: signal.Signals
+):
+    steps: list[str] = []
+
+    class Ended(Exception):
+        pass
+
+    def handler(*_: object) -> None:
+        steps.append("handled")
+        raise Ended
+
+    async def work() -> None:
+        signal.raise_signal(number)
+        steps.append("went on")
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            steps.append("cleaned up")
+
+    before = signal.signal(number, handler)
+    try:
+        with pytest.raises(Ended):
+            keywords._do(work())
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, before)
+    assert steps == ["went on", "cleaned up", "handled"]
 
 
 def _processes(of: str) -> list[str]:

@@ -3,12 +3,14 @@ federation."""
 
 import asyncio
 import re
+import signal
 from collections import defaultdict
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from signal import SIGALRM, SIGINT, SIGTERM
 from typing import Any, TypeVar
 
 import numpy as np
@@ -503,21 +505,37 @@ class FederationLibrary:
         return self._do(ask())
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of `work` on the library's loop."""
+        """The result of `work` on the library's loop.
+
+        Robot Framework ends a keyword with an exception out of a signal's handler: at the time-out
+        of a test, at Ctrl+C. Amid the loop it might be lost. So the work is cancelled instead, and
+        the handler is called when it has ended.
+        """
+        loop = self._loop.get_loop()
+        handlers = {number: signal.getsignal(number) for number in (SIGALRM, SIGINT, SIGTERM)}
+        arrived: list[int] = []
+
+        async def run() -> T:
+            task = asyncio.current_task()
+            assert task is not None
+
+            def end(number: int, frame: object) -> None:
+                arrived.append(number)
+                loop.call_soon_threadsafe(task.cancel)
+
+            for number in handlers:
+                signal.signal(number, end)
+            return await work
+
         try:
-            return self._loop.run(work)
+            return self._loop.run(run())
         except TinyMetaFedError as error:
             raise AssertionError(str(error)) from None
-        except BaseException:  # a time-out of a test or Ctrl+C broke in, and the work is under way
-            self._loop.run(_cancel_others())
-            raise
-
-
-async def _cancel_others() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            for number in arrived:
+                signal.raise_signal(number)
 
 
 def _should_be_below(what: str, found: float, limit: float, unit: str) -> None:
