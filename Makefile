@@ -19,7 +19,7 @@ CMAKE := PATH="$(BIN):$$PATH" cmake -G Ninja -S firmware
 # What a build says is shown when it fails.
 build = cmake --build $(1) >build/build.log 2>&1 || { cat build/build.log; exit 1; }
 
-.PHONY: help setup packages firmware zephyr zephyr-workspace zephyr-images renode demo smoke validate test lint profile clean
+.PHONY: help setup packages firmware zephyr zephyr-workspace zephyr-images renode demo smoke validate test robot lint profile clean
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -111,6 +111,9 @@ validate: setup ## the cycle model beside the manual; with COREMARK=folder besid
 
 test: setup ## every test
 	@$(BIN)/pytest
+
+robot: setup ## scenarios in Robot Framework, on QEMU and, where there is one, on Renode
+	@PATH="$(BIN):$$PATH" bash robot_tests/run.sh
 
 lint: setup ## ruff, pyright, and the C warnings of both compilers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -9,9 +9,11 @@ import pytest
 
 from conftest import MakeExperiment
 from running import execute, weights
+from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiment import Experiment, read
 from tinymetafed.federation import Federation, ServerState
 from tinymetafed.link import Connection
+from tinymetafed.nodes.backends import make_nodes, private_directory
 from tinymetafed.nodes.host import HostTransport
 from tinymetafed.nodes.node import Node, NodeRefused
 from tinymetafed.nodes.transport import NodeLost
@@ -118,6 +120,46 @@ def test_a_node_that_is_lost_again_and_again_ends_the_run(
     monkeypatch.setattr(_Unreliable, "reads", 0)
     with pytest.raises(NodeLost, match="the link broke"):
         _play(experiment(), _Unreliable, 4)
+
+
+def test_rounds_and_evaluations_do_without_a_node_that_is_unplugged(experiment: MakeExperiment):
+    settings = experiment("nodes.per_round=2", "nodes.count=4", rounds=12)
+
+    async def play() -> None:
+        with private_directory() as directory:
+            federation = Federation(settings, make_nodes(settings.nodes, directory))
+            await federation.start()
+            state = ServerState.start(federation.model.initial(settings.seed))
+            judged = await federation.evaluate(state)
+            chosen: list[set[int]] = []
+            for done in range(12):
+                if done == 4:
+                    await federation.unplug(1)
+                    await federation.unplug(2)
+                    assert await federation.evaluate(state) != judged
+                    first = ServerState.start(federation.model.initial(settings.seed))
+                    assert await federation.evaluate(first) == judged  # whoever judges
+                    assert [node.transport is None for node in federation.nodes] == [
+                        False, True, True, False,
+                    ]  # fmt: skip
+                    await federation.unplug(3)
+                if done == 8:
+                    for index in (3, 1, 2):
+                        await federation.plug_in(index)
+                state, rows, _ = await federation.round(state)
+                chosen.append({row.node for row in rows})
+            await federation.close()
+        whole = [set(federation._select(done)[0]) for done in range(12)]
+        assert chosen == whole[:4] + [{0}] * 4 + whole[8:]
+
+    asyncio.run(play())
+
+
+def test_a_round_without_any_node(experiment: MakeExperiment):
+    federation = Federation(experiment(), [])
+    federation.unplugged = {0, 1, 2}
+    with pytest.raises(TinyMetaFedError, match="every node is unplugged; plug one in"):
+        asyncio.run(federation.round(ServerState.start(federation.model.initial(1))))
 
 
 def test_versions_mark_exactly_the_entries_that_moved(experiment: MakeExperiment):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .energy.profile import COUNTED
+from .errors import TinyMetaFedError
 from .experiment import Experiment
 from .nodes.node import Broadcast, Delta, Node, Usage
 from .nodes.transport import NodeLost
@@ -55,13 +56,17 @@ class ServerState:
 class Federation:
     """The server of one experiment and its nodes.
 
-    Everything random in round t is a function of the seed and t, so that a run that goes on after
-    an end of whatever kind goes the same way.
+    Everything random in round t is a function of the seed, t and which nodes are there, so that a
+    run that goes on after an end of whatever kind goes the same way.
+
+    Attributes:
+        unplugged: nodes that are not there; rounds and evaluations do without them.
     """
 
     def __init__(self, experiment: Experiment, nodes: list[Node]) -> None:
         self.experiment = experiment
         self.nodes = nodes
+        self.unplugged: set[int] = set()
         self.model = experiment.built_model
 
     async def start(self) -> None:
@@ -81,6 +86,25 @@ class Federation:
     async def close(self) -> None:
         """Ends the nodes."""
         await asyncio.gather(*(node.close() for node in self.nodes), return_exceptions=True)
+
+    async def unplug(self, index: int) -> None:
+        """Ends a node; it is not started again before it is plugged in."""
+        self.unplugged.add(index)
+        node = self.nodes[index]
+        with node.not_counted():  # all that it did before is
+            await node.close()
+
+    async def plug_in(self, index: int) -> None:
+        """Boots a node that was unplugged. Raises TinyMetaFedError."""
+        await self.nodes[index].restart()
+        self.unplugged.discard(index)
+
+    def _present(self) -> list[int]:
+        """Nodes that are there. Raises TinyMetaFedError where none is."""
+        present = [i for i in range(self.experiment.nodes.count) if i not in self.unplugged]
+        if not present:
+            raise TinyMetaFedError("every node is unplugged; plug one in")
+        return present
 
     async def round(
         self, state: ServerState
@@ -113,11 +137,13 @@ class Federation:
         return state, rows, phases
 
     def _select(self, done: int) -> tuple[list[int], list[int]]:
-        """M nodes, and for each the device whose task it plays in this round."""
-        experiment = self.experiment
+        """M nodes, or all that are there, and for each the device whose task it plays in this
+        round."""
+        experiment, present = self.experiment, self._present()
+        count = min(experiment.per_round, len(present))
         rng = np.random.default_rng([experiment.seed, 0x_5E1EC7, done])
-        nodes = rng.choice(experiment.nodes.count, experiment.per_round, replace=False)
-        devices = rng.choice(experiment.devices.seen, experiment.per_round, replace=False)
+        nodes = rng.choice(present, count, replace=False)
+        devices = rng.choice(experiment.devices.seen, count, replace=False)
         return sorted(nodes.tolist()), devices.tolist()
 
     async def evaluate(self, state: ServerState) -> list[DeviceEvaluation]:
@@ -126,22 +152,22 @@ class Federation:
         It is a measurement and not part of the federation's work: what the nodes do for it is not
         counted, but for the broadcast, which is the next round's, sent early.
         """
-        count = self.experiment.evaluation.devices
+        count, present = self.experiment.evaluation.devices, self._present()
 
         async def judge_share(first: int) -> list[DeviceEvaluation]:
-            node = self.nodes[first]
+            node = self.nodes[present[first]]
             await _persistently(node, lambda: node.set_weights(state.broadcast))
-            usage = node.take_usage()
-            results = [
-                await _persistently(node, lambda device=device: self._judge(node, state, device))
-                for device in range(first, count, len(self.nodes))
-            ]
-            await _persistently(node, lambda: node.set_weights(state.broadcast))
-            node.take_usage()
-            node.carry_over(usage)
+            with node.not_counted():
+                results = [
+                    await _persistently(
+                        node, lambda device=device: self._judge(node, state, device)
+                    )
+                    for device in range(first, count, len(present))
+                ]
+                await _persistently(node, lambda: node.set_weights(state.broadcast))
             return results
 
-        shares = await _together(judge_share(i) for i in range(min(count, len(self.nodes))))
+        shares = await _together(judge_share(i) for i in range(min(count, len(present))))
         return sorted((row for share in shares for row in share), key=lambda row: row.device)
 
     async def _judge(self, node: Node, state: ServerState, device: int) -> DeviceEvaluation:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -151,7 +151,7 @@ class Node:
             async with asyncio.timeout(self.timeout / 4):
                 hello = await self._answer(self._transport, Hello, "hello")
         except TimeoutError:
-            hello = await self._request(messages.HelloRequest(), Hello)
+            hello = await self.greet()
         if hello.protocol != messages.PROTOCOL:
             raise TinyMetaFedError(
                 f"{self.name} speaks version {hello.protocol} of the protocol, the orchestrator "
@@ -220,9 +220,19 @@ class Node:
         log.warning("%s: %s; what it executed is not counted", self.name, problem)
         return None
 
-    def carry_over(self, usage: Usage) -> None:
-        """Makes `usage` a part of what the next take_usage returns."""
-        self._carried += usage
+    @contextmanager
+    def not_counted(self) -> Iterator[None]:
+        """What the node does meanwhile is no part of what the next take_usage returns."""
+        usage = self.take_usage()
+        try:
+            yield
+        finally:
+            self.take_usage()
+            self._carried += usage
+
+    async def greet(self) -> Hello:
+        """Asks the node who it is. Raises NodeLost where it does not answer."""
+        return await self._request(messages.HelloRequest(), Hello)
 
     async def load(self, model: Model, *, accumulate: bool, capacity: int) -> messages.Loaded:
         """Describes the model. Raises NodeRefused where it does not fit."""

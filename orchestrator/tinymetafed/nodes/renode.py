@@ -129,12 +129,16 @@ class Renode:
         trace = self.directory / f"{len(self._watched)}.trace"
         before, phase = marks.counts(), marks.phase
         await self._at(name, f'sysbus.cpu CreateExecutionTracing "{trace.stem}" "{trace}" PC true')
+        end = "sysbus.cpu DisableExecutionTracing"
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             self._watched.discard(kind)
+            if isinstance(error, TinyMetaFedError):
+                with contextlib.suppress(TinyMetaFedError):  # Renode may be what has ended
+                    await self._at(name, end)
             raise
-        await self._at(name, "sysbus.cpu DisableExecutionTracing")
+        await self._at(name, end)
         addresses, counted = read_trace(trace), marks.counts().since(before)
         trace.unlink()
         if len(addresses) and counted is not None:
