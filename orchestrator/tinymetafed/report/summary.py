@@ -69,19 +69,21 @@ def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableT
 
 def _losses(found: list[LossOnUnseen], classes: bool) -> Table:
     devices = found[0].devices if found else 0
-    what = "loss and accuracy" if classes else "loss"
+    what = "loss (accuracy)" if classes else "loss"
     table = Table(title=f"Mean {what} on {devices} unseen devices", title_justify="left")
     table.add_column("weights")
-    columns = ["before adaptation", "after adaptation", "after ÷ start"]
-    for column in columns + ["accuracy before", "accuracy after"] * classes:
+    for column in ("before adaptation", "after adaptation", "after ÷ start"):
         table.add_column(column, justify="right")
     for row in {row.round: row for row in (*found[:1], *found[-1:])}.values():
         name = "start of training" if row.round == 0 else f"after {row.round} rounds"
-        ratio = row.after / found[0].after
-        cells = [f"{row.before:.3f}", f"{row.after:.3f}", f"{ratio:.2f}"]
-        accuracies = [f"{row.accuracy_before:.1%}", f"{row.accuracy_after:.1%}"]
-        table.add_row(name, *cells, *accuracies * classes)
+        before = _measured(row.before, row.accuracy_before, classes)
+        after = _measured(row.after, row.accuracy_after, classes)
+        table.add_row(name, before, after, f"{row.after / found[0].after:.2f}")
     return table
+
+
+def _measured(loss: float, accuracy: float, classes: bool) -> str:
+    return f"{loss:.3f} ({accuracy:.1%})" if classes else f"{loss:.3f}"
 
 
 def _nodes(
@@ -111,12 +113,12 @@ def _nodes(
 def run_list(store: Store) -> Table:
     """All runs, the oldest first."""
     table = Table()
-    columns = ("run", "name", "strategy", "backend", "seed", "rounds", "loss after")
-    for column in (*columns, "accuracy after", "created"):
+    columns = ("run", "name", "strategy", "backend", "seed", "rounds", "loss after", "created")
+    for column in columns:
         table.add_column(column, justify="right" if column in ("run", "seed", "rounds") else "left")
     for run in store.runs():
-        last = losses(store, run)[-1:]
-        experiment = settings(run)
+        experiment, last = settings(run), losses(store, run)[-1:]
+        classes = experiment.task.target_is_class
         table.add_row(
             str(run.id),
             run.name,
@@ -124,8 +126,7 @@ def run_list(store: Store) -> Table:
             run.backend,
             str(run.seed),
             f"{run.done}/{run.rounds}",
-            f"{last[0].after:.3f}" if last else "–",
-            f"{last[0].accuracy_after:.1%}" if last and experiment.task.target_is_class else "–",
+            _measured(last[0].after, last[0].accuracy_after, classes) if last else "–",
             run.created,
         )
     return table
