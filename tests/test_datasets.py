@@ -169,7 +169,8 @@ def test_an_archive_packed_in_another_way_is_the_same(data: Path, recordings: Fi
 
 
 @pytest.mark.parametrize(
-    "change", [{"recordings/3.wav": b"other"}, {"recordings/10.wav": b""}, None]
+    "change",
+    [{"recordings/3.wav": b"other"}, {"recordings/10.wav": b""}, {"a/3.wav": b"other"}, None],
 )
 def test_an_archive_with_another_recording(
     data: Path, recordings: File, change: Mapping[str, bytes] | None

@@ -156,6 +156,6 @@ def _download(file: File) -> Path:
 def _checksum(path: Path, ending: str | None) -> str:
     if ending is None:
         return pooch.file_hash(str(path))
-    sums = {name.name: hashlib.sha256(data).hexdigest() for name, data in members(path, ending)}
-    lines = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
+    sums = [(name.name, hashlib.sha256(data).hexdigest()) for name, data in members(path, ending)]
+    lines = "".join(f"{checksum}  {name}\n" for name, checksum in sorted(sums))
     return hashlib.sha256(lines.encode()).hexdigest()

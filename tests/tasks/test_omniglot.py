@@ -76,6 +76,13 @@ def test_the_same_seed_and_device_give_the_same_samples(drawings: Drawings):
     assert len({packed(seed, device) for seed in range(10) for device in range(10)}) == 100
 
 
+def test_samples_come_in_random_order(drawings: Drawings):
+    """Since a node learns from one after the other."""
+    for part in (0, 1):
+        orders = {tuple(_task().device(1, d, 9, 9)[part].targets.tolist()) for d in range(50)}
+        assert len(orders) > 40
+
+
 def test_single_alphabets_can_be_named(drawings: Drawings):
     task = _task(seen=["images_background/Latin"], unseen=["images_evaluation/Tibetan"])
     for unseen, alphabet in ((False, "Latin"), (True, "Tibetan")):

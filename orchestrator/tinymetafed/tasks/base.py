@@ -12,8 +12,8 @@ from ..settings import Settings
 class Limits:
     """What there is for the devices of a task, seen or unseen.
 
-    devices: how many. samples: of one device, support and query together. classes: over which each
-    of these is shared out evenly.
+    devices: how many. samples: of one device, support and query together. classes: over which both
+    are shared out evenly.
     """
 
     devices: float = math.inf

@@ -22,7 +22,8 @@ from .base import Task
 class Pool:
     """Classes that a device's are drawn from.
 
-    examples: [n, inputs]. unit: what is 1 in a sample. classes: indices of the examples of each.
+    examples: [n, inputs]. unit: the example's value that is 1 in a sample. classes: indices of the
+    examples of each.
     """
 
     examples: NDArray[np.float32] | NDArray[np.uint8]

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import PIL
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, model_validator
 
@@ -112,7 +113,7 @@ def _alphabets(entries: tuple[str, ...]) -> dict[str, str]:
 @lru_cache(maxsize=4)
 def _pool(entries: tuple[str, ...], size: int, rotations: bool) -> Pool:
     alphabets = _alphabets(entries)
-    images: dict[tuple[str, str], list[np.ndarray]] = {}
+    images: dict[tuple[str, str], list[NDArray[np.uint8]]] = {}
     for archive in sorted(set(alphabets.values())):
         path = datasets.find(_card().files[archive])
         for name, data in sorted(datasets.members(path, ".png")):
@@ -128,7 +129,7 @@ def _pool(entries: tuple[str, ...], size: int, rotations: bool) -> Pool:
     return Pool(np.concatenate(turned), np.float32(255), tuple(classes))
 
 
-def _ink(png: bytes, size: int) -> np.ndarray:
+def _ink(png: bytes, size: int) -> NDArray[np.uint8]:
     """uint8 [size, size]: the part of a pixel's area that is ink, of 255."""
     with Image.open(io.BytesIO(png)) as image:
         # Pillow averages areas of whole pixels only.
