@@ -1,11 +1,16 @@
 """What tests of several parts share."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tinymetafed import datasets
 from tinymetafed.experiment import Experiment, parse
+from tinymetafed.places import PROJECT
+from tinymetafed.tasks import keywords, omniglot, tabular
 
 SMALL = """
 name = "test"
@@ -23,6 +28,11 @@ layers = [
 """
 
 MakeExperiment = Callable[..., Experiment]
+FindReal = Callable[[datasets.File], None]
+UseCard = Callable[[datasets.Card], None]
+
+REAL_DATA = [Path(given)] if (given := os.environ.get("TMF_DATA")) else []
+REAL_DATA += [found for p in PROJECT.parents if (found := p / "shared/data").is_dir()]
 
 
 @pytest.fixture
@@ -34,3 +44,46 @@ def experiment() -> MakeExperiment:
         return parse(SMALL, "SMALL", (*overrides, *changes))
 
     return make
+
+
+def forget_data() -> None:
+    """What tasks keep in memory is read again."""
+    for kept in (omniglot._pool, keywords._split, tabular._deal):
+        kept.cache_clear()
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder to put data sets into, named by TMF_DATA; the cache is another one."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setenv("TMF_DATA", str(folder))
+    monkeypatch.setattr(datasets, "CACHE", tmp_path / "cache")
+    forget_data()
+    yield folder
+    forget_data()
+
+
+@pytest.fixture
+def real_data(data: Path, monkeypatch: pytest.MonkeyPatch) -> FindReal:
+    """Finds a file of a real data set, in the folder of TMF_DATA or of shared/data beside the
+    project, or skips the test."""
+
+    def find(file: datasets.File) -> None:
+        for folder in REAL_DATA:
+            monkeypatch.setenv("TMF_DATA", str(folder))
+            if any(path.is_file() for path in datasets._places(file)):
+                return
+        pytest.skip(f"{file.name} is in no folder that TMF_DATA names")
+
+    return find
+
+
+@pytest.fixture
+def use_card(monkeypatch: pytest.MonkeyPatch) -> UseCard:
+    """Puts a card in the place of the project's."""
+
+    def use(card: datasets.Card) -> None:
+        monkeypatch.setattr(datasets, "card", lambda kind, name: card)
+
+    return use

@@ -96,6 +96,20 @@ def test_an_error_is_one_line_and_status_1(folder: Path, arguments: tuple[str, .
     assert len(called.stderr.splitlines()) == 1
 
 
+def test_data_that_is_wrong_is_said_before_anything_starts(folder: Path):
+    experiment = str(PROJECT / "experiments/iris.toml")
+    (folder / "iris.csv").write_text("5.1,3.5,1.4,0.2,0\n")
+    for place, says in (
+        ("nowhere", "error: TMF_DATA: nowhere is no folder\n"),
+        (".", "error: iris.csv: truncated or altered: its SHA-256 is "),
+    ):
+        called = _call(folder, "run", experiment, TMF_DATA=place)
+        assert called.returncode == 1
+        assert called.stderr.startswith(says)
+        assert len(called.stderr.splitlines()) == 1
+        assert called.stdout == ""
+
+
 def test_what_was_not_counted_cannot_be_priced(folder: Path):
     _call(folder, "run", "small.toml", "--set", "rounds=1")
     called = _call(folder, "energy")

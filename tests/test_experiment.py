@@ -1,5 +1,6 @@
 """Experiment files: what is wrong is said with file, key, and what is allowed."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,8 @@ def test_the_experiments_of_the_project_are_valid(path: Path):
         ("nodes.per_round=4", "f.toml: nodes.per_round: 4 nodes take part but nodes.count is 3"),
         ("devices.seen=2", "f.toml: devices.seen: 2 devices are too few"),
         ("task.x=[5, -5]", "f.toml: task.x: the first value has to be below the second"),
-        ("task.name=cosine", "f.toml: task.name: 'cosine' is not allowed; use 'sine'"),
+        ("task.name=cosine", "f.toml: task.name: 'cosine' is unknown; use 'keywords', 'omniglot', "
+            "'sine', 'tabular'"),
         ("name=a/b", "f.toml: name: 'a/b' is not allowed; use a string matching"),
         ("rounds=many", "f.toml: rounds: 'many' is not allowed; use a whole number at least 1"),
         ("nodes=4", "f.toml: nodes: 4 is not allowed"),
@@ -52,6 +54,64 @@ def test_a_setting_that_is_wrong(override: str, says: str):
     with pytest.raises(TinyMetaFedError) as caught:
         parse(SMALL, "f.toml", (override,))
     assert str(caught.value).startswith(says)
+
+
+CLASSES = (
+    "task={name='omniglot'}", "model={loss='softmax_cross_entropy', layers=[{units=5}]}",
+    "strategy={name='reptile', query=10}", "evaluation={support=5, query=15}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("model.loss=mse", "model.loss: mse does not judge the task's targets"),
+        ("model.layers=[{units=6}]", "model.layers.0.units: the task has 5 outputs, the last "
+            "layer 6"),
+        ("task.ways=4", "model.layers.0.units: the task has 4 outputs, the last layer 5"),
+        ("task.ways=1", "task.ways: 1 is not allowed; use a whole number at least 2"),
+        ("task.ways=1001", "task.ways: 1001 is not allowed"),
+        ("task.size=15", "task.size: 15 is not allowed; use 14 or 28"),
+        ("task.seen=['images']", "task.seen: 'images' is unknown; use images_background, "),
+        ("task.unseen=[]", "task.unseen: [] is not allowed; use a list of values at least 1"),
+        ("strategy.query=12", "strategy.query: 12 samples cannot be shared out evenly over 5 "
+            "classes"),
+        ("evaluation.support=4", "evaluation.support: 4 samples cannot be shared out evenly"),
+        ("strategy.query=105", "strategy.query: 0 + 105 samples of a device, but the task has 100"),
+        ("evaluation.query=100", "evaluation.query: 5 + 100 samples of a device, but the task has "
+            "100"),
+        ("task={name='keywords', data='fsdd', ways=11}", "task.ways: 11 of the 10 words of fsdd"),
+        ("task={name='keywords', data='timit'}", "task.data: 'timit' is not allowed; use "
+            "'speech_commands' or 'fsdd'"),
+        ("task={name='keywords', data='fsdd', unseen=1}", "task.unseen: 1 is not allowed"),
+        ("task={name='tabular', data='iris', rows=91}", "task.rows: 91 of the 90 rows for seen"),
+        ("task={name='tabular', data='breast_cancer'}", "model.layers.0.units: the task has 2"),
+    ],
+)  # fmt: skip
+def test_a_task_with_classes_that_is_wrong(override: str, says: str):
+    parse(SMALL, "f.toml", CLASSES)
+    with pytest.raises(TinyMetaFedError) as caught:
+        parse(SMALL, "f.toml", (*CLASSES, override))
+    assert str(caught.value).startswith(f"f.toml: {says}")
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("devices.seen=7", "devices.seen: 7 devices, but the task has data for 6"),
+        ("evaluation.devices=5", "evaluation.devices: 5 devices, but the task has data for 4"),
+        ("strategy.query=16", "strategy.query: 0 + 16 samples of a device, but the task has 15"),
+        ("evaluation.query=11", "evaluation.query: 5 + 11 samples of a device, but the task has"),
+    ],
+)
+def test_a_table_has_so_many_devices(override: str, says: str):
+    table = (
+        *CLASSES, "task={name='tabular', data='iris'}", "model.layers=[{units=3}]",
+        "devices.seen=6", "evaluation={devices=4, support=5, query=10}",
+    )  # fmt: skip
+    parse(SMALL, "f.toml", table)
+    with pytest.raises(TinyMetaFedError, match=f"f.toml: {re.escape(says)}"):
+        parse(SMALL, "f.toml", (*table, override))
 
 
 def test_every_error_has_a_line():

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import MakeExperiment
+from conftest import FindReal, MakeExperiment
 from running import execute, weights
+from tinymetafed import datasets
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiment import Experiment, read
 from tinymetafed.federation import Federation, ServerState
@@ -19,6 +20,7 @@ from tinymetafed.nodes.node import Node, NodeRefused
 from tinymetafed.nodes.transport import NodeLost
 from tinymetafed.places import PROJECT
 from tinymetafed.report.summary import losses
+from tinymetafed.tasks import Sine, keywords, omniglot
 
 
 @pytest.mark.parametrize("name", ["demo", "reptile"])
@@ -62,10 +64,39 @@ def test_evaluation_is_not_counted_as_communication(tmp_path: Path, experiment: 
     assert rows[0] == rows[1]
 
 
-def test_judged_devices_are_unseen(tmp_path: Path, experiment: MakeExperiment):
-    settings = experiment("devices.seen=6")
+def test_judged_devices_are_unseen_and_others_are_not(
+    tmp_path: Path, experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
+):
+    asked: set[tuple[int, bool]] = set()
+    device = Sine.device
+
+    def recorded(self: Sine, seed: int, number: int, *counts: int, unseen: bool = False):
+        asked.add((number, unseen))
+        return device(self, seed, number, *counts, unseen=unseen)
+
+    monkeypatch.setattr(Sine, "device", recorded)
+    execute(experiment("devices.seen=3"), tmp_path)
+    assert asked == {(number, number >= 3) for number in range(8)}
+
+
+@pytest.mark.parametrize("name", ["omniglot", "digits"])
+def test_training_makes_a_few_samples_of_real_data_tell_more(
+    tmp_path: Path, real_data: FindReal, name: str
+):
+    """In accuracy on unseen alphabets and speakers, after 75 rounds."""
+    files = {
+        "omniglot": datasets.card(omniglot.Card, "omniglot").files["images_background_small2"],
+        "digits": datasets.card(keywords.Card, "fsdd").file,
+    }
+    real_data(files[name])
+    changes = ("rounds=75", "evaluation.every=75", "evaluation.devices=20")
+    settings = read(PROJECT / f"experiments/{name}.toml", changes)
     store, run = execute(settings, tmp_path)
-    assert {row.device for row in store.evaluations(run.id)} == set(range(6, 11))
+    start, end = losses(store, run)
+    assert end.accuracy_after >= start.accuracy_after + 0.1
+    assert end.after < start.after
+    # Labels are given anew on every device, so without adaptation there is nothing to know.
+    assert end.accuracy_before == pytest.approx(1 / settings.task.outputs, abs=0.08)
 
 
 class _Unreliable(HostTransport):

@@ -69,6 +69,7 @@ def run(
         store = Store(STORE)
         before = store.run(resume)
         settings = summary.settings(before)
+    settings.task.prepare(settings.seed)  # before the bar, since a download has one
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(None))
     columns += (MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, refresh_per_second=2) as bar:

@@ -118,9 +118,33 @@ class Experiment(Settings):
             )
         if (self.model.loss == "softmax_cross_entropy") != self.task.target_is_class:
             raise ValueError(f"model.loss: {self.model.loss} does not judge the task's targets")
+        self._check_samples()
         if self.strategy.uses_local and all(layer.local for layer in self.model.layers):
             raise ValueError("model.layers: every layer is local, so there is nothing to exchange")
         return self
+
+    def _check_samples(self) -> None:
+        judged = self.evaluation
+        for table, wanted, key, devices, unseen in (
+            ("strategy", self.strategy, "devices.seen", self.devices.seen, False),
+            ("evaluation", judged, "evaluation.devices", judged.devices, True),
+        ):
+            limits = self.task.limits(unseen=unseen)
+            if devices > limits.devices:
+                raise ValueError(
+                    f"{key}: {devices} devices, but the task has data for {limits.devices}"
+                )
+            for part in ("support", "query"):
+                if (samples := getattr(wanted, part)) % limits.classes:
+                    raise ValueError(
+                        f"{table}.{part}: {samples} samples cannot be shared out evenly over "
+                        f"{limits.classes} classes"
+                    )
+            if wanted.support + wanted.query > limits.samples:
+                raise ValueError(
+                    f"{table}.query: {wanted.support} + {wanted.query} samples of a device, but "
+                    f"the task has {limits.samples}"
+                )
 
 
 def parse(text: str, origin: str, overrides: tuple[str, ...] = ()) -> Experiment:

@@ -174,7 +174,7 @@ class Federation:
         experiment, settings = self.experiment, self.experiment.evaluation
         number = experiment.devices.seen + device
         support, query = experiment.task.device(
-            experiment.seed, number, settings.support, settings.query
+            experiment.seed, number, settings.support, settings.query, unseen=True
         )
         await node.set_weights(state.broadcast)
         before = await node.evaluate(query)

@@ -8,6 +8,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 FIRMWARE = PROJECT / "firmware"
 EMULATION = PROJECT / "emulation"
 BUILD = PROJECT / "build"
+DATASETS = PROJECT / "datasets"
 
 WORKSPACE = BUILD / "zephyr-workspace"
 RENODE = BUILD / "renode/renode"

@@ -142,7 +142,7 @@ def firmware(node: Node) -> str:
 
 
 def versions(experiment: Experiment) -> dict[str, str]:
-    """Of what can change a run's result."""
+    """Of what can change a run's result; of data, checksums and what of it is unseen."""
     found = {"python": platform.python_version()}
     for package in ("tinymetafed", "numpy", "cbor2", "cobs"):
         found[package] = importlib.metadata.version(package)
@@ -153,4 +153,4 @@ def versions(experiment: Experiment) -> dict[str, str]:
             [emulator, "--version"], capture_output=True, text=True, check=False
         ).stdout
         found[backend] = output.partition("\n")[0].removeprefix("QEMU emulator version ")
-    return found
+    return found | experiment.task.prepare(experiment.seed)

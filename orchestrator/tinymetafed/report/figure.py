@@ -1,4 +1,5 @@
-"""The picture of a run: its learning curve, and one unseen sine before and after adaptation."""
+"""The picture of a run: its learning curve, and one unseen sine before and after adaptation. Where
+the task has classes, the curves of accuracy and of loss."""
 
 import asyncio
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from ..nodes.host import HostTransport
 from ..nodes.node import Node
 from ..samples import Samples
 from ..store import Run, Store
+from ..tasks import Sine
 from .summary import settings
 
 BEFORE, AFTER, TRUE = "#c06014", "#1f5fa8", "#707070"
@@ -35,16 +37,16 @@ class Fit:
     support: Samples
 
 
-async def _fit(experiment: Experiment, theta: NDArray[np.float32], device: int) -> Fit:
+async def _fit(experiment: Experiment, task: Sine, theta: NDArray[np.float32], device: int) -> Fit:
     async def open_transport() -> HostTransport:
         return HostTransport()
 
-    task, judged = experiment.task, experiment.evaluation
+    judged = experiment.evaluation
     node = Node("node-0", open_transport)
     federation = Federation(experiment, [node])
     await federation.start()
     try:
-        support, _ = task.device(experiment.seed, device, judged.support, 0)
+        support, _ = task.device(experiment.seed, device, judged.support, 0, unseen=True)
         x = np.linspace(*task.x, 200, dtype=np.float32)[:, None]
         await node.set_weights(ServerState.start(theta).broadcast)
         before = await node.predict(x)
@@ -64,36 +66,41 @@ def draw(store: Store, run: Run) -> Path:
     """
     experiment = settings(run)
     path = store.folder / f"{run.id}-{run.name}.png"
-    fit = asyncio.run(_fit(experiment, run.weights, experiment.devices.seen))
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(9.5, 3.6), dpi=150, layout="constrained")
-        curve, sine = figure.subplots(1, 2)
-        _draw_curve(curve, store, run, experiment)
-        _draw_fit(sine, fit, experiment)
+        left, right = figure.subplots(1, 2)
+        if isinstance(experiment.task, Sine):
+            fit = _fit(experiment, experiment.task, run.weights, experiment.devices.seen)
+            _draw_curve(left, store, run, "loss", "mean squared error")
+            _draw_fit(right, asyncio.run(fit))
+        else:
+            _draw_curve(left, store, run, "accuracy", "accuracy")
+            left.set_ylim(top=1)
+            _draw_curve(right, store, run, "loss", "cross-entropy")
         figure.savefig(path)
     return path
 
 
-def _draw_curve(axes: Axes, store: Store, run: Run, experiment: Experiment) -> None:
+def _draw_curve(axes: Axes, store: Store, run: Run, measure: str, label: str) -> None:
     rows = store.evaluations(run.id)
     rounds = sorted({row.round for row in rows})
     for color, name in ((BEFORE, "before"), (AFTER, "after")):
-        values = [[getattr(r, f"loss_{name}") for r in rows if r.round == t] for t in rounds]
+        values = [[getattr(r, f"{measure}_{name}") for r in rows if r.round == t] for t in rounds]
         low, high = np.percentile(np.array(values), [25, 75], axis=1)
         mean = np.mean(values, axis=1)
         axes.fill_between(rounds, low, high, color=color, alpha=0.15, linewidth=0)
         axes.plot(rounds, mean, color=color, marker="o", markersize=3, label=f"{name} adaptation")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("rounds")
-    axes.set_ylabel("mean squared error")
+    axes.set_ylabel(label)
     axes.set_title(
-        f"{experiment.evaluation.devices} unseen devices: mean, and the middle half of them",
+        f"{len(values[0])} unseen devices: mean, and the middle half of them",
         fontsize=9,
     )
     axes.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.18))
 
 
-def _draw_fit(axes: Axes, fit: Fit, experiment: Experiment) -> None:
+def _draw_fit(axes: Axes, fit: Fit) -> None:
     axes.plot(fit.x, fit.true, color=TRUE, linestyle="--", label="the device's sine")
     axes.plot(fit.x, fit.before, color=BEFORE, label="before adaptation")
     axes.plot(fit.x, fit.after, color=AFTER, label="after adaptation")

@@ -19,12 +19,15 @@ MOST_NODES = 16  # with a line of their own
 
 @dataclass(frozen=True)
 class LossOnUnseen:
-    """Mean over unseen devices, before and after few-shot adaptation."""
+    """Mean over unseen devices, before and after few-shot adaptation; accuracy is that too, and 0
+    where the task has no classes."""
 
     round: int
     devices: int
     before: float
     after: float
+    accuracy_before: float
+    accuracy_after: float
 
 
 def losses(store: Store, run: Run) -> list[LossOnUnseen]:
@@ -33,14 +36,9 @@ def losses(store: Store, run: Run) -> list[LossOnUnseen]:
     found: list[LossOnUnseen] = []
     for done in sorted({row.round for row in rows}):
         here = [row for row in rows if row.round == done]
-        found.append(
-            LossOnUnseen(
-                done,
-                len(here),
-                float(np.mean([row.loss_before for row in here])),
-                float(np.mean([row.loss_after for row in here])),
-            )
-        )
+        columns = ("loss_before", "loss_after", "accuracy_before", "accuracy_after")
+        means = [float(np.mean([getattr(row, column) for row in here])) for column in columns]
+        found.append(LossOnUnseen(done, len(here), *means))
     return found
 
 
@@ -57,7 +55,7 @@ def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableT
         f"\n{experiment.strategy.name} on {experiment.task.name}, seed {run.seed}, "
         f"{experiment.nodes.count} {run.backend} nodes, {run.done} of {run.rounds} rounds",
     )
-    yield _losses(losses(store, run))
+    yield _losses(losses(store, run), experiment.task.target_is_class)
     rows, phases = store.node_rounds(run.id), store.phases(run.id)
     entries = store.ledger(run.id)
     yield _nodes(rows, phases, entries, experiment.nodes.count)
@@ -70,18 +68,23 @@ def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableT
     yield Text("\n".join(lines))
 
 
-def _losses(found: list[LossOnUnseen]) -> Table:
+def _losses(found: list[LossOnUnseen], classes: bool) -> Table:
     devices = found[0].devices if found else 0
-    table = Table(title=f"Mean loss on {devices} unseen devices", title_justify="left")
+    what = "loss (accuracy)" if classes else "loss"
+    table = Table(title=f"Mean {what} on {devices} unseen devices", title_justify="left")
     table.add_column("weights")
     for column in ("before adaptation", "after adaptation", "after ÷ start"):
         table.add_column(column, justify="right")
     for row in {row.round: row for row in (*found[:1], *found[-1:])}.values():
         name = "start of training" if row.round == 0 else f"after {row.round} rounds"
-        table.add_row(
-            name, f"{row.before:.3f}", f"{row.after:.3f}", f"{row.after / found[0].after:.2f}"
-        )
+        before = _measured(row.before, row.accuracy_before, classes)
+        after = _measured(row.after, row.accuracy_after, classes)
+        table.add_row(name, before, after, f"{row.after / found[0].after:.2f}")
     return table
+
+
+def _measured(loss: float, accuracy: float, classes: bool) -> str:
+    return f"{loss:.3f} ({accuracy:.1%})" if classes else f"{loss:.3f}"
 
 
 def _nodes(
@@ -115,15 +118,16 @@ def run_list(store: Store) -> Table:
     for column in columns:
         table.add_column(column, justify="right" if column in ("run", "seed", "rounds") else "left")
     for run in store.runs():
-        last = losses(store, run)[-1:]
+        experiment, last = settings(run), losses(store, run)[-1:]
+        classes = experiment.task.target_is_class
         table.add_row(
             str(run.id),
             run.name,
-            settings(run).strategy.name,
+            experiment.strategy.name,
             run.backend,
             str(run.seed),
             f"{run.done}/{run.rounds}",
-            f"{last[0].after:.3f}" if last else "–",
+            _measured(last[0].after, last[0].accuracy_after, classes) if last else "–",
             run.created,
         )
     return table

@@ -4,26 +4,35 @@ The task of Finn et al. 2017 (MAML, arXiv:1703.03400, section 5.1) and of Nichol
 (Reptile, arXiv:1803.02999, section 2): A ∈ [0.1, 5], φ ∈ [0, 2π), x ∈ [−5, 5].
 """
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import model_validator
 
 from ..samples import Samples
-from ..settings import Settings
+from .base import Task
 
 
-class Sine(Settings):
-    """Settings of the task, which is a function of seed and device alone."""
+class Sine(Task):
+    """Settings of the task, which is a function of seed and device alone: no two devices have the
+    same sine, so the unseen ones need no other."""
 
     name: Literal["sine"]
     amplitude: tuple[float, float] = (0.1, 5.0)
     phase: tuple[float, float] = (0.0, 2 * np.pi)
     x: tuple[float, float] = (-5.0, 5.0)
 
-    inputs: ClassVar[int] = 1
-    outputs: ClassVar[int] = 1
-    target_is_class: ClassVar[bool] = False
+    @property
+    def inputs(self) -> int:
+        return 1
+
+    @property
+    def outputs(self) -> int:
+        return 1
+
+    @property
+    def target_is_class(self) -> bool:
+        return False
 
     @model_validator(mode="after")
     def _ranges_ascend(self) -> "Sine":
@@ -38,8 +47,10 @@ class Sine(Settings):
         rng = np.random.default_rng([seed, device])
         return float(rng.uniform(*self.amplitude)), float(rng.uniform(*self.phase)), rng
 
-    def device(self, seed: int, device: int, support: int, query: int) -> tuple[Samples, Samples]:
-        """Support and query samples of one device; x is drawn uniformly, the two are disjoint."""
+    def device(
+        self, seed: int, device: int, support: int, query: int, *, unseen: bool = False
+    ) -> tuple[Samples, Samples]:
+        """x is drawn uniformly."""
         amplitude, phase, rng = self.wave(seed, device)
         x = rng.uniform(*self.x, size=(support + query, 1))
         y = amplitude * np.sin(x + phase)

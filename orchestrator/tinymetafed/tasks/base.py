@@ -1,0 +1,59 @@
+"""What a task is."""
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+
+from ..samples import Samples
+from ..settings import Settings
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What there is for the devices of a task, seen or unseen.
+
+    devices: how many. samples: of one device, support and query together. classes: over which both
+    are shared out evenly.
+    """
+
+    devices: float = math.inf
+    samples: float = math.inf
+    classes: int = 1
+
+
+class Task(Settings):
+    """A population of devices, each with a learning problem of its own.
+
+    A task holds its settings; all else is a function of these and of the arguments.
+    """
+
+    @property
+    @abstractmethod
+    def inputs(self) -> int:
+        """Values of a sample."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """Of the model: values, or classes."""
+
+    @property
+    def target_is_class(self) -> bool:
+        """Whether a target is the number of a class."""
+        return True
+
+    def limits(self, *, unseen: bool) -> Limits:
+        """What an experiment can ask for."""
+        return Limits()
+
+    def prepare(self, seed: int) -> dict[str, str]:
+        """Reads the data, so that `device` has it at hand. Returns what a run depends on: the
+        checksum of each file, and what is seen and what is not. Raises TinyMetaFedError."""
+        return {}
+
+    @abstractmethod
+    def device(
+        self, seed: int, device: int, support: int, query: int, *, unseen: bool = False
+    ) -> tuple[Samples, Samples]:
+        """Support and query samples of one device, which share none; unseen devices share none
+        with the others. Raises TinyMetaFedError where the data cannot be read."""

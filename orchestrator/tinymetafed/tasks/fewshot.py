@@ -1,0 +1,73 @@
+"""N-way K-shot classification: what tasks have in common whose devices have N classes each.
+
+Vinyals et al. 2016 (Matching networks, arXiv:1606.04080), section 4.1: N classes drawn for each
+learning problem, and K examples of each to learn from.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ..errors import TinyMetaFedError
+from ..samples import Samples
+from .base import Task
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Classes that a device's are drawn from.
+
+    examples: [n, inputs]. unit: the example's value that is 1 in a sample. classes: indices of the
+    examples of each.
+    """
+
+    examples: NDArray[np.float32] | NDArray[np.uint8]
+    unit: np.float32
+    classes: tuple[NDArray[np.intp], ...]
+
+    @cached_property
+    def fewest(self) -> int:
+        """Examples of the class that has the fewest."""
+        return min(map(len, self.classes))
+
+
+class FewShot(Task):
+    """A device has N classes, drawn without replacement, and the same number of samples of each;
+    labels are 0 … N − 1 in the order of drawing. Samples come in random order."""
+
+    ways: Annotated[int, Field(ge=2, le=1000)] = 5  # N
+
+    @property
+    def outputs(self) -> int:
+        return self.ways
+
+    @abstractmethod
+    def pool(self, seed: int, *, unseen: bool) -> Pool:
+        """The classes of the seen or of the unseen devices. Raises TinyMetaFedError."""
+
+    def device(
+        self, seed: int, device: int, support: int, query: int, *, unseen: bool = False
+    ) -> tuple[Samples, Samples]:
+        pool = self.pool(seed, unseen=unseen)
+        shots, each = support // self.ways, (support + query) // self.ways
+        if each > pool.fewest:
+            raise TinyMetaFedError(
+                f"task: {each} samples of a class are asked for, and one has {pool.fewest}; use a "
+                "smaller support or query"
+            )
+        rng = np.random.default_rng([seed, device])
+        chosen = rng.choice(len(pool.classes), self.ways, replace=False)
+        rows = np.stack([rng.choice(pool.classes[c], each, replace=False) for c in chosen])
+        return _samples(rng, pool, rows[:, :shots]), _samples(rng, pool, rows[:, shots:])
+
+
+def _samples(rng: np.random.Generator, pool: Pool, rows: NDArray[np.intp]) -> Samples:
+    """Of the examples in `rows` [classes, examples]."""
+    order = rng.permutation(rows.size)
+    labels = np.repeat(np.arange(len(rows), dtype=np.uint32), rows.shape[1])
+    return Samples(pool.examples[rows.ravel()[order]] / pool.unit, labels[order])

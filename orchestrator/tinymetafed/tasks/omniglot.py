@@ -1,0 +1,138 @@
+"""Omniglot: handwritten characters, N of them to tell apart on each device.
+
+Lake, Salakhutdinov, Tenenbaum 2015, doi:10.1126/science.aab3050. Turned by 90°, 180° and 270°,
+characters are further classes (Santoro et al. 2016, arXiv:1605.06065; Vinyals et al. 2016,
+arXiv:1606.04080).
+"""
+
+import io
+import math
+from functools import lru_cache
+from typing import Annotated, Literal
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field, model_validator
+
+from .. import datasets
+from .base import Limits
+from .fewshot import FewShot, Pool
+
+DRAWINGS = 20
+"""Of each character."""
+
+
+class Archive(datasets.File):
+    """alphabets: with the number of their characters."""
+
+    alphabets: dict[str, int]
+
+
+class Card(datasets.Card):
+    """Of Omniglot."""
+
+    files: dict[str, Archive]
+
+
+class Omniglot(FewShot):
+    """Settings: the images' side in pixels, each the part of its area that is ink; and what is
+    drawn from, archives of the card or single alphabets of them as "archive/alphabet". An alphabet
+    cannot be seen and unseen."""
+
+    name: Literal["omniglot"]
+    size: Literal[14, 28] = 14
+    rotations: bool = True  # as classes of their own
+    seen: Annotated[tuple[str, ...], Field(min_length=1)] = ("images_background",)
+    unseen: Annotated[tuple[str, ...], Field(min_length=1)] = ("images_evaluation",)
+
+    @property
+    def inputs(self) -> int:
+        return self.size**2
+
+    def limits(self, *, unseen: bool) -> Limits:
+        return Limits(samples=self.ways * DRAWINGS, classes=self.ways)
+
+    @model_validator(mode="after")
+    def _alphabets_suffice(self) -> "Omniglot":
+        found: list[set[str]] = []
+        for key in ("seen", "unseen"):
+            try:
+                alphabets = _alphabets(getattr(self, key))
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from None
+            characters = sum(_card().files[a].alphabets[name] for name, a in alphabets.items())
+            classes = characters * (4 if self.rotations else 1)
+            if self.ways > classes:
+                raise ValueError(f"ways: {self.ways} of the {classes} classes of task.{key}")
+            found.append(set(alphabets))
+        if both := sorted(found[0] & found[1]):
+            raise ValueError(
+                f"unseen: {', '.join(both)} would be seen too; name the other alphabets one by "
+                'one, as "archive/alphabet"'
+            )
+        return self
+
+    def prepare(self, seed: int) -> dict[str, str]:
+        made_of = {"pillow": PIL.__version__}
+        for key, unseen in (("seen", False), ("unseen", True)):
+            self.pool(seed, unseen=unseen)
+            alphabets = _alphabets(getattr(self, key))
+            made_of[f"task.{key}"] = ", ".join(alphabets)
+            for archive in alphabets.values():
+                file = _card().files[archive]
+                made_of[file.name] = f"sha256:{file.sha256}"
+        return made_of
+
+    def pool(self, seed: int, *, unseen: bool) -> Pool:
+        return _pool(self.unseen if unseen else self.seen, self.size, self.rotations)
+
+
+def _card() -> Card:
+    return datasets.card(Card, "omniglot")
+
+
+def _alphabets(entries: tuple[str, ...]) -> dict[str, str]:
+    """The alphabets of `seen` or `unseen`, each with the archive to take it from. Raises ValueError
+    where the card has none of that name."""
+    files = _card().files
+    found: dict[str, str] = {}
+    for entry in entries:
+        archive, slash, alphabet = entry.partition("/")
+        if archive not in files:
+            raise ValueError(f"'{archive}' is unknown; use {', '.join(files)}")
+        known = files[archive].alphabets
+        if slash and alphabet not in known:
+            raise ValueError(f"'{entry}' is unknown; {archive} has {', '.join(known)}")
+        for name in [alphabet] if slash else known:
+            found.setdefault(name, archive)  # the same characters in every archive
+    return found
+
+
+@lru_cache(maxsize=4)
+def _pool(entries: tuple[str, ...], size: int, rotations: bool) -> Pool:
+    alphabets = _alphabets(entries)
+    images: dict[tuple[str, str], list[NDArray[np.uint8]]] = {}
+    for archive in sorted(set(alphabets.values())):
+        path = datasets.find(_card().files[archive])
+        for name, data in sorted(datasets.members(path, ".png")):
+            alphabet, character = name.parts[-3:-1]
+            if alphabets.get(alphabet) == archive:
+                images.setdefault((alphabet, character), []).append(_ink(data, size))
+    drawings = np.array([image for drawn in images.values() for image in drawn])
+    ends = np.cumsum([len(drawn) for drawn in images.values()])
+    characters = np.split(np.arange(len(drawings)), ends[:-1])
+    turns = range(4 if rotations else 1)
+    turned = [np.rot90(drawings, k, axes=(1, 2)).reshape(len(drawings), -1) for k in turns]
+    classes = [rows + k * len(drawings) for k in turns for rows in characters]
+    return Pool(np.concatenate(turned), np.float32(255), tuple(classes))
+
+
+def _ink(png: bytes, size: int) -> NDArray[np.uint8]:
+    """uint8 [size, size]: the part of a pixel's area that is ink, of 255."""
+    with Image.open(io.BytesIO(png)) as image:
+        # Pillow averages areas of whole pixels only.
+        wide = image.width * size // math.gcd(image.width, size)
+        fine = image.convert("L").resize((wide, wide), Image.Resampling.NEAREST)
+        return 255 - np.asarray(fine.reduce(wide // size))

@@ -1,0 +1,86 @@
+"""What is shown of a task with classes: accuracy beside loss."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from rich.console import Console, RenderableType
+
+from conftest import MakeExperiment, UseCard
+from running import execute
+from tiny import ON_TABLE, make_table
+from tinymetafed.report import figure, summary
+from tinymetafed.store import Run, Store
+
+
+@pytest.fixture
+def stored(
+    data: Path, use_card: UseCard, tmp_path: Path, experiment: MakeExperiment
+) -> tuple[Store, Run]:
+    """A run on the tiny table."""
+    card, _ = make_table(data)
+    use_card(card)
+    return execute(experiment(*ON_TABLE), tmp_path / "runs")
+
+
+def _printed(*parts: RenderableType) -> str:
+    console = Console(width=160)
+    with console.capture() as capture:
+        console.print(*parts)
+    return capture.get()
+
+
+def _accuracy(store: Store, run: Run, name: str) -> list[float]:
+    """Mean over the devices after 0, 2 and 4 rounds."""
+    rows = store.evaluations(run.id)
+    return [
+        float(np.mean([getattr(row, f"accuracy_{name}") for row in rows if row.round == done]))
+        for done in (0, 2, 4)
+    ]
+
+
+def test_the_table_has_accuracy_too(stored: tuple[Store, Run]):
+    store, run = stored
+    text = _printed(*summary.summary(store, run, None))
+    assert "Mean loss (accuracy) on 2 unseen devices" in text
+    shown = [line for line in text.splitlines() if "start of" in line or "after 4" in line]
+    before, after = (_accuracy(store, run, name) for name in ("before", "after"))
+    for line, i in zip(shown, (0, 2), strict=True):
+        shown_before, shown_after = line.split("│")[2:4]
+        assert f"({before[i]:.1%})" in shown_before
+        assert f"({after[i]:.1%})" in shown_after
+    assert f"{after[2]:.1%}" in _printed(summary.run_list(store))
+
+
+def test_without_classes_there_is_no_accuracy(tmp_path: Path, experiment: MakeExperiment):
+    store, run = execute(experiment(), tmp_path)
+    assert "accuracy" not in _printed(*summary.summary(store, run, None))
+    assert "%" not in _printed(summary.run_list(store))
+
+
+def test_the_figure_draws_accuracy_and_loss(
+    stored: tuple[Store, Run], monkeypatch: pytest.MonkeyPatch
+):
+    drawn: list[Figure] = []
+    save = Figure.savefig
+
+    def savefig(self: Figure, path: Path) -> None:
+        drawn.append(self)
+        save(self, path)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    store, run = stored
+    assert figure.draw(store, run).read_bytes().startswith(b"\x89PNG")
+    left, right = drawn[0].axes
+    assert (left.get_ylabel(), right.get_ylabel()) == ("accuracy", "cross-entropy")
+    for line, name in zip(left.get_lines(), ("before", "after"), strict=True):
+        assert line.get_label() == f"{name} adaptation"
+        np.testing.assert_array_equal(line.get_xdata(), [0, 2, 4])
+        np.testing.assert_allclose(np.array(line.get_ydata()), _accuracy(store, run, name))
+
+
+def test_a_run_says_what_data_it_was_made_of(stored: tuple[Store, Run]):
+    _, run = stored
+    assert '"table.csv": "sha256:' in run.versions
+    assert '"task.unseen": "rows ' in run.versions

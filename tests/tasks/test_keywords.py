@@ -1,0 +1,208 @@
+"""Spoken words as tasks: whose recordings a device has, and what is made of them."""
+
+import io
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import FindReal, UseCard
+from tiny import RECORDINGS, SPEAKERS, WORDS, Origin, make_keywords, wav
+from tinymetafed import datasets
+from tinymetafed.errors import TinyMetaFedError
+from tinymetafed.tasks import Keywords, keywords
+from tinymetafed.tasks.keywords import Card, Features
+
+FEATURES = Features(window=40, step=40, coefficients=10)
+SPEECH = [(np.random.default_rng(i).normal(size=8000) * 2000).astype(np.int16) for i in range(3)]
+Recordings = dict[Origin, list[bytes]]
+
+
+def _task(data: str, **settings: object) -> Keywords:
+    return Keywords.model_validate({"name": "keywords", "data": data, "ways": 2, **settings})
+
+
+@pytest.fixture(params=["fsdd", "speech_commands"])
+def recordings(
+    request: pytest.FixtureRequest, data: Path, use_card: UseCard
+) -> tuple[str, Recordings]:
+    """The name of the data set, and its recordings."""
+    card, found = make_keywords(data, request.param)
+    use_card(card)
+    return request.param, found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_devices_have_whole_words_of_their_own_speakers(
+    recordings: tuple[str, Recordings], seed: int
+):
+    """And features standardised by what the seen devices have alone."""
+    data, found = recordings
+    task = _task(data, unseen=0.5)
+    unseen_speakers = set(task.prepare(seed)["task.unseen"].split(", "))
+    assert len(unseen_speakers) == 2
+    mfccs = {
+        origin: [keywords._mfcc(one, FEATURES).astype(float) for one in several]
+        for origin, several in found.items()
+    }
+    heard = np.concatenate([
+        one for (_, speaker), several in mfccs.items() if speaker not in unseen_speakers
+        for one in several
+    ])  # fmt: skip
+    origins = {
+        ((one - heard.mean(axis=0)) / heard.std(axis=0)).astype(np.float32).tobytes(): origin
+        for origin, several in mfccs.items()
+        for one in several
+    }
+    for unseen in (False, True):
+        speakers: set[str] = set()
+        for device in range(30):
+            words: dict[int, set[str]] = {0: set(), 1: set()}
+            inputs: list[bytes] = []
+            for part in task.device(seed, device, 4, 6, unseen=unseen):
+                assert np.bincount(part.targets.astype(int)).tolist() == [len(part) // 2] * 2
+                for values, label in zip(part.inputs, part.targets, strict=True):
+                    word, speaker = _nearest(origins, values)
+                    words[int(label)].add(word)
+                    speakers.add(speaker)
+                    inputs.append(values.tobytes())
+            assert len(set(inputs)) == 10
+            assert len(words[0]) == len(words[1]) == 1
+            assert words[0] != words[1]
+        assert speakers == (unseen_speakers if unseen else set(SPEAKERS[data]) - unseen_speakers)
+
+
+def _nearest(origins: dict[bytes, Origin], values: np.ndarray) -> Origin:
+    """The sums behind the standardisation are in another order, so the last bits may differ."""
+    known = np.array([np.frombuffer(key, np.float32) for key in origins])
+    distances = np.abs(known - values).max(axis=1)
+    assert distances.min() < 1e-4
+    return list(origins.values())[int(distances.argmin())]
+
+
+def test_the_same_seed_and_device_give_the_same_samples(recordings: tuple[str, Recordings]):
+    def packed(seed: int, device: int) -> tuple[bytes, ...]:
+        return tuple(part.pack() for part in _task(recordings[0]).device(seed, device, 4, 6))
+
+    assert packed(1, 2) == packed(1, 2)
+    assert len({packed(seed, device) for seed in (1, 2, 3) for device in range(20)}) == 60
+
+
+def test_features_are_computed_once(
+    recordings: tuple[str, Recordings], monkeypatch: pytest.MonkeyPatch
+):
+    data, _ = recordings
+    before = _task(data).device(1, 1, 4, 4)[0]
+    other = _task(data, coefficients=7).device(1, 1, 4, 4)[0]
+    assert (before.inputs.shape[1], other.inputs.shape[1]) == (250, 175)
+    keywords._split.cache_clear()
+    monkeypatch.setattr(keywords, "_mfcc", None)
+    assert _task(data).device(1, 1, 4, 4)[0].pack() == before.pack()
+
+
+def test_another_seed_has_other_unseen_speakers(recordings: tuple[str, Recordings]):
+    drawn = {_task(recordings[0]).prepare(seed)["task.unseen"] for seed in range(40)}
+    assert drawn == set(SPEAKERS[recordings[0]])
+
+
+@pytest.mark.parametrize("share", [0.001, 0.3, 0.5, 0.999])
+def test_there_are_speakers_on_both_sides(recordings: tuple[str, Recordings], share: float):
+    task = _task(recordings[0], unseen=share)
+    assert 1 <= task.unseen_speakers <= 3
+    for unseen in (False, True):
+        most = task.limits(unseen=unseen).samples
+        assert most == 2 * RECORDINGS * (
+            task.unseen_speakers if unseen else 4 - task.unseen_speakers
+        )
+        support, query = task.device(1, 1, int(most) - 2, 2, unseen=unseen)
+        assert len({row.tobytes() for row in (*support.inputs, *query.inputs)}) == most
+        with pytest.raises(TinyMetaFedError, match=r"task: .* a class are asked for, and one has"):
+            task.device(1, 1, int(most), 2, unseen=unseen)
+
+
+def test_more_words_than_there_are(recordings: tuple[str, Recordings]):
+    with pytest.raises(ValueError, match=r"ways: 4 of the 3 words of"):
+        _task(recordings[0], ways=4)
+
+
+@settings(deadline=None)
+@given(st.integers(20, 1000), st.integers(10, 1000), st.integers(1, 23))
+def test_inputs_are_the_frames_coefficients(window: int, step: int, coefficients: int):
+    task = _task("fsdd", window=window, step=step, coefficients=coefficients)
+    assert keywords._mfcc(wav(SPEECH[0]), task.features).size == task.inputs
+
+
+@pytest.mark.parametrize("sound", SPEECH, ids=range(3))
+def test_loudness_moves_the_first_coefficient_alone(sound: np.ndarray):
+    """And nothing is random in the features."""
+    quiet, again, loud = (keywords._mfcc(wav(s), FEATURES) for s in (sound, sound, sound * 2))
+    assert (quiet == again).all()
+    moved = loud - quiet
+    np.testing.assert_allclose(moved[:, 1:], 0, atol=1e-3)
+    np.testing.assert_allclose(moved[:, 0], moved[0, 0], atol=1e-3)
+    assert moved[0, 0] > 1
+
+
+@settings(deadline=None)
+@given(st.integers(1, 20_000), st.integers(0, 2**32 - 1))
+def test_a_recording_is_cut_or_filled_up_at_both_ends(length: int, seed: int):
+    sound = np.random.default_rng(seed).integers(-99, 99, length, dtype=np.int16)
+    second = np.zeros(8000, np.int16)
+    if length <= 8000:
+        before = (8000 - length) // 2
+        second[before : before + length] = sound
+    else:
+        before = (length - 8000) // 2
+        second = sound[before : before + 8000]
+    found, expected = (keywords._mfcc(wav(s), FEATURES) for s in (sound, second))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_features_are_kaldi_s_mfccs():
+    """Against them computed step by step in double precision."""
+    sound = SPEECH[0].astype(float)
+    found = keywords._mfcc(wav(SPEECH[0]), FEATURES)
+    size = 320
+    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / (size - 1))) ** 0.85  # "povey"
+    mel = lambda hertz: 1127 * np.log(1 + np.asarray(hertz) / 700)  # noqa: E731
+    centres = np.linspace(mel(20), mel(4000), 23 + 2)
+    bins = mel(np.arange(256) * 8000 / 512)
+    up = (bins - centres[:-2, None]) / np.diff(centres)[:-1, None]
+    down = (centres[2:, None] - bins) / np.diff(centres)[1:, None]
+    triangles = np.clip(np.minimum(up, down), 0, None)
+    order, band = np.arange(10)[:, None], np.arange(23)
+    cosines = np.sqrt(2 / 23) * np.cos(np.pi / 23 * (band + 0.5) * order)
+    cosines[0] = np.sqrt(1 / 23)
+    lifter = 1 + 11 * np.sin(np.pi * np.arange(10) / 22)
+    for frame, coefficients in enumerate(found):
+        part = sound[frame * size : (frame + 1) * size]
+        part = part - part.mean()
+        part = part - 0.97 * np.append(part[0], part[:-1])
+        power = np.abs(np.fft.rfft(part * window, 512)[:256]) ** 2
+        expected = lifter * (cosines @ np.log(triangles @ power))
+        np.testing.assert_allclose(coefficients, expected, atol=0.02)
+
+
+def test_the_free_spoken_digits(real_data: FindReal):
+    card = datasets.card(Card, "fsdd")
+    real_data(card.file)
+    count: dict[tuple[str, str], int] = {}
+    for name, sound in datasets.members(datasets.find(card.file), ".wav"):
+        match = card.recording.search(str(name))
+        assert match is not None
+        key = (match["word"], match["speaker"])
+        count[key] = count.get(key, 0) + 1
+        with wave.open(io.BytesIO(sound)) as file:
+            assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 8000)
+    assert {word for word, _ in count} == set(card.words)
+    assert len({speaker for _, speaker in count}) == card.speakers
+    assert set(count.values()) == {card.recordings}
+    assert len(count) == len(card.words) * card.speakers
+
+
+def test_the_tiny_words_are_of_the_card():
+    for data, words in WORDS.items():
+        assert set(words) <= set(datasets.card(Card, data).words)

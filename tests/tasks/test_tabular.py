@@ -1,0 +1,147 @@
+"""Tables dealt out to devices: who has which rows, and of what classes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from conftest import FindReal, UseCard
+from tiny import ROWS, make_table
+from tinymetafed import datasets
+from tinymetafed.samples import Samples
+from tinymetafed.tasks import Tabular
+from tinymetafed.tasks.tabular import Card, _parts
+
+Table = NDArray[np.float64]
+
+
+def _task(**settings: object) -> Tabular:
+    return Tabular.model_validate({"name": "tabular", "data": "iris", "rows": 8, **settings})
+
+
+@pytest.fixture
+def table(data: Path, use_card: UseCard) -> Table:
+    card, found = make_table(data)
+    use_card(card)
+    return found
+
+
+def _population(task: Tabular, seed: int, first: int, *, unseen: bool) -> list[Samples]:
+    """Of every device, all that it has."""
+    count = int(task.limits(unseen=unseen).devices)
+    return [task.device(seed, first + i, task.rows, 0, unseen=unseen)[0] for i in range(count)]
+
+
+@pytest.mark.parametrize("alpha", [None, 10.0, 0.1])
+@pytest.mark.parametrize("seed", range(3))
+def test_devices_share_no_row_and_unseen_ones_have_others(
+    table: Table, seed: int, alpha: float | None
+):
+    """Standardised by the rows of the seen devices."""
+    task = _task(alpha=alpha)
+    made_of = task.prepare(seed)
+    unseen_rows = [int(row) for row in made_of["task.unseen"].removeprefix("rows ").split(", ")]
+    assert len(set(unseen_rows)) == 16
+    seen_rows = np.setdiff1d(np.arange(ROWS), unseen_rows)
+    values = table[:, :-1]
+    scaled = (values - values[seen_rows].mean(axis=0)) / values[seen_rows].std(axis=0)
+    for rows, unseen, devices in ((seen_rows, False, 3), (unseen_rows, True, 2)):
+        population = _population(task, seed, 0, unseen=unseen)
+        assert len(population) == devices
+        held: list[int] = []
+        for samples in population:
+            for x, label in zip(samples.inputs, samples.targets, strict=True):
+                distances = np.abs(scaled - x).max(axis=1)
+                row = int(distances.argmin())
+                assert distances[row] < 1e-5
+                assert table[row, -1] == label
+                held.append(row)
+        assert sorted(held) == sorted(rows)
+
+
+def test_devices_of_consecutive_numbers_differ(table: Table):
+    """An experiment numbers the unseen ones from where the seen ones end."""
+    for first in range(5):
+        population = _population(_task(), 1, first, unseen=True)
+        assert len({samples.pack() for samples in population}) == 2
+
+
+def test_support_and_query_share_no_row(table: Table):
+    support, query = _task().device(1, 0, 3, 5)
+    rows = {row.tobytes() for row in (*support.inputs, *query.inputs)}
+    assert (len(support), len(query), len(rows)) == (3, 5, 8)
+    assert (support.inputs.dtype, support.targets.dtype) == (np.float32, np.uint32)
+
+
+def test_the_seed_decides_who_has_what(table: Table):
+    def packed(seed: int) -> bytes:
+        return _task(alpha=0.5).device(seed, 1, 8, 0)[0].pack()
+
+    assert packed(1) == packed(1)
+    assert len({packed(seed) for seed in range(20)}) == 20
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 4), min_size=4, max_size=60), st.integers(1, 8),
+    st.none() | st.floats(1e-3, 1e6), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_parts_are_of_one_size_and_disjoint(
+    labels: list[int], size: int, alpha: float | None, seed: int
+):
+    parts = _parts(np.random.default_rng(seed), np.array(labels, np.uint32), size, alpha)
+    assert len(parts) == len(labels) // size
+    assert all(len(part) == size for part in parts)
+    held = np.concatenate([np.empty(0, int), *parts])
+    assert len(set(held.tolist())) == len(held)
+
+
+def _classes_of_a_part(alpha: float | None) -> float:
+    """Mean over the parts of 20 deals of 300 rows in three classes."""
+    labels = np.repeat(np.arange(3, dtype=np.uint32), 100)
+    deals = [_parts(np.random.default_rng(seed), labels, 10, alpha)[:10] for seed in range(20)]
+    return float(np.mean([len(set(labels[part])) for parts in deals for part in parts]))
+
+
+def test_the_smaller_alpha_the_fewer_classes_has_a_device():
+    found = [_classes_of_a_part(alpha) for alpha in (0.01, 0.3, 3.0, 1e6)]
+    assert found == sorted(found)
+    assert found[0] < 1.1
+    assert found[-1] > 2.9
+    assert found[-1] == pytest.approx(_classes_of_a_part(None), abs=0.05)
+
+
+def test_alike_devices_have_the_table_s_proportion():
+    labels = np.repeat(np.arange(2, dtype=np.uint32), [300, 100])
+    counts = [
+        int((labels[_parts(np.random.default_rng(seed), labels, 40, None)[i]] == 1).sum())
+        for seed in range(100)
+        for i in (0, -1)
+    ]
+    # Hypergeometric: mean 10, variance 40 · ¼ · ¾ · 360/399.
+    assert np.mean(counts) == pytest.approx(10, abs=0.7)
+    assert np.var(counts) == pytest.approx(6.77, rel=0.35)
+
+
+def test_more_rows_than_there_are(table: Table):
+    with pytest.raises(ValueError, match="rows: 17 of the 16 rows for unseen devices"):
+        _task(rows=17)
+    with pytest.raises(ValueError, match="rows: 5 of the 4 rows for seen devices"):
+        _task(rows=5, unseen=0.9)
+
+
+@pytest.mark.parametrize("name", ["iris", "wine", "breast_cancer"])
+def test_the_tables_are_as_their_cards_say(real_data: FindReal, name: str):
+    card = datasets.card(Card, name)
+    real_data(card.file)
+    table = np.loadtxt(datasets.find(card.file), delimiter=",", skiprows=1)
+    assert table.shape == (card.rows, card.columns + 1)
+    assert set(table[:, -1]) == set(range(len(card.classes)))
+    task = _task(data=name, rows=15)
+    assert (task.inputs, task.outputs) == (card.columns, len(card.classes))
+    seen = np.concatenate([one.inputs for one in _population(task, 1, 0, unseen=False)])
+    assert np.abs(seen.mean(axis=0)).max() < 0.2
+    assert np.isfinite(seen).all()
