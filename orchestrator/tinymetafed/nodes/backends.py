@@ -12,6 +12,7 @@ from ..energy.timing import Timing
 from ..errors import TinyMetaFedError
 from ..experiment import NodeSettings
 from ..places import MPS2_IMAGE, ZEPHYR_IMAGE
+from . import window
 from .host import HostTransport
 from .node import Node
 from .qemu import QemuTransport
@@ -42,7 +43,9 @@ def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
                 case "host":
                     return HostTransport()
                 case "qemu":
-                    return await QemuTransport.open(directory, name, image=image, program=program)
+                    return await QemuTransport.open(
+                        directory, name, image=image, program=program, place=place
+                    )
                 case "renode":
                     return await RenodeTransport.open(renode, name, image)
 
@@ -56,5 +59,6 @@ def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
     if settings.backend == "qemu":
         pricing = Pricing(Program.read(image), Timing.all())
     program = pricing and pricing.program
+    place = window.find(image) if settings.uses_dma else None
     names = [f"node-{i}" for i in range(settings.count)]
     return [Node(name, opener(name), timeout=settings.timeout, pricing=pricing) for name in names]

@@ -1,4 +1,5 @@
-"""Backend `qemu`: one process per node, machine mps2-an386, the UART on a Unix socket."""
+"""Backend `qemu`: one process per node, machine mps2-an386, the UART on a Unix socket; with a window,
+the frames' bytes in memory that both share."""
 
 import asyncio
 import contextlib
@@ -12,6 +13,7 @@ from ..places import MPS2_IMAGE, QEMU_PLUGIN
 from .counters import CountersFile
 from .process import die_with_parent
 from .transport import NodeLost
+from .window import MEMORY, Window
 
 QEMU = "qemu-system-arm"
 MACHINE = ("-machine", "mps2-an386", "-display", "none", "-monitor", "none")
@@ -47,11 +49,13 @@ class QemuTransport:
         uart: socket.socket,
         log: Path,
         counters: CountersFile | None,
+        window: Window | None,
     ) -> None:
         self.process = process
         self.log = log
         self._uart = uart
         self._counters = counters
+        self._window = window
 
     @classmethod
     async def open(
@@ -61,13 +65,15 @@ class QemuTransport:
         *,
         image: Path = MPS2_IMAGE,
         program: Program | None = None,
+        place: range | None = None,
         extra: tuple[str, ...] = (),
         boot_timeout: float = BOOT_TIMEOUT,
     ) -> "QemuTransport":
         """Boots `image` with its UART on `directory`/`name`.sock, a private directory.
 
-        program: the image, where its execution is to be counted. extra: further arguments of QEMU.
-        boot_timeout: seconds. Raises TinyMetaFedError where it does not boot.
+        program: the image, where its execution is to be counted. place: addresses of its window,
+        where frames are to go through that. extra: further arguments of QEMU. boot_timeout:
+        seconds. Raises TinyMetaFedError where it does not boot.
         """
         if not image.is_file():
             raise TinyMetaFedError(f"{image}: no firmware image; run 'make firmware'")
@@ -83,6 +89,11 @@ class QemuTransport:
         if program is not None:
             counters = CountersFile(directory / f"{name}.counts", 1 + len(program.phases))
             arguments += plugin_arguments(counters.path, program)
+        window = None
+        if place is not None:
+            window = Window(directory / f"{name}.psram", place)
+            backend = f"memory-backend-file,id=psram,size={len(MEMORY)},mem-path={window.path}"
+            arguments += ["-object", f"{backend},share=on", "-machine", "memory-backend=psram"]
         path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX) as listener, log.open("ab") as output:
             listener.bind(str(path))
@@ -106,10 +117,12 @@ class QemuTransport:
             said = log.read_text(errors="replace").strip().splitlines() or ["nothing"]
             raise TinyMetaFedError(f"{QEMU} did not boot {image}; it said: {said[-1]}")
         uart.setblocking(False)
-        return cls(process, uart, log, counters)
+        return cls(process, uart, log, counters, window)
 
     async def write(self, data: bytes) -> None:
         """See Transport."""
+        if self._window is not None:
+            data = self._window.put(data)
         try:
             await asyncio.get_running_loop().sock_sendall(self._uart, data)
         except OSError as error:
@@ -125,6 +138,8 @@ class QemuTransport:
             raise NodeLost(await self._ended())
         if not data.endswith(b"\0"):
             await asyncio.sleep(GATHERING_TIME)
+        elif self._window is not None:
+            data = data[:-1] + self._window.take() + data[-1:]
         return data
 
     def counts(self) -> BlockCounts | None:
