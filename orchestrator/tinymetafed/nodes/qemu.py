@@ -1,5 +1,5 @@
-"""Backend `qemu`: one process per node, machine mps2-an386, the UART on a Unix socket; with a window,
-the frames' bytes in memory that both share."""
+"""Backend `qemu`: one process per node, machine mps2-an386, the UART on a Unix socket; for DMA, a file
+as memory that both share."""
 
 import asyncio
 import contextlib
@@ -46,14 +46,14 @@ class QemuTransport:
     def __init__(
         self,
         process: asyncio.subprocess.Process,
-        uart: socket.socket,
+        uart: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         log: Path,
         counters: CountersFile | None,
         window: Window | None,
     ) -> None:
         self.process = process
         self.log = log
-        self._uart = uart
+        self._reader, self._writer = uart
         self._counters = counters
         self._window = window
 
@@ -116,22 +116,23 @@ class QemuTransport:
             await process.wait()
             said = log.read_text(errors="replace").strip().splitlines() or ["nothing"]
             raise TinyMetaFedError(f"{QEMU} did not boot {image}; it said: {said[-1]}")
-        uart.setblocking(False)
-        return cls(process, uart, log, counters, window)
+        streams = await asyncio.open_unix_connection(sock=uart)
+        return cls(process, streams, log, counters, window)
 
     async def write(self, data: bytes) -> None:
         """See Transport."""
         if self._window is not None:
             data = self._window.put(data)
         try:
-            await asyncio.get_running_loop().sock_sendall(self._uart, data)
+            self._writer.write(data)
+            await self._writer.drain()
         except OSError as error:
             raise NodeLost(await self._ended()) from error
 
     async def read(self) -> bytes:
         """See Transport."""
         try:
-            data = await asyncio.get_running_loop().sock_recv(self._uart, 65536)
+            data = await self._reader.read(65536)
         except OSError as error:
             raise NodeLost(await self._ended()) from error
         if not data:
@@ -148,7 +149,7 @@ class QemuTransport:
 
     async def close(self) -> None:
         """See Transport."""
-        self._uart.close()
+        self._writer.close()
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
         await self.process.wait()
