@@ -1,5 +1,5 @@
-"""Backend `qemu`: one process per node, machine mps2-an386, the UART on a Unix socket; for DMA, a file
-as memory that both share."""
+"""Backend `qemu`: one process per node, machine mps2-an386, the UART on a Unix socket; for DMA, a
+file as memory that both share."""
 
 import asyncio
 import contextlib
