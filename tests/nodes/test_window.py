@@ -1,7 +1,9 @@
 """The window: where an image has it, how frames lie in it, and what a user is told who has none."""
 
+import asyncio
 import errno
 import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiment import NodeSettings
 from tinymetafed.nodes import backends, window
+from tinymetafed.nodes.qemu import QemuTransport
 from tinymetafed.nodes.window import MEMORY, Window
 from tinymetafed.places import BUILD, MPS2_IMAGE
 
@@ -120,6 +123,34 @@ def test_a_frame_lies_where_the_firmware_looks_for_it(tmp_path_factory, bodies: 
             file.write(size + body)
         assert shared.take() == body
         assert shared.take() == b""
+
+
+def test_only_a_zero_that_ends_nothing_is_a_doorbell(tmp_path: Path):
+    """A fault is reported over the UART, also where an answer lies in the window already."""
+    path = tmp_path / "node-0.psram"
+    shared = Window(path, PLACE)
+    offset = PLACE.start - MEMORY.start
+
+    async def talk() -> list[bytes]:
+        ours, theirs = socket.socketpair()
+        process = await asyncio.create_subprocess_exec("true")
+        streams = await asyncio.open_unix_connection(sock=ours)
+        transport = QemuTransport(process, streams, tmp_path / "log", None, shared)
+        found: list[bytes] = []
+        with theirs:
+            for sent in (b"\0fault\0", b"\0", b"\0", b"hello\0\0"):
+                with path.open("r+b") as file:
+                    file.seek(offset)
+                    file.write(b"\6\0\0\0answer")
+                if sent == b"\0" and len(found) == 2:
+                    shared.take()
+                theirs.sendall(sent)
+                found.append(await transport.read())
+        await process.wait()
+        await transport.close()
+        return found
+
+    assert asyncio.run(talk()) == [b"\0fault\0", b"answer\0", b"\0", b"hello\0answer\0"]
 
 
 @pytest.mark.parametrize("size", [RECEIVE + 1, 2**32 - 1])
