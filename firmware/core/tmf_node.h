@@ -22,7 +22,7 @@
 struct tmf_port {
     void *memory; /* memory_size bytes for the model, aligned for float */
     size_t memory_size;
-    const uint8_t *build; /* TMF_BUILD_SIZE bytes that identify the image */
+    const uint8_t *build;      /* TMF_BUILD_SIZE bytes that identify the image */
     struct tmf_window *window; /* NULL where no peer reaches the node's memory */
 
     /* Sends the bytes and returns when they have been taken off `data`. */

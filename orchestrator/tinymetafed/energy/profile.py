@@ -69,7 +69,7 @@ class BlockCounts:
     A block is instructions that follow each other, of which only the last can branch.
 
     Attributes:
-        starts, ends: uint32 [blocks], addresses.
+        starts, ends: uint32 [blocks], addresses; no block is there twice.
         left: int64 [phases, blocks, 3], how often each was left, by the way it was.
         unaligned: int64 [phases], cycles that unaligned loads took more, where they were counted.
         lost: blocks executed of which nothing else is known.
