@@ -22,7 +22,7 @@ def test_the_experiments_of_the_project_are_valid(path: Path):
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("nodes.cuont=4", "f.toml: nodes.cuont: unknown key; known are: backend, firmware, count"),
+        ("nodes.cuont=4", "f.toml: nodes.cuont: unknown key; known are: backend, firmware, link"),
         ("strategy.speed=4", "f.toml: strategy.speed: unknown key; known are: name, local_rate"),
         ("colour=4", "f.toml: colour: unknown key; known are: name, seed"),
         ("nodes.count=0", "f.toml: nodes.count: 0 is not allowed; use a whole number at least 1 "
@@ -41,6 +41,10 @@ def test_the_experiments_of_the_project_are_valid(path: Path):
         ("model.layers=[{units=1, local=true}]", "f.toml: model.layers: every layer is local"),
         ("model.loss=softmax_cross_entropy", "f.toml: model.loss: softmax_cross_entropy does not"),
         ("nodes.per_round=4", "f.toml: nodes.per_round: 4 nodes take part but nodes.count is 3"),
+        ("nodes.link=dma", "f.toml: nodes.link: host nodes have none; leave it out"),
+        ("nodes.link=spi", "f.toml: nodes.link: 'spi' is not allowed; use 'dma' or 'uart'"),
+        ("nodes={backend='renode', link='dma'}", "f.toml: nodes.link: renode nodes have no dma; "
+            "use uart or nodes.backend=qemu"),
         ("devices.seen=2", "f.toml: devices.seen: 2 devices are too few"),
         ("task.x=[5, -5]", "f.toml: task.x: the first value has to be below the second"),
         ("task.name=cosine", "f.toml: task.name: 'cosine' is unknown; use 'keywords', 'omniglot', "
