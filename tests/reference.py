@@ -11,11 +11,13 @@ shaped like `theta`. No function changes its arguments.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Vector, Mask, Indices = NDArray[np.float64], NDArray[np.bool_], NDArray[np.intp]
+Float = TypeVar("Float", np.float32, np.float64)
 Target = Vector | int
 Sample = tuple[Vector, Target]
 Samples = Sequence[Sample]
@@ -52,7 +54,7 @@ def local_mask(layers: Layers) -> Mask:
     return mask
 
 
-def unpack(layer: Layer, part: Vector) -> tuple[Vector, Vector]:
+def unpack(layer: Layer, part: NDArray[Float]) -> tuple[NDArray[Float], NDArray[Float]]:
     """A dense layer's weights, shape (outputs, inputs), and bias, shape (outputs,)."""
     return part[: -layer.outputs].reshape(layer.outputs, layer.inputs), part[-layer.outputs :]
 

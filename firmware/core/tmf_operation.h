@@ -6,7 +6,8 @@
 
 #include "tmf_model.h"
 
-/* What a layer computes. A new kind of layer is one new entry in the table of tmf_operation.c.
+/* What a layer computes. A new kind of layer is a file with one of these, and an entry in the table of
+ * tmf_operation.c.
  *
  * Summation order is part of the contract: whatever computes these has to add in the same order, so
  * that a node and its host build agree bit for bit. */
@@ -29,6 +30,8 @@ struct tmf_operation {
     /* y may be x, so that the outputs take no memory of their own: backward reads y and not x. */
     bool in_place;
 };
+
+extern const struct tmf_operation tmf_dense, tmf_relu, tmf_tanh;
 
 /* The operation with that number in the protocol, or NULL. */
 const struct tmf_operation *tmf_operation(uint32_t number);
