@@ -49,14 +49,14 @@ class Trainer:
         """What enters each layer, then the outputs."""
         values = [x]
         for layer, part in zip(self._layers, self._parts, strict=True):
+            x = values[-1]
             match layer.kind:
-                case "dense":
-                    y = dense(layer, self.theta[part], values[-1])
                 case "relu":
-                    y = np.where(values[-1] > 0, values[-1], np.float32(0))
-                case _:
-                    y = self._map("tmf_tanhf", values[-1])
-            values.append(y)
+                    values.append(np.where(x > 0, x, np.float32(0)))
+                case "tanh":
+                    values.append(self._map("tmf_tanhf", x))
+                case kind:
+                    values.append(FORWARD[kind](layer, self.theta[part], x))
         return values
 
     @property
@@ -82,39 +82,159 @@ class Trainer:
         for i in range(len(self._layers) - 1, min(moving, default=len(self._layers)) - 1, -1):
             layer, part, x, y = self._layers[i], self._parts[i], values[i], values[i + 1]
             match layer.kind:
-                case "dense":
-                    dx = dense_dx(layer, self.theta[part], dy)
-                    if i in moving:
-                        dense_update(layer, sink[part], x, dy, scale)
-                    dy = dx
                 case "relu":
                     dy = np.where(y > 0, dy, np.float32(0))
-                case _:
+                case "tanh":
                     dy *= np.float32(1) - y * y
+                case kind:
+                    dx = DX[kind](layer, self.theta[part], x, dy)
+                    if i in moving:
+                        UPDATE[kind](layer, sink[part], x, dy, scale)
+                    dy = dx
 
 
-def dense(layer: ref.Layer, part: Floats, x: Floats) -> Floats:
+def product(weights: Floats, bias: Floats, x: Floats) -> Floats:
     """b, then the products of the row from first to last."""
-    weights, y = ref.unpack(layer, part)
-    y = y.copy()
+    y = bias.copy()
     for column, value in zip(weights.T, x, strict=True):
         y += column * value
     return y
 
 
-def dense_dx(layer: ref.Layer, part: Floats, dy: Floats) -> Floats:
+def product_dx(weights: Floats, dy: Floats) -> Floats:
     """The rows from first to last, from zero on; none whose dy is zero."""
-    weights, _ = ref.unpack(layer, part)
-    dx = np.zeros(layer.inputs, np.float32)
+    dx = np.zeros(weights.shape[1], np.float32)
     for o in np.flatnonzero(dy):
         dx += weights[o] * dy[o]
     return dx
 
 
-def dense_update(layer: ref.Layer, sink: Floats, x: Floats, dy: Floats, scale: np.float32) -> None:
+def product_update(weights: Floats, bias: Floats, x: Floats, dy: Floats, scale: np.float32) -> None:
     """x · (scale · dy) for each row; none whose dy is zero."""
-    weights, bias = ref.unpack(layer, sink)
     for o in np.flatnonzero(dy):
         step = scale * dy[o]
         weights[o] += x * step
         bias[o] += step
+
+
+def dense(layer: ref.Layer, part: Floats, x: Floats) -> Floats:
+    return product(*ref.unpack(layer, part), x)
+
+
+def dense_dx(layer: ref.Layer, part: Floats, x: Floats, dy: Floats) -> Floats:
+    del x
+    return product_dx(ref.unpack(layer, part)[0], dy)
+
+
+def dense_update(layer: ref.Layer, sink: Floats, x: Floats, dy: Floats, scale: np.float32) -> None:
+    product_update(*ref.unpack(layer, sink), x, dy, scale)
+
+
+def conv2d(layer: ref.Layer, part: Floats, x: Floats) -> Floats:
+    """At each place the product with what is under the window, zeros in the padding."""
+    parameters = ref.unpack(layer, part)
+    return np.concatenate([product(*parameters, patch.ravel()) for patch in ref.under(layer, x)])
+
+
+def conv2d_dx(layer: ref.Layer, part: Floats, x: Floats, dy: Floats) -> Floats:
+    """The places from first to last, from zero on."""
+    weights, bias = ref.unpack(layer, part)
+    dx = np.zeros(x.size + 1, np.float32)  # the last: the padding
+    for reach, slopes in zip(layer.reach, dy.reshape(-1, bias.size), strict=True):
+        dx[reach.ravel()] += product_dx(weights, slopes)
+    return dx[:-1]
+
+
+def conv2d_update(layer: ref.Layer, sink: Floats, x: Floats, dy: Floats, scale: np.float32) -> None:
+    """The places from first to last."""
+    weights, bias = ref.unpack(layer, sink)
+    slopes = dy.reshape(-1, bias.size)
+    for patch, some in zip(ref.under(layer, x), slopes, strict=True):
+        product_update(weights, bias, patch.ravel(), some, scale)
+
+
+def depthwise(layer: ref.Layer, part: Floats, x: Floats) -> Floats:
+    """b, then the products of what lies in the image, row by row."""
+    weights, bias = ref.unpack(layer, part)
+    sums: list[Floats] = []
+    for reach in layer.reach:
+        sums.append(bias.copy())
+        for tap, values in enumerate(reach):
+            if values[0] >= 0:
+                sums[-1] += weights[:, tap] * x[values]
+    return np.concatenate(sums)
+
+
+def depthwise_dx(layer: ref.Layer, part: Floats, x: Floats, dy: Floats) -> Floats:
+    """The places from first to last, from zero on; no output whose dy is zero."""
+    weights, bias = ref.unpack(layer, part)
+    dx = np.zeros_like(x)
+    for reach, slopes in zip(layer.reach, dy.reshape(-1, bias.size), strict=True):
+        for tap, values in enumerate(reach):
+            some = slopes != 0
+            if values[0] >= 0:
+                dx[values[some]] += weights[some, tap] * slopes[some]
+    return dx
+
+
+def depthwise_update(
+    layer: ref.Layer, sink: Floats, x: Floats, dy: Floats, scale: np.float32
+) -> None:
+    """The places from first to last; no output whose dy is zero."""
+    weights, bias = ref.unpack(layer, sink)
+    for reach, slopes in zip(layer.reach, dy.reshape(-1, bias.size), strict=True):
+        some, steps = slopes != 0, scale * slopes
+        bias[some] += steps[some]
+        for tap, values in enumerate(reach):
+            if values[0] >= 0:
+                weights[some, tap] += x[values[some]] * steps[some]
+
+
+def max_pool(layer: ref.Layer, part: Floats, x: Floats) -> Floats:
+    del part
+    return ref.under(layer, x).max(axis=1).ravel()
+
+
+def max_pool_dx(layer: ref.Layer, part: Floats, x: Floats, dy: Floats) -> Floats:
+    """To the first of the largest; the places from first to last, from zero on."""
+    del part
+    dx = np.zeros_like(x)
+    channels = np.arange(layer.reach.shape[2])
+    for reach, slopes in zip(layer.reach, dy.reshape(-1, channels.size), strict=True):
+        dx[reach[x[reach].argmax(axis=0), channels]] += slopes
+    return dx
+
+
+def average_pool(layer: ref.Layer, part: Floats, x: Floats) -> Floats:
+    """From zero on, row by row; then the product with the rounded 1 / size²."""
+    del part
+    sums = np.add.accumulate(ref.under(layer, x), axis=1)[:, -1]
+    return (sums * (np.float32(1) / np.float32(layer.reach.shape[1]))).ravel()
+
+
+def average_pool_dx(layer: ref.Layer, part: Floats, x: Floats, dy: Floats) -> Floats:
+    """The places from first to last, from zero on."""
+    del part
+    _, taps, channels = layer.reach.shape
+    dx = np.zeros_like(x)
+    shares = dy.reshape(-1, channels) * (np.float32(1) / np.float32(taps))
+    for reach, some in zip(layer.reach, shares, strict=True):
+        dx[reach] += some
+    return dx
+
+
+FORWARD = {
+    "dense": dense,
+    "conv2d": conv2d,
+    "depthwise_conv2d": depthwise,
+    "max_pool2d": max_pool,
+    "average_pool2d": average_pool,
+}
+DX = {
+    "dense": dense_dx,
+    "conv2d": conv2d_dx,
+    "depthwise_conv2d": depthwise_dx,
+    "max_pool2d": max_pool_dx,
+    "average_pool2d": average_pool_dx,
+}
+UPDATE = {"dense": dense_update, "conv2d": conv2d_update, "depthwise_conv2d": depthwise_update}

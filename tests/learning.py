@@ -1,5 +1,6 @@
 """Problems for a node to learn, and sessions with a node."""
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -7,11 +8,11 @@ from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
-from hypothesis import assume
+from hypothesis import assume, reject
 from numpy.typing import NDArray
 
 import reference as ref
-from tinymetafed.model import OPERATIONS, Dense, Model, ModelSettings
+from tinymetafed.model import OPERATIONS, Model, ModelSettings
 from tinymetafed.nodes.host import HostTransport
 from tinymetafed.nodes.node import Broadcast, Node
 from tinymetafed.nodes.transport import OpenTransport
@@ -54,10 +55,17 @@ class Problem:
 
 def reference_layers(model: Model) -> list[ref.Layer]:
     kinds = {number: name for name, number in OPERATIONS.items()}
-    layers, values = [], model.inputs
+    layers, values = list[ref.Layer](), model.inputs
     for layer in model.layers:
-        outputs = layer.arguments[0] if layer.arguments else values
-        layers.append(ref.Layer(kinds[layer.operation], values, outputs, layer.local))
+        kind, window, outputs = kinds[layer.operation], None, values
+        match kind, layer.arguments:
+            case "dense", (units,):
+                outputs = units
+            case _, (height, width, size, stride, *more):
+                channels = values // (height * width)
+                window = ref.Window((height, width, channels), size, stride, *more[:1])
+                outputs = window.reach.shape[0] * (more[1] if kind == "conv2d" else channels)
+        layers.append(ref.Layer(kind, values, outputs, layer.local, window))
         values = outputs
     return layers
 
@@ -76,22 +84,48 @@ def random_samples(rng: np.random.Generator, model: Model, theta: Theta, n: int)
     return Samples(inputs, np.where(certain, outputs.argmin(axis=1), classes).astype(np.uint32))
 
 
+def _window(kind: str, **more: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    lengths = {"size": st.integers(1, 4), "stride": st.integers(1, 3)}
+    return st.fixed_dictionaries({"type": st.just(kind), **lengths, **more})
+
+
+def _convolution(kind: str, **more: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    activation = st.sampled_from(["relu", "tanh", "linear"])
+    return _window(kind, padding=st.integers(0, 2), activation=activation, **more)
+
+
+WINDOWS = st.one_of(
+    _convolution("conv2d", filters=st.integers(1, 6)),
+    _convolution("depthwise_conv2d"),
+    _window("max_pool2d"),
+    _window("average_pool2d"),
+)
+
+
 @st.composite
 def problems(draw: st.DrawFn, samples: st.SearchStrategy[int], local: bool = False) -> Problem:
     """Small models of every kind. Parts are local, and then some are, only if `local`."""
-    loss: Any = draw(st.sampled_from(["mse", "softmax_cross_entropy"]))
-    widths = draw(st.lists(st.integers(1, 8), min_size=int(local), max_size=3))
-    widths.append(draw(st.integers(2 if loss != "mse" else 1, 5)))
-    kinds = st.sampled_from(["relu", "tanh", "linear"])
-    activations: list[Any] = [*(draw(kinds) for _ in widths[:-1]), "linear"]
-    is_local = [draw(st.booleans()) for _ in widths]
+    loss = draw(st.sampled_from(["mse", "softmax_cross_entropy"]))
+    activation = st.sampled_from(["relu", "tanh", "linear"])
+    layers: list[dict[str, Any]] = []
+    shape = draw(st.none() | st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 5)))
+    for _ in range(0 if shape is None else draw(st.integers(1, 3))):
+        layers.append(draw(WINDOWS))
+    for units in draw(st.lists(st.integers(1, 8), min_size=int(local), max_size=3)):
+        layers.append({"units": units, "activation": draw(activation)})
+    layers.append({"units": draw(st.integers(2 if loss != "mse" else 1, 5))})
+    with_parameters = [layer for layer in layers if "pool" not in layer.get("type", "")]
     if local:
+        is_local = [draw(st.booleans()) for _ in with_parameters]
         assume(0 < sum(is_local) < len(is_local))
-    layers = tuple(
-        Dense(units=units, activation=activation, local=local and part_local)
-        for units, activation, part_local in zip(widths, activations, is_local, strict=True)
-    )
-    model = Model.build(ModelSettings(layers=layers, loss=loss), draw(st.integers(1, 5)))
+        for layer, part_local in zip(with_parameters, is_local, strict=True):
+            layer["local"] = part_local
+    inputs = draw(st.integers(1, 9)) if shape is None else math.prod(shape)
+    settings = ModelSettings.model_validate({"layers": layers, "loss": loss, "shape": shape})
+    try:
+        model = Model.build(settings, inputs)
+    except ValueError:  # a window that is larger than what comes in
+        reject()
     return seeded(model, draw(st.integers(0, 2**32 - 1)), draw(samples))
 
 

@@ -22,8 +22,10 @@ static void relu_backward(const struct tmf_layer *layer, const float *w, const f
                           float *sink, float scale)
 {
     (void)w, (void)sink, (void)scale;
-    for (uint32_t i = 0; dx != NULL && i < layer->outputs; i++) {
-        dx[i] = layer->y[i] > 0.0f ? dy[i] : 0.0f;
+    const float *y = layer->y;
+    for (uint32_t left = dx != NULL ? layer->outputs : 0; left > 0; left--) {
+        const float slope = *dy++;
+        *dx++ = *y++ > 0.0f ? slope : 0.0f; /* loaded in any case: no branch */
     }
 }
 

@@ -4,7 +4,8 @@
 
 /* The index is the number in the protocol. */
 static const struct tmf_operation *const operations[] = {
-    NULL, &tmf_dense, &tmf_relu, &tmf_tanh,
+    NULL,        &tmf_dense,            &tmf_relu,       &tmf_tanh,
+    &tmf_conv2d, &tmf_depthwise_conv2d, &tmf_max_pool2d, &tmf_average_pool2d,
 };
 
 const struct tmf_operation *tmf_operation(uint32_t number)

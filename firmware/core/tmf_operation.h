@@ -18,6 +18,9 @@ struct tmf_operation {
     /* NULL where there are none. */
     uint64_t (*parameters)(const struct tmf_layer *layer);
 
+    /* Values that it needs in layer->scratch while it works; NULL where there are none. */
+    uint64_t (*scratch)(const struct tmf_layer *layer);
+
     /* layer->y from layer->x and the layer's parameters w. */
     void (*forward)(const struct tmf_layer *layer, const float *w);
 
@@ -31,7 +34,8 @@ struct tmf_operation {
     bool in_place;
 };
 
-extern const struct tmf_operation tmf_dense, tmf_relu, tmf_tanh;
+extern const struct tmf_operation tmf_dense, tmf_relu, tmf_tanh, tmf_conv2d, tmf_depthwise_conv2d,
+    tmf_max_pool2d, tmf_average_pool2d;
 
 /* The operation with that number in the protocol, or NULL. */
 const struct tmf_operation *tmf_operation(uint32_t number);

@@ -2,7 +2,9 @@
 host and on the emulated processor."""
 
 import asyncio
+import itertools
 from types import SimpleNamespace
+from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
@@ -50,22 +52,24 @@ def test_the_host_adds_in_the_stated_order(
     assert found == stated(core, problem, frozen, batch)
 
 
-MODELS = [
-    (16, "mse", [{"units": 8, "activation": "relu"}, {"units": 4}]),
-    (7, "mse", [{"units": 6, "activation": "tanh"}, {"units": 5}]),
-    (
-        13,
-        "softmax_cross_entropy",
-        [{"units": 18, "activation": "relu"}, {"units": 11, "activation": "tanh"}, {"units": 3}],
-    ),
+HIDDEN = {"units": 18, "activation": "relu"}
+CONV2D = {"type": "conv2d", "filters": 6, "padding": 1, "activation": "relu"}
+DEPTHWISE = {"type": "depthwise_conv2d", "size": 2, "activation": "tanh"}
+MODELS: list[tuple[int, dict[str, Any]]] = [
+    (16, {"layers": [{"units": 8, "activation": "relu"}, {"units": 4}]}),
+    (13, {"layers": [HIDDEN, {"units": 11, "activation": "tanh"}, {"units": 3}]}),
+    (49, {"shape": (7, 7, 1), "layers": [CONV2D | {"stride": 2}, CONV2D, {"units": 3}]}),
+    (75, {"shape": (5, 5, 3), "layers": [CONV2D, {"type": "max_pool2d"}, DEPTHWISE, {"units": 2}]}),
+    (48, {"shape": (4, 4, 3), "layers": [DEPTHWISE, {"type": "average_pool2d"}, {"units": 2}]}),
 ]
-"""Blocks of four by four weights, and what is left of them at the edges."""
+"""Inputs and settings: blocks of four by four weights, what is left at their edges, windows."""
 
 
 def test_the_emulated_processor_adds_in_the_stated_order(core: SimpleNamespace):
     work: list[Work] = []
-    for i, (inputs, loss, layers) in enumerate(MODELS):
-        model = Model.build(ModelSettings.model_validate({"layers": layers, "loss": loss}), inputs)
+    losses = ("mse", "softmax_cross_entropy")
+    for i, ((inputs, described), loss) in enumerate(itertools.product(MODELS, losses)):
+        model = Model.build(ModelSettings.model_validate(described | {"loss": loss}), inputs)
         problem = seeded(model, i, samples=5)
         # Everything moves; the first part is frozen; the last is; in mini-batches.
         first, last = 1 << model.parts[0].layer, 1 << model.parts[-1].layer

@@ -26,6 +26,7 @@ from learning import (
     full,
     problems,
     random_samples,
+    reference_layers,
     started,
 )
 from tinymetafed.link.messages import Layer, Loaded
@@ -164,7 +165,7 @@ def test_a_stream_of_several_requests_trains_as_the_store_does_and_as_the_refere
 @pytest.mark.parametrize("activations", [["relu", "tanh"], ["tanh", "tanh", "tanh"]])
 def test_activations_may_follow_each_other(activations):
     inner = tuple(Layer(OPERATIONS[name], False, ()) for name in activations)
-    parts = (Part(0, 0, (3, 2), False), Part(len(inner) + 1, 9, (2, 3), False))
+    parts = (Part(0, 0, (3, 2), 5, False), Part(len(inner) + 1, 9, (2, 3), 5, False))
     layers = (Layer(1, False, (3,)), *inner, Layer(1, False, (2,)))
     model = Model(2, 2, "mse", layers, parts)
     rng = np.random.default_rng(0)
@@ -369,14 +370,17 @@ def test_of_equal_outputs_the_first_is_the_class():
 
 
 def needed(model: Model, *, accumulate: bool, capacity: int) -> int:
-    """Bytes: what enters every layer and leaves the last, where activations work in place; the
-    slopes on both sides of a layer, but for the model's inputs; weights held and working, and a
-    gradient; the samples."""
-    widths = [part.weights[0] for part in model.parts]
+    """Bytes: what enters every layer and leaves the last, where activations work in place; what is
+    under a window of a convolution; the slopes on both sides of a layer that moves or has one
+    below that does; weights held and working, and a gradient; the samples."""
+    layers = reference_layers(model)
+    values = [n.outputs for n in layers if n.kind not in ("relu", "tanh")]
+    patches = [n.weights[1] for n in layers if n.kind == "conv2d"]
+    slopes = max(n.outputs for n in layers[model.parts[0].layer :])
     target = 1 if model.loss == "softmax_cross_entropy" else model.outputs
-    values = model.inputs + sum(widths) + 2 * max(widths)
     vectors = (3 if accumulate else 2) * model.parameters
-    return 4 * (values + vectors + capacity * (model.inputs + target))
+    training = model.inputs + sum(values) + max(patches, default=0) + 2 * slopes
+    return 4 * (training + vectors + capacity * (model.inputs + target))
 
 
 @EXAMPLES
