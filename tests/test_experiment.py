@@ -36,8 +36,12 @@ def test_the_experiments_of_the_project_are_valid(path: Path):
             "'tinymetafed'"),
         ("model.layers=[{units=0}]", "f.toml: model.layers.0.units: 0 is not allowed; use a whole "
             "number at least 1"),
-        ("model.layers=[{units=3}]", "f.toml: model.layers.0.units: the task has 1 outputs, the "
+        ("model.layers=[{units=3}]", "f.toml: model.layers.0: the task has 1 outputs, the "
             "last layer 3"),
+        ("model.layers=[{type='conv3d'}]", "f.toml: model.layers.0.type: 'conv3d' is unknown; use "
+            "'dense', 'conv2d'"),
+        ("model.layers=[{type='conv2d', filters=2}]", "f.toml: model.layers.0.size: 3 is more than "
+            "the 1 × 1 pixels"),
         ("model.layers=[{units=1, local=true}]", "f.toml: model.layers: every layer is local"),
         ("model.loss=softmax_cross_entropy", "f.toml: model.loss: softmax_cross_entropy does not"),
         ("nodes.per_round=4", "f.toml: nodes.per_round: 4 nodes take part but nodes.count is 3"),

@@ -124,15 +124,16 @@ class Experiment(Settings):
                 f"devices.seen: {self.devices.seen} devices are too few for {self.per_round} nodes "
                 "in a round"
             )
-        if self.model.layers[-1].units != self.task.outputs:
+        model = self.built_model
+        if model.outputs != self.task.outputs:
             raise ValueError(
-                f"model.layers.{len(self.model.layers) - 1}.units: the task has "
-                f"{self.task.outputs} outputs, the last layer {self.model.layers[-1].units}"
+                f"model.layers.{len(self.model.layers) - 1}: the task has "
+                f"{self.task.outputs} outputs, the last layer {model.outputs}"
             )
         if (self.model.loss == "softmax_cross_entropy") != self.task.target_is_class:
             raise ValueError(f"model.loss: {self.model.loss} does not judge the task's targets")
         self._check_samples()
-        if self.strategy.uses_local and all(layer.local for layer in self.model.layers):
+        if all(part.local for part in model.parts):
             raise ValueError("model.layers: every layer is local, so there is nothing to exchange")
         return self
 

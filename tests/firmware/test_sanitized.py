@@ -457,14 +457,14 @@ def layers(least: int, most: int) -> st.SearchStrategy[bytes]:
     return st.builds(array, items, ARRAY_LENGTHS)
 
 
-LAYER = layers(0, 4)
+LAYER = layers(0, 6)
 TINY = st.just(b"\x82\x02\xf4")
 BAD_LAYER = st.one_of(
-    layers(5, 6),
+    layers(7, 8),
     st.builds(lambda item: array([item, b"\xf4"], 0), U8.bad),
     st.builds(lambda item: array([b"\x01", item, b"\x01"], 0), BOOL.bad),
     st.builds(lambda items, item: array([b"\x01", b"\xf4", *items, item], 0),
-              st.lists(U32.good, max_size=3), U32.bad.filter(len)),
+              st.lists(U32.good, max_size=5), U32.bad.filter(len)),
     st.just(b"\x81\x01"),
     st.sampled_from([*NOWHERE, NUMBER]).filter(len),
 )  # fmt: skip
@@ -563,24 +563,64 @@ def u32(data: bytes) -> int:
     return int.from_bytes(data, "little")
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A layer; `patch`: values under a window of a convolution."""
+
+    outputs: int
+    parameters: int = 0
+    patch: int = 0
+
+
+def plan(layer: Layer, inputs: int) -> Planned | None:
+    """None where the layer cannot follow `inputs` values."""
+    arguments = layer.arguments
+    if layer.operation == 1 and len(arguments) == 1:
+        return Planned(arguments[0], arguments[0] * (inputs + 1))
+    if layer.operation in (2, 3) and not arguments:
+        return Planned(inputs)
+    if layer.operation not in WINDOW_ARGUMENTS:
+        return None
+    if len(arguments) != WINDOW_ARGUMENTS[layer.operation]:
+        return None
+    height, width, size, stride, padding, filters = (*arguments, 0, 0)[:6]
+    pixels = height * width
+    spare = min(height, width) + 2 * padding - size
+    if not pixels or inputs % pixels or not stride or not padding < size <= 255 or spare < 0:
+        return None
+    channels = inputs // pixels
+    places = [(n + 2 * padding - size) // stride + 1 for n in (height, width)]
+    patch = size**2 * channels
+    count = places[0] * places[1]
+    if count > 2**24:
+        return None
+    if layer.operation == 4:
+        return Planned(count * filters, filters * (patch + 1), patch) if patch <= 2**24 else None
+    return Planned(count * channels, patch + channels if layer.operation == 5 else 0)
+
+
+WINDOW_ARGUMENTS = {4: 6, 5: 5, 6: 4, 7: 4}
+
+
 def shape_of(load: Load) -> Shape | None:
     """None where the layers do not make a model."""
-    widths, parameters = [load.inputs], 0
+    widths, parameters, patch = [load.inputs], 0, 0
     local: list[range] = []
     for layer in load.layers:
-        if layer.operation not in (1, 2, 3) or len(layer.arguments) != (layer.operation == 1):
+        planned = plan(layer, widths[-1])
+        if planned is None or not all(0 < n <= 2**24 for n in (widths[-1], planned.outputs)):
             return None
-        if layer.operation == 1:
-            first = parameters
-            parameters += layer.arguments[0] * (widths[-1] + 1)
-            local += [range(first, parameters)] if layer.local else []
-        widths.append(*layer.arguments or widths[-1:])
+        if layer.local:
+            local.append(range(parameters, parameters + planned.parameters))
+        parameters += planned.parameters
+        patch = max(patch, planned.patch)
+        widths.append(planned.outputs)
     outputs = widths[-1]
-    if not all(0 < width <= 2**24 for width in widths) or load.loss > 1 or outputs <= load.loss:
+    if load.loss > 1 or outputs <= load.loss:
         return None
     sample = load.inputs + (1 if load.loss else outputs)
     least = (3 if load.accumulate else 2) * parameters + load.capacity * sample
-    most = least + sum(widths) + 2 * max(widths)
+    most = least + sum(widths) + 2 * max(widths) + patch
     return Shape(load, outputs, parameters, tuple(local), 4 * least, 4 * most)
 
 
@@ -816,11 +856,33 @@ LAST_LAYERS = st.builds(Layer, st.just(1), FLAGS, st.tuples(st.integers(2, 6)))
 ACTIVATIONS = st.builds(Layer, st.integers(2, 3), FLAGS, st.just(()))
 HIDDEN = st.lists(DENSE_LAYERS | ACTIVATIONS, max_size=4)
 LAYER_LISTS = st.builds(lambda hidden, last: (*hidden, last), HIDDEN, LAST_LAYERS)
-LOADS = st.builds(Load, WIDTHS, st.integers(0, 1), FLAGS, COUNTS, LAYER_LISTS)
-ODD_OPERATIONS = st.integers(0, 4) | st.just(255)
-ODD_LAYERS = st.builds(Layer, ODD_OPERATIONS, FLAGS, st.lists(ODD, max_size=4).map(tuple))
+DENSE_LOADS = st.builds(Load, WIDTHS, st.integers(0, 1), FLAGS, COUNTS, LAYER_LISTS)
+
+
+@st.composite
+def image_loads(draw: st.DrawFn) -> Load:
+    """Windows over a small image, in front of other layers."""
+    height, width, channels = (draw(st.integers(1, 7)) for _ in range(3))
+    inputs, layers = height * width * channels, list[Layer]()
+    for _ in range(draw(st.integers(1, 3))):
+        operation, stride = draw(st.integers(4, 7)), draw(st.integers(1, 3))
+        padding = draw(st.integers(0, 2)) if operation < 6 else 0
+        size = draw(st.integers(padding + 1, min(height, width) + 2 * padding))
+        channels = draw(st.integers(1, 9)) if operation == 4 else channels
+        arguments = (height, width, size, stride, padding, channels)[: WINDOW_ARGUMENTS[operation]]
+        layers.append(Layer(operation, draw(FLAGS), arguments))
+        height, width = ((n + 2 * padding - size) // stride + 1 for n in (height, width))
+    rest = draw(LAYER_LISTS)
+    return Load(inputs, draw(st.integers(0, 1)), draw(FLAGS), draw(COUNTS), (*layers, *rest))
+
+
+LOADS = DENSE_LOADS | image_loads()
+ODD_OPERATIONS = st.integers(0, 8) | st.just(255)
+ODD_LAYERS = st.builds(Layer, ODD_OPERATIONS, FLAGS, st.lists(ODD, max_size=6).map(tuple))
 ODD_DENSE_LAYERS = st.builds(Layer, st.just(1), FLAGS, st.tuples(ODD))
-ANY_LAYERS = st.one_of(DENSE_LAYERS, ACTIVATIONS, ODD_LAYERS, ODD_DENSE_LAYERS)
+LENGTHS = st.lists(st.integers(0, 4), min_size=4, max_size=6).map(tuple)
+ODD_WINDOWS = st.builds(Layer, st.integers(4, 7), FLAGS, LENGTHS)
+ANY_LAYERS = st.one_of(DENSE_LAYERS, ACTIVATIONS, ODD_LAYERS, ODD_DENSE_LAYERS, ODD_WINDOWS)
 ODD_LISTS = st.one_of(
     st.lists(ANY_LAYERS, min_size=1, max_size=3).map(tuple),
     st.lists(DENSE_LAYERS | ACTIVATIONS, min_size=32, max_size=32).map(tuple),
