@@ -1,6 +1,7 @@
 """A model: the experiment's layers, the node's description of them, the first weights."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
@@ -265,15 +266,16 @@ class Model:
         """Number of parameters."""
         return self.parts[-1].end
 
-    @property
+    @cached_property
     def global_mask(self) -> NDArray[np.bool_]:
-        """bool [parameters]: true for the global part."""
+        """bool [parameters], read-only: true for the global part."""
         mask = np.ones(self.parameters, dtype=np.bool_)
         for part in self.parts:
             mask[part.first : part.end] = not part.local
+        mask.flags.writeable = False
         return mask
 
-    @property
+    @cached_property
     def global_runs(self) -> list[tuple[int, int]]:
         """The global part as (first, end) of its longest runs, ascending."""
         edges = np.flatnonzero(np.diff(self.global_mask, prepend=False, append=False))
