@@ -69,24 +69,22 @@ static void take_patch(const struct tmf_kernel *kernel, uint32_t number, const f
     if (overlap.rows < kernel->size || overlap.values < whole) {
         memset(patch, 0, patch_values(kernel) * sizeof(float));
     }
-    x += overlap.image;
-    patch += overlap.patch;
+    size_t from = overlap.image, to = overlap.patch;
     for (uint32_t left = overlap.rows; left > 0; left--) {
-        tmf_vector_copy(patch, x, overlap.values);
-        x += kernel->width * kernel->channels;
-        patch += whole;
+        tmf_vector_copy(patch + to, x + from, overlap.values);
+        from += kernel->width * kernel->channels;
+        to += whole;
     }
 }
 
 static void add_patch(const struct tmf_kernel *kernel, uint32_t number, const float *patch, float *dx)
 {
     const struct overlap overlap = overlap_at(kernel, number);
-    dx += overlap.image;
-    patch += overlap.patch;
+    size_t from = overlap.patch, to = overlap.image;
     for (uint32_t left = overlap.rows; left > 0; left--) {
-        tmf_vector_add(dx, patch, overlap.values);
-        dx += kernel->width * kernel->channels;
-        patch += kernel->size * kernel->channels;
+        tmf_vector_add(dx + to, patch + from, overlap.values);
+        from += kernel->size * kernel->channels;
+        to += kernel->width * kernel->channels;
     }
 }
 

@@ -8,8 +8,9 @@ bool tmf_kernel(const struct tmf_layer *layer, struct tmf_kernel *kernel)
     const uint32_t size = layer->arguments[2], stride = layer->arguments[3];
     const uint32_t padding = layer->argument_count > 4 ? layer->arguments[4] : 0;
     const uint64_t pixels = (uint64_t)height * width;
-    if (pixels == 0 || layer->inputs % pixels != 0 || size == 0 || size > MAX_SIZE || stride == 0 ||
-        padding >= size || size > height + 2 * padding || size > width + 2 * padding) {
+    if (pixels == 0 || pixels > layer->inputs || layer->inputs % (uint32_t)pixels != 0 ||
+        size == 0 || size > MAX_SIZE || stride == 0 || padding >= size ||
+        size > height + 2 * padding || size > width + 2 * padding) {
         return false;
     }
     *kernel = (struct tmf_kernel){

@@ -185,6 +185,23 @@ def test_activations_may_follow_each_other(activations):
     asyncio.run(session())
 
 
+def test_of_equal_values_the_first_is_a_window_s_largest():
+    layers = (
+        Layer(OPERATIONS["dense"], False, (4,)),
+        Layer(OPERATIONS["max_pool2d"], False, (2, 2, 2, 2)),
+    )
+    model = Model(1, 1, "mse", layers, (Part(0, 0, (4, 1), 5, False),))
+    samples = Samples(np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32))
+
+    async def session() -> None:
+        async with started(model, np.ones(8, np.float32)) as node:
+            await node.train(samples, rate=0.25)
+            delta = await difference(node, model)
+        assert delta.tolist() == [-1, 0, 0, 0, -1, 0, 0, 0]
+
+    asyncio.run(session())
+
+
 def test_a_frozen_zero_keeps_its_sign_in_a_mini_batch():
     model = linear_model(1, 1)
     samples = Samples(np.ones((2, 1), np.float32), np.ones((2, 1), np.float32))
