@@ -74,9 +74,9 @@ CLASSES = (
     ("override", "says"),
     [
         ("model.loss=mse", "model.loss: mse does not judge the task's targets"),
-        ("model.layers=[{units=6}]", "model.layers.0.units: the task has 5 outputs, the last "
+        ("model.layers=[{units=6}]", "model.layers.0: the task has 5 outputs, the last "
             "layer 6"),
-        ("task.ways=4", "model.layers.0.units: the task has 4 outputs, the last layer 5"),
+        ("task.ways=4", "model.layers.0: the task has 4 outputs, the last layer 5"),
         ("task.ways=1", "task.ways: 1 is not allowed; use a whole number at least 2"),
         ("task.ways=1001", "task.ways: 1001 is not allowed"),
         ("task.size=15", "task.size: 15 is not allowed; use 14 or 28"),
@@ -93,7 +93,7 @@ CLASSES = (
             "'speech_commands' or 'fsdd'"),
         ("task={name='keywords', data='fsdd', unseen=1}", "task.unseen: 1 is not allowed"),
         ("task={name='tabular', data='iris', rows=91}", "task.rows: 91 of the 90 rows for seen"),
-        ("task={name='tabular', data='breast_cancer'}", "model.layers.0.units: the task has 2"),
+        ("task={name='tabular', data='breast_cancer'}", "model.layers.0: the task has 2"),
     ],
 )  # fmt: skip
 def test_a_task_with_classes_that_is_wrong(override: str, says: str):

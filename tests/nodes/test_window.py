@@ -64,7 +64,7 @@ def test_a_window_that_cannot_be_shared_is_refused_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: int, other: int, says: str
 ):
     image = _linked(tmp_path, place, other)
-    monkeypatch.setattr(backends, "IMAGES", {"bare": (image, "make firmware")})
+    monkeypatch.setattr(backends, "MPS2_IMAGE", image)
     with pytest.raises(TinyMetaFedError, match=f"image.elf: its tmf_window, .*{says}; correct"):
         backends.make_nodes(NodeSettings(), tmp_path)
     assert len(backends.make_nodes(NodeSettings(link="uart"), tmp_path)) == 4
