@@ -1,10 +1,12 @@
 """An inner step on a Cortex-M4 stays within its cycles, by the model's expected reading.
 
 What is counted is all that a train request costs for a sample more. The emulator executes the same
-instructions every time, so these figures vary with the compiler only (GCC 12.2: in brackets).
+instructions every time, so these figures vary with the compiler only (GCC 12.2: in brackets). The
+bounds are for GCC 12; another may take a tenth more.
 """
 
 import asyncio
+import subprocess
 
 import numpy as np
 import pytest
@@ -25,6 +27,10 @@ from tinymetafed.samples import Samples
 M4 = Timing.load("cortex-m4")
 PROGRAM = Program.read(MPS2_IMAGE)
 RATE = 2.0**-20  # what is active stays active
+GCC = subprocess.run(
+    ["arm-none-eabi-gcc", "-dumpversion"], capture_output=True, text=True, check=True
+).stdout
+LEEWAY = 1.0 if GCC.startswith("12.") else 1.1
 
 Theta = NDArray[np.float32]
 
@@ -111,12 +117,12 @@ def test_a_step_that_moves_everything_stays_within_its_cycles(
     model: Model, parameters: int, bound: float
 ):
     assert model.parameters == parameters
-    assert step(model, positive(model)) <= bound
+    assert step(model, positive(model)) <= LEEWAY * bound
 
 
 def test_a_step_of_the_demo_stays_within_its_cycles():
     model = read(PROJECT / "experiments/demo.toml").built_model
-    assert step(model, model.initial(1), model.frozen(local=True)) <= 30_000  # 29,307
+    assert step(model, model.initial(1), model.frozen(local=True)) <= LEEWAY * 30_000  # 29,307
 
 
 def test_rows_that_do_not_move_cost_nothing():
