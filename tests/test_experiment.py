@@ -22,7 +22,7 @@ def test_the_experiments_of_the_project_are_valid(path: Path):
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("nodes.cuont=4", "f.toml: nodes.cuont: unknown key; known are: backend, firmware, count"),
+        ("nodes.cuont=4", "f.toml: nodes.cuont: unknown key; known are: backend, firmware, board"),
         ("strategy.speed=4", "f.toml: strategy.speed: unknown key; known are: name, local_rate"),
         ("colour=4", "f.toml: colour: unknown key; known are: name, seed"),
         ("nodes.count=0", "f.toml: nodes.count: 0 is not allowed; use a whole number at least 1 "
@@ -42,6 +42,8 @@ def test_the_experiments_of_the_project_are_valid(path: Path):
         ("model.loss=softmax_cross_entropy", "f.toml: model.loss: softmax_cross_entropy does not"),
         ("nodes.per_round=4", "f.toml: nodes.per_round: 4 nodes take part but nodes.count is 3"),
         ("devices.seen=2", "f.toml: devices.seen: 2 devices are too few"),
+        ("nodes.emulate=5", "f.toml: nodes.emulate: 5 of 4 rounds"),
+        ("nodes={backend='qemu', emulate=1}", "f.toml: nodes.emulate: every round of qemu nodes"),
         ("task.x=[5, -5]", "f.toml: task.x: the first value has to be below the second"),
         ("task.name=cosine", "f.toml: task.name: 'cosine' is unknown; use 'keywords', 'omniglot', "
             "'sine', 'tabular'"),

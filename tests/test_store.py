@@ -113,6 +113,9 @@ def test_a_row_says_what_the_run_depended_on(tmp_path: Path, experiment: MakeExp
     assert (run.seed, run.backend, run.rounds, run.done) == (9, "host", 4, 4)
     assert '"numpy"' in run.versions
     assert '"build"' in run.firmware
+    # Floats: 53 weights as broadcast and as trained; of six values at most, two layers' ∂loss; the
+    # layers' values.
+    assert run.memory == 4 * (2 * 53 + 2 * 6 + (1 + 6 + 5 + 1))
 
 
 def test_another_build_of_the_firmware_does_not_go_on(tmp_path: Path, experiment: MakeExperiment):

@@ -133,7 +133,7 @@ def energy(
     priced = settings.energy.model_copy(
         update={key: value for key, value in changes.items() if value is not None}
     )
-    rows, phases = store.node_rounds(found.id), store.phases(found.id)
+    rows, phases = accounts.executed(store, found.id, settings.nodes)
     entries = accounts.book(rows, phases, priced, settings.nodes.count)
     if not entries:
         raise TinyMetaFedError(
@@ -141,7 +141,11 @@ def energy(
             "priced; qemu and renode nodes count"
         )
     traced = found.backend == "renode"
-    console.print(energy_tables.by_account(rows, phases, entries, priced, traced=traced))
+    console.print(
+        energy_tables.by_account(
+            rows, phases, entries, priced, traced=traced, emulated=settings.nodes.emulate
+        )
+    )
     if classes:
         console.print(energy_tables.by_class(phases))
     if csv is not None:

@@ -25,6 +25,7 @@ class NodeSettings(Settings):
     count: Annotated[int, Field(ge=1, le=10_000)] = 4
     per_round: Annotated[int, Field(ge=1, le=10_000)] | None = None  # M; all where not given
     timeout: Annotated[float, Field(gt=0, le=3600)] = 20.0  # seconds until a request is repeated
+    emulate: Annotated[int, Field(ge=0)] = 0  # rounds that a qemu node for each host node plays too
 
 
 class DeviceSettings(Settings):
@@ -55,11 +56,15 @@ def _known(folder: Path) -> AfterValidator:
     return AfterValidator(check_name)
 
 
+DeviceName = Annotated[str, _known(power.FOLDER)]
+RadioName = Annotated[str, _known(power.FOLDER / "radios")]
+
+
 class EnergySettings(Settings):
     """[energy]: what the cycles and bytes are priced for."""
 
-    device: Annotated[str, _known(power.FOLDER)] = "nrf52840"
-    radio: Annotated[str, _known(power.FOLDER / "radios")] = "ble1m"
+    device: DeviceName = "nrf52840"
+    radio: RadioName = "ble1m"
     interval: Annotated[float, Field(ge=0, le=1e9)] = 0.0  # seconds between two rounds, at least
 
 
@@ -101,6 +106,13 @@ class Experiment(Settings):
                 f"nodes.board: {self.nodes.firmware} firmware on {self.nodes.backend} has no "
                 f"{self.nodes.board}; use nodes.backend=renode with nodes.firmware=zephyr"
             )
+        if self.nodes.emulate and self.nodes.backend != "host":
+            raise ValueError(
+                f"nodes.emulate: every round of {self.nodes.backend} nodes is emulated; use "
+                "nodes.backend=host"
+            )
+        if self.nodes.emulate > self.rounds:
+            raise ValueError(f"nodes.emulate: {self.nodes.emulate} of {self.rounds} rounds")
         if self.per_round > self.nodes.count:
             raise ValueError(
                 f"nodes.per_round: {self.per_round} nodes take part but nodes.count is "

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="DataclassInstance")
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEMA = """
 CREATE TABLE run (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -31,6 +31,7 @@ CREATE TABLE run (
     backend    TEXT NOT NULL,
     versions   TEXT NOT NULL,            -- of what the run depended on, as JSON
     firmware   TEXT NOT NULL,            -- version and build-id, as the nodes' hello gives them
+    memory     INTEGER NOT NULL,         -- bytes on a node for the model and its training
     rounds     INTEGER NOT NULL,         -- to do
     done       INTEGER NOT NULL,         -- rounds in the store
     seconds    REAL NOT NULL,            -- wall time of these
@@ -130,6 +131,7 @@ class Run:
     backend: str
     versions: str
     firmware: str
+    memory: int
     rounds: int
     done: int
     seconds: float
