@@ -68,11 +68,15 @@ class EnergySettings(Settings):
     interval: Annotated[float, Field(ge=0, le=1e9)] = 0.0  # seconds between two rounds, at least
 
 
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+
 class Experiment(Settings):
     """A whole experiment; the same settings and seed give the same run, bit for bit."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 1
+    name: Name
+    seed: Seed = 1
     rounds: Annotated[int, Field(ge=1, le=10_000_000)]
     nodes: NodeSettings = NodeSettings()
     devices: DeviceSettings = DeviceSettings()

@@ -259,6 +259,16 @@ class Store:
             raise TinyMetaFedError(f"{self.path}: no run '{which}'; {there}")
         return Run(*row)
 
+    def find(self, **columns: str) -> Run | None:
+        """The run that has these values in these columns; where several do, the one with the most
+        rounds done, of these the oldest."""
+        row = self._db.execute(
+            f"SELECT * FROM run WHERE {' AND '.join(f'{name} = ?' for name in columns)}"
+            " ORDER BY done DESC, id LIMIT 1",
+            tuple(columns.values()),
+        ).fetchone()
+        return None if row is None else Run(*row)
+
     def node_rounds(self, run: int) -> list[NodeRound]:
         """What the nodes did, by round and node."""
         return self._rows(NodeRound, "node_round", run, "round, node")
