@@ -229,7 +229,9 @@ class _Task:
         every = self.experiment.evaluation.every
         caption = f"Judged every {every} rounds, so it may have been reached up to {every} before."
         if not self.priced:
-            caption += "\nNothing is counted on host nodes; 'emulate = 2' has two rounds emulated."
+            caption += (
+                "\nNothing is counted on host nodes; 'emulate = 2' emulates two rounds of each."
+            )
         table = self._table(f"until {what} after adaptation", "strategy", caption)
         for name in ("reached by", "rounds", "kB", *(f"J, {d}, {r}" for d, r in self.priced)):
             table.add_column(name, justify="right")
@@ -255,8 +257,8 @@ class _Task:
         caption = "Cycles are estimates; 'tinymetafed energy' has their bounds."
         if self.settings.emulate:
             caption += (
-                f"\nEmulated: {self.settings.emulate} rounds of each run, to the host's weights, "
-                "bit for bit.\nWhat nodes execute in the others is the mean of these."
+                f"\nEmulated: {self.settings.emulate} of each run's rounds, to the host's weights, "
+                "bit for bit.\nWhat nodes execute in the others is the mean."
             )
         table = self._table(f"J of the whole training, {device}, {radio}", "account", caption)
         for one in self.settings.strategies:
