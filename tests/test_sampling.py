@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import MakeExperiment
+from printing import printed
 from running import execute
 from tinymetafed import accounts
+from tinymetafed.energy.ledger import balance
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.federation import ServerState
+from tinymetafed.report import summary
 from tinymetafed.sampling import EmulatedSample, sampled
 from tinymetafed.store import NodeRound, PhaseCount, Run, Store
 
@@ -113,3 +117,18 @@ def test_the_other_rounds_execute_the_mean(sizes: list[int], others: int):
 def test_without_a_sample_nothing_is_executed():
     rows = [NodeRound(1, 0, 0, 1, 2, 3, False)]
     assert accounts.extrapolate(rows, []) == (rows, [])
+
+
+def test_what_is_shown_of_a_run_is_all_of_its_rounds(tmp_path: Path, experiment: MakeExperiment):
+    """Four rounds, one of them emulated: four times what its nodes executed."""
+    settings = experiment("nodes.emulate=1")
+    store, run = execute(settings, tmp_path)
+    text = " ".join(printed(*summary.summary(store, run, None)).split())
+    assert "A sample of the rounds was emulated" in text
+    assert "Not counted" not in text
+    counted = sum(_instructions(store, run).values())
+    shown = int(re.findall(r"│ all │ [\d,]+ │ [\d,]+ │ ([\d,]+)", text)[0].replace(",", ""))
+    assert shown == pytest.approx(4 * counted, rel=1e-5)
+    rows, phases = accounts.executed(store, run.id, settings.nodes)
+    joules = balance(accounts.book(rows, phases, settings.energy, 3)).joules
+    assert f"{joules * 1e3:,.2f} │" in text

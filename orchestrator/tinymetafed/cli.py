@@ -195,7 +195,7 @@ def energy(
     traced = found.backend == "renode"
     console.print(
         energy_tables.by_account(
-            rows, phases, entries, priced, traced=traced, emulated=settings.nodes.emulate
+            rows, phases, entries, priced, traced=traced, sampled=settings.nodes.emulate > 0
         )
     )
     if classes:

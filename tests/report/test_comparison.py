@@ -18,7 +18,7 @@ from tinymetafed.compare import Comparison
 from tinymetafed.comparison import ComparisonSettings
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.report import comparison as report
-from tinymetafed.report.comparison import Outcome
+from tinymetafed.report.comparison import Outcome, Result, RunState, Value
 from tinymetafed.store import Store
 
 Done = tuple[ComparisonSettings, Comparison, Outcome, Path]
@@ -208,19 +208,38 @@ def test_energy_of_an_emulated_sample(tmp_path: Path):
         assert joules[radio, "joules until target"] == 0  # it is so before training
 
 
+def test_what_a_node_did_that_was_not_counted_is_said(tmp_path: Path):
+    """Of nodes that are emulated in every round."""
+    settings, cells = read(
+        tmp_path,
+        ("seeds = [1, 2]", "seeds = [1]"),
+        ("target = 100", "target = 1\nchanges = { nodes = { backend = 'qemu' }, rounds = 2 }"),
+    )
+    store, compared, _ = execute(tmp_path, cells)
+    assert compared.runs[0] is not None
+
+    def text() -> str:
+        found = report.outcome(settings, compared, store)
+        return " ".join(printed(*report.tables(settings, compared, found)).split())
+
+    assert "not counted" not in text()
+    store._db.execute(
+        "UPDATE node_round SET counted = 0 WHERE run = ? AND round = 2 AND node < 2",
+        (compared.runs[0].id,),
+    )
+    assert "few: of a node's rounds 2 were not counted, so not summed." in text()
+
+
 def test_files_have_what_was_found(tmp_path: Path):
     *_, found, _ = _compare(tmp_path, ("seeds = [1, 2]", "seeds = [1]"))
     report.write_csv(found, tmp_path / "out")
     report.write_json(found, tmp_path / "out.json")
     written = json.loads((tmp_path / "out.json").read_text())
-    assert report.Outcome(
-        *(
-            [kind(**row) for row in written[name]]
-            for name, kind in (
-                ("runs", report.RunState), ("values", report.Value), ("results", report.Result),
-            )
-        )
-    ) == found  # fmt: skip
+    assert found == Outcome(
+        [RunState(**row) for row in written["runs"]],
+        [Value(**row) for row in written["values"]],
+        [Result(**row) for row in written["results"]],
+    )
     for name in ("runs", "values", "results"):
         with (tmp_path / f"out/{name}.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))

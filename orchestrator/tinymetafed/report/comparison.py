@@ -23,6 +23,7 @@ from .energy import ORDER
 
 PLAIN = ("", "")
 """Device and radio of a quantity that is not energy."""
+UNCOUNTED = "rounds of a node not counted"
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ def _measure(
         entries = accounts.book(rows, phases, energy, experiment.nodes.count)
         if not entries:
             continue
+        yield (device, radio, UNCOUNTED), sum(not row.counted for row in rows)
         yield (device, radio, "joules"), balance(entries).joules
         for account in {entry.account: None for entry in entries}:
             mine = [entry for entry in entries if entry.account == account]
@@ -260,6 +262,13 @@ class _Task:
                 f"\nEmulated: {self.settings.emulate} of each run's rounds, to the host's weights, "
                 "bit for bit.\nWhat nodes execute in the others is the mean."
             )
+        for one in self.settings.strategies:
+            lost = self.results.get((one.label, device, radio, UNCOUNTED))
+            if lost is not None and lost.mean:
+                number = round(lost.mean * lost.seeds)
+                caption += (
+                    f"\n{one.label}: of a node's rounds {number} were not counted, so not summed."
+                )
         table = self._table(f"J of the whole training, {device}, {radio}", "account", caption)
         for one in self.settings.strategies:
             table.add_column(one.label, justify="right")

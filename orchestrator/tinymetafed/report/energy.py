@@ -30,10 +30,10 @@ def by_account(
     settings: EnergySettings,
     *,
     traced: bool,
-    emulated: int = 0,
+    sampled: bool = False,
 ) -> Table:
-    """All nodes and rounds together: a line for each account. traced: cycles are, once. emulated:
-    rounds, where not all are."""
+    """All nodes and rounds together: a line for each account. traced: cycles are, once.
+    sampled: what was executed is, extrapolated to all rounds."""
     device, radio = power.device(settings.device), power.radio(settings.radio)
     cycles: dict[str, list[int]] = {}
     instructions: Counter[str] = Counter()
@@ -46,7 +46,7 @@ def by_account(
     table = Table(
         title=f"Energy of all nodes: {device.name}, {radio.name}",
         title_justify="left",
-        caption=_caption(rows, entries, traced, emulated),
+        caption=_caption(rows, entries, traced, sampled),
         caption_justify="left",
     )
     table.add_column("account")
@@ -94,7 +94,7 @@ def _energy(found: ledger.Balance) -> list[str]:
 
 
 def _caption(
-    rows: Sequence[NodeRound], entries: Sequence[ledger.Entry], traced: bool, emulated: int
+    rows: Sequence[NodeRound], entries: Sequence[ledger.Entry], traced: bool, sampled: bool
 ) -> str:
     found = ledger.balance(entries)
     bounds = (
@@ -106,8 +106,10 @@ def _caption(
             "\nThey were traced once for each kind of request, and scaled by the instructions "
             "that were counted."
         )
-    if emulated:
-        bounds += f"\nEmulated: {emulated} rounds. What nodes execute in the others is their mean."
+    if sampled:
+        bounds += (
+            "\nA sample of the rounds was emulated; what nodes execute in the others is the mean."
+        )
     missing = [row for row in rows if not row.counted]
     if not missing:
         return bounds

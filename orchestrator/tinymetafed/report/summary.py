@@ -58,8 +58,8 @@ def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableT
     )
     yield _losses(losses(store, run), experiment.task.target_is_class)
     rows, phases = accounts.executed(store, run.id, experiment.nodes)
-    emulated = experiment.nodes.emulate
-    if emulated:
+    sampled = experiment.nodes.emulate > 0
+    if sampled:
         entries = accounts.book(rows, phases, experiment.energy, experiment.nodes.count)
     else:
         entries = store.ledger(run.id)
@@ -67,7 +67,7 @@ def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableT
     if entries:
         traced = run.backend == "renode"
         yield energy.by_account(
-            rows, phases, entries, experiment.energy, traced=traced, emulated=emulated
+            rows, phases, entries, experiment.energy, traced=traced, sampled=sampled
         )
     lines = [f"Wall time {run.seconds:.1f} s", f"Stored in {store.path} as run {run.id}"]
     if figure is not None:
