@@ -91,14 +91,9 @@ class Comparison:
                         assert isinstance(pipe, Connection)
                         i, process = running[pipe]
                         if not self._receive(i, pipe, progress):
-                            process.join()
                             del running[pipe]
                             pipe.close()
-                            if process.exitcode:
-                                status = f"its process ended with status {process.exitcode}"
-                                self.failed.setdefault(i, status)
-                            run = self._find(i)
-                            progress(i, run.done if run else 0, ENDED)
+                            self._end(i, process, progress)
             finally:
                 for _, process in running.values():
                     process.terminate()
@@ -128,9 +123,16 @@ class Comparison:
                     log.warning("%s: %s", self.cells[i], text)
                 case "failed", text:
                     self.failed[i] = text
-        except EOFError:
+        except (EOFError, OSError):  # between two messages, or within one
             return False
         return True
+
+    def _end(self, i: int, process: BaseProcess, progress: Progress) -> None:
+        process.join()
+        if process.exitcode:
+            self.failed.setdefault(i, f"its process ended with status {process.exitcode}")
+        run = self._find(i)
+        progress(i, run.done if run else 0, ENDED)
 
 
 def default_jobs(cells: Sequence[Cell]) -> int:

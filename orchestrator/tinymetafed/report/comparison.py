@@ -159,7 +159,8 @@ def tables(
     seeds = len(settings.seeds)
     yield Text(
         f"Mean ± half of the 95% confidence interval (Student's t) over {seeds} "
-        f"seed{'s' if seeds > 1 else ''}. Bytes and joules are those of all nodes together."
+        f"seed{'s' if seeds > 1 else ''}.\nBytes and joules are those of all nodes together; RAM is "
+        "what the model and its training take on one."
     )
     for task in settings.tasks:
         experiment = next(cell.experiment for cell in comparison.cells if cell.task == task.label)
