@@ -129,23 +129,45 @@ def test_jobs_by_cores_and_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert compare.default_jobs(on_qemu) == 1
 
 
+def _call(folder: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=folder, capture_output=True, text=True,
+        check=False, timeout=120, env=os.environ | {"COLUMNS": "120"},
+    )  # fmt: skip
+
+
+def test_the_command_shows_what_failed_and_ends_with_status_1(tmp_path: Path):
+    write(tmp_path, DIVERGING)
+    called = _call(tmp_path, COMPARE, "--csv", "out", "--json", "out.json")
+    assert called.returncode == 1
+    assert called.stderr == ""
+    assert called.stdout.count("diverged") == 2
+    assert "2 of 2" in called.stdout  # the other strategy
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "runs.csv", "values.csv", "results.csv",
+    }  # fmt: skip
+    assert (tmp_path / "out.json").is_file()
+
+
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path: Path):
+    write(tmp_path, ("percent = 10", "percent = 101"))
+    called = _call(tmp_path, COMPARE)
+    assert called.returncode == 1
+    assert called.stderr.startswith("error: two.toml: sine × few: strategy.percent: 101 is not")
+    assert called.stderr.count("\n") == 1
+    assert called.stdout == ""
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_comparison_goes_on_where_it_was(tmp_path: Path, how: signal.Signals):
     write(tmp_path)
-
-    def call(code: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", code, str(int(how))], cwd=tmp_path, capture_output=True,
-            text=True, check=False, timeout=120, env=os.environ | {"COLUMNS": "120"},
-        )  # fmt: skip
-
-    interrupted = call(INTERRUPTED + COMPARE)
+    interrupted = _call(tmp_path, INTERRUPTED.format(how=int(how)) + COMPARE)
     assert interrupted.returncode == 130
     assert interrupted.stderr == "Interrupted. The same command goes on where it was.\n"
     before = Store(tmp_path / "runs").runs()
     assert before
     assert sum(run.done for run in before) < 16
-    gone_on = call(COMPARE)
+    gone_on = _call(tmp_path, COMPARE)
     assert gone_on.returncode == 0, gone_on.stderr
     after = Store(tmp_path / "runs").runs()
     assert [run.done for run in after] == [4] * 4
@@ -155,7 +177,7 @@ def test_an_interrupted_comparison_goes_on_where_it_was(tmp_path: Path, how: sig
 COMPARE = """
 import sys
 from tinymetafed import cli
-sys.argv[1:] = ["compare", "two.toml", "--jobs", "2"]
+sys.argv[1:] = ["compare", "two.toml", "--jobs", "2", *sys.argv[1:]]
 cli.main()
 """
 
@@ -165,7 +187,7 @@ import os, signal, sys
 from tinymetafed import compare
 
 receive = compare.Comparison._receive
-how = int(sys.argv[1])
+how = {how}
 
 def receive_and_signal(self, i, pipe, progress):
     def seen(i, done, doing):

@@ -115,6 +115,13 @@ def test_the_tables_of_a_comparison(tmp_path: Path):
     assert "Failed" not in text
 
 
+def test_labels_are_shown_as_they_are_written(tmp_path: Path):
+    labels = ('"few"', '"few [p=10]"'), ('"sine"', '"sine [easy]"')
+    text = printed(*report.tables(*_compare(tmp_path, *labels)[:3]))
+    assert text.count("│ few [p=10]") == 2
+    assert "sine [easy]: at the end" in text
+
+
 def test_where_the_target_is_not_reached_by_all(tmp_path: Path):
     target = _target(tmp_path)
     settings, compared, found, _ = _compare(tmp_path, ("target = 100", f"target = {target!r}"))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -156,11 +157,11 @@ def tables(
     settings: ComparisonSettings, comparison: Comparison, found: Outcome
 ) -> Iterator[Table | Text]:
     """In the order in which they are printed: some for each task, then what failed."""
-    seeds = len(settings.seeds)
+    seeds = f"{len(settings.seeds)} seed{'s' if len(settings.seeds) > 1 else ''}"
     yield Text(
-        f"Mean ± half of the 95% confidence interval (Student's t) over {seeds} "
-        f"seed{'s' if seeds > 1 else ''}.\nBytes and joules are those of all nodes together; RAM is "
-        "what the model and its training take on one."
+        f"Mean ± half of the 95% confidence interval (Student's t) over {seeds}.\n"
+        "Bytes and joules are those of all nodes together; RAM is what the model and its training "
+        "take on one."
     )
     for task in settings.tasks:
         experiment = next(cell.experiment for cell in comparison.cells if cell.task == task.label)
@@ -223,7 +224,7 @@ class _Task:
                 self._cell(one.label, *PLAIN, quantity, form, scale)
                 for _, quantity, form, scale in columns
             ]
-            table.add_row(one.label, str(self._seeds(one.label, "rounds")), *cells)
+            table.add_row(escape(one.label), str(self._seeds(one.label, "rounds")), *cells)
         return table
 
     def until_target(self) -> Table:
@@ -253,26 +254,27 @@ class _Task:
                     self._cell(one.label, *priced, "joules until target", ",.3f")
                     for priced in self.priced
                 ]
-            table.add_row(one.label, f"{there} of {finished}", *cells)
+            table.add_row(escape(one.label), f"{there} of {finished}", *cells)
         return table
 
     def energy(self, device: str, radio: str) -> Table:
         caption = "Cycles are estimates; 'tinymetafed energy' has their bounds."
-        if self.settings.emulate:
+        if emulated := self.experiment.nodes.emulate:
             caption += (
-                f"\nEmulated: {self.settings.emulate} of each run's rounds, to the host's weights, "
-                "bit for bit.\nWhat nodes execute in the others is the mean."
+                f"\nEmulated: {emulated} of each run's rounds, to the host's weights, bit for bit."
+                "\nWhat nodes execute in the others is the mean."
             )
         for one in self.settings.strategies:
             lost = self.results.get((one.label, device, radio, UNCOUNTED))
             if lost is not None and lost.mean:
                 number = round(lost.mean * lost.seeds)
                 caption += (
-                    f"\n{one.label}: of a node's rounds {number} were not counted, so not summed."
+                    f"\n{escape(one.label)}: of a node's rounds {number} were not counted, so not "
+                    "summed."
                 )
         table = self._table(f"J of the whole training, {device}, {radio}", "account", caption)
         for one in self.settings.strategies:
-            table.add_column(one.label, justify="right")
+            table.add_column(escape(one.label), justify="right")
         names = {quantity for *_, quantity in self.results}
         for account in (name for name in ORDER if f"joules {name}" in names):
             table.add_row(account, *self._joules(device, radio, f"joules {account}"))
@@ -288,7 +290,7 @@ class _Task:
         ]
 
     def _table(self, what: str, first: str, caption: str | None = None) -> Table:
-        title = f"{self.task.label}: {what}"
+        title = f"{escape(self.task.label)}: {what}"
         table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
         table.add_column(first)
         return table
@@ -316,7 +318,8 @@ def _failed(runs: list[RunState]) -> Table:
     for name in ("task", "strategy", "seed", "rounds done", "why"):
         table.add_column(name)
     for one in runs:
-        table.add_row(one.task, one.strategy, str(one.seed), str(one.rounds), one.failed)
+        cells = (one.task, one.strategy, str(one.seed), str(one.rounds), one.failed)
+        table.add_row(*map(escape, cells))
     return table
 
 
