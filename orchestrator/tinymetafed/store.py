@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="DataclassInstance")
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEMA = """
 CREATE TABLE run (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -31,6 +31,7 @@ CREATE TABLE run (
     backend    TEXT NOT NULL,
     versions   TEXT NOT NULL,            -- of what the run depended on, as JSON
     firmware   TEXT NOT NULL,            -- version and build-id, as the nodes' hello gives them
+    memory     INTEGER NOT NULL,         -- bytes on a node for the model and its training
     rounds     INTEGER NOT NULL,         -- to do
     done       INTEGER NOT NULL,         -- rounds in the store
     seconds    REAL NOT NULL,            -- wall time of these
@@ -130,6 +131,7 @@ class Run:
     backend: str
     versions: str
     firmware: str
+    memory: int
     rounds: int
     done: int
     seconds: float
@@ -259,6 +261,16 @@ class Store:
             there = f"there are: {', '.join(known[-10:])}" if known else "there is none yet"
             raise TinyMetaFedError(f"{self.path}: no run '{which}'; {there}")
         return Run(*row)
+
+    def find(self, **columns: str) -> Run | None:
+        """The run that has these values in these columns; where several do, the one with the most
+        rounds done, of these the oldest."""
+        row = self._db.execute(
+            f"SELECT * FROM run WHERE {' AND '.join(f'{name} = ?' for name in columns)}"
+            " ORDER BY done DESC, id LIMIT 1",
+            tuple(columns.values()),
+        ).fetchone()
+        return None if row is None else Run(*row)
 
     def node_rounds(self, run: int) -> list[NodeRound]:
         """What the nodes did, by round and node."""
