@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="DataclassInstance")
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEMA = """
 CREATE TABLE run (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -45,6 +45,7 @@ CREATE TABLE node_round (                -- what one node did in one round
     bytes_up     INTEGER NOT NULL,
     bytes_sensor INTEGER NOT NULL,
     counted      INTEGER NOT NULL,       -- 1, or 0 where it has no rows in phase
+    messages     TEXT NOT NULL,          -- by request: [bytes down, bytes up] as JSON
     PRIMARY KEY (run, round, node)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE phase (                     -- what it executed meanwhile
@@ -92,6 +93,7 @@ class NodeRound:
     bytes_up: int
     bytes_sensor: int
     counted: bool
+    messages: str
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,11 @@ class Store:
             if version == 0:
                 for statement in SCHEMA.split(";"):
                     self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            elif version == 2:  # rounds of that time do not say which messages they had
+                self._db.execute(
+                    "ALTER TABLE node_round ADD COLUMN messages TEXT NOT NULL DEFAULT '{}'"
+                )
                 self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             elif version != SCHEMA_VERSION:
                 raise TinyMetaFedError(
