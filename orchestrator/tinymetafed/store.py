@@ -264,6 +264,16 @@ class Store:
             raise TinyMetaFedError(f"{self.path}: no run '{which}'; {there}")
         return Run(*row)
 
+    def named(self, which: Iterable[str]) -> list[Run]:
+        """The runs with these numbers or names, the newest for "last"; each once. Raises
+        TinyMetaFedError."""
+        found: dict[int, Run] = {}
+        for one in which:
+            number = one == "last" or one.isdecimal()
+            named = [run for run in self.runs() if run.name == one and not number]
+            found |= {run.id: run for run in named or [self.run(one)]}
+        return list(found.values())
+
     def node_rounds(self, run: int) -> list[NodeRound]:
         """What the nodes did, by round and node."""
         return self._rows(NodeRound, "node_round", run, "round, node")
