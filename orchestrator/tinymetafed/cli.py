@@ -123,9 +123,10 @@ def report(
 ) -> None:
     """Show runs side by side on one HTML page, which needs no network."""
     from .report import page
+    from .report.results import Result
 
     store = Store(STORE)
-    chapters = page.chapters(store, store.named(which))
+    chapters = page.chapters([Result.read(store, one) for one in store.named(which)])
     page.write(page.render(chapters), output)
     console.print(f"Page {output}", soft_wrap=True)
     if figures is not None:

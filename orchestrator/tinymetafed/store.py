@@ -265,14 +265,14 @@ class Store:
         return Run(*row)
 
     def named(self, which: Iterable[str]) -> list[Run]:
-        """The runs with these numbers or names, the newest for "last"; each once. Raises
-        TinyMetaFedError."""
+        """The runs with these numbers or names, the newest for "last"; each once, the oldest first.
+        Raises TinyMetaFedError."""
         found: dict[int, Run] = {}
         for one in which:
             number = one == "last" or one.isdecimal()
             named = [run for run in self.runs() if run.name == one and not number]
             found |= {run.id: run for run in named or [self.run(one)]}
-        return list(found.values())
+        return [found[number] for number in sorted(found)]
 
     def node_rounds(self, run: int) -> list[NodeRound]:
         """What the nodes did, by round and node."""

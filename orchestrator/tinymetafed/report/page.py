@@ -11,7 +11,6 @@ from markupsafe import Markup
 
 from ..energy.ledger import Entry, balance
 from ..errors import TinyMetaFedError
-from ..store import Run, Store
 from . import charts, svg
 from .charts import Chart, Stack
 from .colors import ACCOUNTS, MESSAGES, ON_DARK
@@ -66,9 +65,8 @@ class Chapter:
     chosen: bool = False
 
 
-def chapters(store: Store, runs: Sequence[Run]) -> list[Chapter]:
-    """What there is to show of these runs. Raises TinyMetaFedError."""
-    results = [Result.read(store, run) for run in runs]
+def chapters(results: Sequence[Result]) -> list[Chapter]:
+    """What there is to show of these runs."""
     counted = [one for one in results if one.entries]
     tasks = [(_stem(i, one), one) for i, one in enumerate(compare(results), 1)]
     known = _counting(results)
@@ -97,7 +95,10 @@ def _counting(results: Sequence[Result]) -> list[str]:
     runs: dict[str, list[str]] = {}
     for one in results:
         runs.setdefault(one.counting, []).append(str(one.run.id))
-    return [f"Run {', '.join(numbers)}: {known}." for known, numbers in runs.items()]
+    return [
+        f"Run{'s' * (len(numbers) > 1)} {', '.join(numbers)}: {known}."
+        for known, numbers in runs.items()
+    ]
 
 
 def _left_out(results: Sequence[Result], tasks: Sequence[tuple[str, Comparison]]) -> Iterator[str]:

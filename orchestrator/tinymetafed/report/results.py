@@ -44,7 +44,7 @@ class Result:
 
     @classmethod
     def read(cls, store: Store, run: Run) -> "Result":
-        """Raises TinyMetaFedError."""
+        """All of it that a report is made of."""
         judged = losses(store, run)
         thinned = len(judged) > MOST_POINTS
         if thinned:
