@@ -5,6 +5,7 @@ import io
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 from tinymetafed.energy.ledger import balance
 from tinymetafed.errors import TinyMetaFedError
@@ -56,8 +58,8 @@ def chapters(compared: Store) -> list[Chapter]:
 
 
 @pytest.fixture(scope="module")
-def html(chapters: list[Chapter]) -> str:
-    return page.render(chapters)
+def html(compared: Store) -> str:
+    return page.render(_chapters(compared))
 
 
 def _table(chapters: list[Chapter], name: str) -> list[dict[str, str]]:
@@ -66,9 +68,16 @@ def _table(chapters: list[Chapter], name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(found.csv, newline="")))
 
 
+def _figure(chapters: list[Chapter], name: str) -> Figure:
+    charts = [chart for chapter in chapters for part in chapter.parts for chart in part.charts]
+    (found,) = (chart.figure for chart in charts if chart.name == name)
+    return found
+
+
 def test_the_page_needs_nothing_else(html: str):
     found = Elements(html)
     assert not {"link", "img", "iframe", "object", "base"} & {tag for tag, _ in found.elements}
+    assert [tag for tag, _ in found.elements].count("style") == 1  # a figure's would be for all
     assert not list(found.attributes("src"))
     assert all(value.startswith("#") for value in found.attributes("href", "xlink:href"))
     assert set(re.findall(r"url\((.)", html)) == {"#"}
@@ -133,10 +142,7 @@ def test_every_node_is_there_for_the_whole_of_a_round(compared: Store, chapters:
     lasts = [float(row["all ms"]) for row in rows]
     assert len(lasts) == 2
     assert lasts[0] == pytest.approx(lasts[1], rel=1e-5)
-    (timeline,) = (
-        chart.figure for chapter in chapters for part in chapter.parts for chart in part.charts
-        if chart.name == "run-6-round"
-    )  # fmt: skip
+    timeline = _figure(chapters, "run-6-round")
     by_node: dict[float, list[tuple[float, float]]] = {}
     for bars in timeline.axes[0].containers:
         for bar in bars:
@@ -154,9 +160,21 @@ def test_what_was_counted_and_what_not_is_said(chapters: list[Chapter]):
     assert {host, qemu} <= set(notes)
     assert "Run 1 is in no figure but its own: a later run has the same settings and seed." in notes
     (cost,) = (chapter for chapter in chapters if chapter.title == "Cost")
+    assert host in cost.notes
     assert [chart.note for part in cost.parts for chart in part.charts] == [
         "", "Not counted, so not in it: run 5, 2, 3, 4.",
     ]  # fmt: skip
+
+
+def test_the_front_is_of_counted_runs(compared: Store):
+    """Of two alike in all else, the dearer is on the front once the other is not known."""
+    cheap, dear = (Result.read(compared, compared.run(number)) for number in ("6", "7"))
+    cheap = replace(cheap, judged=dear.judged, entries=dear.entries[:-20])
+    lost = replace(cheap, rows=[replace(cheap.rows[0], counted=False), *cheap.rows[1:]])
+    for first, front in ((cheap, cheap), (lost, dear)):
+        axes = _figure(page.chapters([first, dear]), "sine-1-joules").axes[0]
+        (drawn,) = (line for line in axes.get_lines() if line.get_linestyle() == ":")
+        assert np.array(drawn.get_xydata()).tolist() == [[front.joules[-1], dear.judged[-1].after]]
 
 
 def test_runs_that_were_not_counted_have_no_energy(compared: Store):

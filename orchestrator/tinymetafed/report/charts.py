@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from .colors import ACCOUNTS, FAINT, HATCHES, INK, LINES, MARKERS, PAPER
-from .results import Comparison, Result, measured, pareto
+from .results import Comparison, Group, Result, measured, pareto
 
 WIDTH = 6.6  # inches
 STYLE: Any = {
@@ -22,7 +22,10 @@ STYLE: Any = {
     "xtick.color": INK, "ytick.color": INK, "figure.facecolor": PAPER, "axes.facecolor": PAPER,
     "legend.frameon": False, "hatch.linewidth": 0.7,
 }  # fmt: skip
-RING: Any = {"marker": "o", "markersize": 12, "markerfacecolor": "none"}
+FRONT: Any = {
+    "color": INK, "linestyle": ":", "linewidth": 1, "marker": "o", "markersize": 12,
+    "markerfacecolor": "none",
+}  # fmt: skip
 AXIS = {"loss": "loss", "accuracy": "accuracy (share of right classes)"}
 
 
@@ -47,7 +50,7 @@ class Stack:
     error: tuple[float, float] | None = None
 
 
-def learning(comparison: Comparison, measure: str) -> Figure:
+def learning(comparison: Comparison, measure: str, title: str) -> Figure:
     """The mean of a measure on unseen devices by rounds, before and after adaptation."""
     with mpl.rc_context(STYLE):
         figure, axes = _new(3.6 + 0.18 * len(comparison.groups))
@@ -59,44 +62,47 @@ def learning(comparison: Comparison, measure: str) -> Figure:
                 _line(axes, i, rounds, means, linestyle=dash)
         axes.set_xlabel("rounds")
         _measure_axis(axes, measure)
-        axes.set_title(f"{comparison.task}: mean {measure} on unseen devices")
+        axes.set_title(title)
         _legend(
-            figure, comparison,
+            figure, dict(enumerate(comparison.groups)),
             Line2D([], [], color=INK, linestyle="-", label="after adaptation"),
             Line2D([], [], color=INK, linestyle="--", label="before adaptation"),
         )  # fmt: skip
     return figure
 
 
-def cost(comparison: Comparison, what: str) -> Figure | None:
+def cost(comparison: Comparison, what: str, title: str) -> Figure | None:
     """The score after adaptation by "megabytes" or "joules" until then: a line for each run, and
-    the Pareto front of their ends. None where no run has these."""
-    score = comparison.groups[0].results[0].score
+    the Pareto front of the ends of those that were counted in all rounds. None where no run has
+    these."""
+    groups = {
+        i: group for i, group in enumerate(comparison.groups)
+        if any(getattr(one, what) for one in group.results)
+    }  # fmt: skip
+    if not groups:
+        return None
+    score = comparison.results[0].score
     sign = -1 if score == "accuracy" else 1
     ends: list[tuple[float, float]] = []
     with mpl.rc_context(STYLE):
-        figure, axes = _new(3.6 + 0.18 * len(comparison.groups))
-        for i, group in enumerate(comparison.groups):
+        figure, axes = _new(3.6 + 0.18 * len(groups))
+        for i, group in groups.items():
             for one in group.results:
                 spent: list[float] = getattr(one, what)
-                if spent and one.judged:
+                if spent:
                     reached = [measured(point, score, "after") for point in one.judged]
                     _line(axes, i, spent, reached, markevery=[-1], linewidth=1.2)
                     if what != "joules" or not one.uncounted:
                         ends.append((spent[-1], sign * reached[-1]))
-        if not axes.get_lines():
-            return None
         front = sorted({end for end, best in zip(ends, pareto(ends), strict=True) if best})
-        if front:
-            x, y = zip(*((x, sign * y) for x, y in front), strict=True)
-            axes.step(x, y, where="post", color=INK, linestyle=":", linewidth=1, zorder=3, **RING)
+        x, y = [end[0] for end in front], [sign * end[1] for end in front]
+        axes.step(x, y, where="post", zorder=3, **FRONT)
         unit = {"megabytes": "MB down and up, all nodes", "joules": "J, all nodes"}[what]
         axes.set_xlim(left=0)
         axes.set_xlabel(f"{unit}, since the start")
         _measure_axis(axes, score)
-        axes.set_title(f"{comparison.task}: {score} after adaptation by {what}")
-        _legend(figure, comparison, Line2D([], [], color=INK, linestyle=":", label="Pareto front",
-                                           **RING))  # fmt: skip
+        axes.set_title(title)
+        _legend(figure, groups, Line2D([], [], label="Pareto front", **FRONT))
     return figure
 
 
@@ -169,10 +175,10 @@ def _measure_axis(axes: Axes, measure: str) -> None:
         axes.set_ylim(top=1.02)
 
 
-def _legend(figure: Figure, comparison: Comparison, *others: Line2D) -> None:
+def _legend(figure: Figure, groups: Mapping[int, Group], *others: Line2D) -> None:
     handles = [
         Line2D([], [], label=f"{group.label} ({_seeds(len(group.results))})", **_marker(i))
-        for i, group in enumerate(comparison.groups)
+        for i, group in groups.items()
     ]
     long = max(len(str(handle.get_label())) for handle in handles) > 40
     figure.legend(

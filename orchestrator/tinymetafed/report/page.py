@@ -26,7 +26,7 @@ BANDS = (
 )
 FRONT = (
     "A line is a run, its marker where it ends. Rings: the Pareto front of these ends; no other "
-    "run is as good for less."
+    "run is as good for less. A run with rounds that were not counted is not on that of joules."
 )
 ESTIMATED = (
     "Cycles, and so joules, are estimates; the line at the end of a bar goes from the shortest to "
@@ -76,7 +76,9 @@ def chapters(results: Sequence[Result]) -> list[Chapter]:
         Chapter("Cost", [FRONT, *known], [_cost(*task) for task in tasks]),
         Chapter("Energy", [ESTIMATED, *known], list(_parts(_energy, tasks))),
         Chapter("Messages", [SENT], list(_parts(_messages, tasks))),
-        Chapter("One run", [ORDER, ESTIMATED], [_nodes(one) for one in counted], chosen=True),
+        Chapter(
+            "One run", [ORDER, ESTIMATED, *known], [_nodes(one) for one in counted], chosen=True
+        ),
     ]
     return [one for one in found if one.parts]
 
@@ -137,13 +139,11 @@ def _run(one: Result) -> list[Cell]:
 
 def _learning(stem: str, comparison: Comparison) -> Part:
     measures = ("loss", "accuracy") if comparison.results[0].has_classes else ("loss",)
-    drawn = [
-        Chart(
-            f"{stem}-{measure}", f"{comparison.task}: {measure} by rounds", "",
-            charts.learning(comparison, measure),
-        )
-        for measure in measures
-    ]  # fmt: skip
+    drawn: list[Chart] = []
+    for measure in measures:
+        title = f"{comparison.task}: mean {measure} on unseen devices"
+        figure = charts.learning(comparison, measure, title)
+        drawn.append(Chart(f"{stem}-{measure}", title, "", figure))
     curves = [(measure, when) for measure in measures for when in ("before", "after")]
     head = ["settings", "seeds", "round"]
     for measure, when in curves:
@@ -161,11 +161,11 @@ def _cost(stem: str, comparison: Comparison) -> Part:
     score = comparison.results[0].score
     drawn: list[Chart] = []
     for what, name in (("megabytes", "bytes"), ("joules", "joules")):
-        figure = charts.cost(comparison, what)
+        title = f"{comparison.task}: {score} after adaptation by {name}"
+        figure = charts.cost(comparison, what, title)
         if figure is not None:
             without = [str(one.run.id) for one in comparison.results if not getattr(one, what)]
             note = f"Not counted, so not in it: run {', '.join(without)}." if without else ""
-            title = f"{comparison.task}: {score} by {name}"
             drawn.append(Chart(f"{stem}-{name}", title, note, figure))
     classes = ("accuracy before", "accuracy after") if score == "accuracy" else ()
     head = ("run", "settings", "seed", "round", "loss before", "loss after", *classes, "MB", "J")
@@ -222,11 +222,8 @@ def _messages(stem: str, comparison: Comparison) -> Part | None:
         for way in (down, up):
             row += [*(way.get(name, 0.0) for name in names), sum(way.values())]
         cells.append(row)
-    without = [
-        str(one.run.id) for one in comparison.results
-        if any(row.messages == "{}" for row in one.rows)
-    ]  # fmt: skip
-    note = f"Not stored for all rounds: run {', '.join(without)}." if without else ""
+    without = [str(one.run.id) for one in comparison.results if not one.messages]
+    note = f"Not stored, so not in it: run {', '.join(without)}." if without else ""
     title = f"{comparison.task}: bytes of a round by request, all nodes"
     figure = charts.stacks(bars, MESSAGES, title, "kB per round: ← down, up →")
     head = ["run", "name", "seed"]
