@@ -177,6 +177,15 @@ def test_the_front_is_of_counted_runs(compared: Store):
         assert np.array(drawn.get_xydata()).tolist() == [[front.joules[-1], dear.judged[-1].after]]
 
 
+def test_settings_that_differ_are_listed(chapters: list[Chapter]):
+    rows = {row["run"]: row for row in _table(chapters, "settings")}
+    assert {"strategy.name", "strategy.percent", "nodes.count"} <= rows["1"].keys()
+    assert not {"name", "seed", "rounds", "task.name"} & rows["1"].keys()
+    assert (rows["1"]["strategy.percent"], rows["4"]["strategy.percent"]) == ("50.0", "10.0")
+    assert (rows["6"]["strategy.percent"], rows["6"]["strategy.batch"]) == ("", "3")
+    assert list(rows) == ["1", "2", "3", "4", "5", "6", "7"]
+
+
 def test_runs_that_were_not_counted_have_no_energy(compared: Store):
     found = page.chapters([Result.read(compared, compared.run("1"))])
     assert [chapter.title for chapter in found] == ["Runs", "Learning", "Cost", "Messages"]

@@ -26,7 +26,6 @@ FRONT: Any = {
     "color": INK, "linestyle": ":", "linewidth": 1, "marker": "o", "markersize": 12,
     "markerfacecolor": "none",
 }  # fmt: skip
-AXIS = {"loss": "loss", "accuracy": "accuracy (share of right classes)"}
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def learning(comparison: Comparison, measure: str, title: str) -> Figure:
                     axes.fill_between(rounds, lows, highs, color=_color(i), alpha=alpha, lw=0)
                 _line(axes, i, rounds, means, linestyle=dash)
         axes.set_xlabel("rounds")
-        _measure_axis(axes, measure)
+        _measure_axis(axes, comparison, measure)
         axes.set_title(title)
         _legend(
             figure, dict(enumerate(comparison.groups)),
@@ -100,7 +99,7 @@ def cost(comparison: Comparison, what: str, title: str) -> Figure | None:
         unit = {"megabytes": "MB down and up, all nodes", "joules": "J, all nodes"}[what]
         axes.set_xlim(left=0)
         axes.set_xlabel(f"{unit}, since the start")
-        _measure_axis(axes, score)
+        _measure_axis(axes, comparison, score)
         axes.set_title(title)
         _legend(figure, groups, Line2D([], [], label="Pareto front", **FRONT))
     return figure
@@ -168,11 +167,14 @@ def _line(axes: Axes, i: int, x: Sequence[float], y: Sequence[float], **style: A
     axes.plot(x, y, **{"linewidth": 1.6, "markevery": every, **_marker(i), **style})
 
 
-def _measure_axis(axes: Axes, measure: str) -> None:
-    axes.set_ylabel(AXIS[measure])
+def _measure_axis(axes: Axes, comparison: Comparison, measure: str) -> None:
     axes.set_ylim(bottom=0)
     if measure == "accuracy":
         axes.set_ylim(top=1.02)
+        axes.set_ylabel("accuracy (share of right classes)")
+    else:
+        classes = comparison.results[0].has_classes
+        axes.set_ylabel(f"loss ({'cross-entropy, nats' if classes else 'mean squared error'})")
 
 
 def _legend(figure: Figure, groups: Mapping[int, Group], *others: Line2D) -> None:

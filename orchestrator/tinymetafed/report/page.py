@@ -14,7 +14,7 @@ from ..errors import TinyMetaFedError
 from . import charts, svg
 from .charts import Chart, Stack
 from .colors import ACCOUNTS, MESSAGES, ON_DARK
-from .results import MOST_POINTS, Comparison, Result, compare
+from .results import MOST_POINTS, Comparison, Result, compare, differing
 from .summary import MOST_NODES
 from .table import Cell, Table
 
@@ -22,7 +22,8 @@ TEMPLATE = Path(__file__).parent / "template"
 
 BANDS = (
     "A line is the mean over seeds of the mean over unseen devices, its band the 95% confidence "
-    "interval over the seeds (Student's t); one seed has no band."
+    "interval over the seeds (Student's t); one seed has no band. A label has the settings in "
+    "which runs differ; where it ends in …, the settings above have the rest."
 )
 FRONT = (
     "A line is a run, its marker where it ends. Rings: the Pareto front of these ends; no other "
@@ -121,7 +122,16 @@ def _runs(results: Sequence[Result]) -> Part:
         "rounds", "loss after", "accuracy after", "MB down", "MB up", "J", "J shortest",
         "J longest", "device", "radio", "instructions", "created",
     )  # fmt: skip
-    return Part("", [], [Table("runs", "Runs", head, [_run(one) for one in results])], True)
+    tables = [Table("runs", "Runs", head, [_run(one) for one in results])]
+    flats = [one.settings for one in results]
+    keys = differing(flats)
+    if keys:
+        cells = [
+            [one.run.id, *(flat.get(key) for key in keys)]
+            for one, flat in zip(results, flats, strict=True)
+        ]
+        tables.append(Table("settings", "Settings that differ", ["run", *keys], cells))
+    return Part("", [], tables, True)
 
 
 def _run(one: Result) -> list[Cell]:

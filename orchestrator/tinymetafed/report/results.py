@@ -30,6 +30,9 @@ COUNTING = {
 """How what a backend's nodes execute is known."""
 
 
+_Flat = Mapping[str, str]
+
+
 @dataclass(frozen=True)
 class Result:
     """One run, read from the store. judged: its evaluations; thinned: some of them only. entries:
@@ -62,6 +65,14 @@ class Result:
     def has_classes(self) -> bool:
         """Whether it is judged by accuracy."""
         return self.experiment.task.target_is_class
+
+    @property
+    def settings(self) -> _Flat:
+        """All but name and seed; and the rounds done, where these are not all."""
+        found = _flat(self.experiment.model_dump(mode="json", exclude={"name", "seed"}))
+        if self.run.done < self.run.rounds:
+            found["done"] = str(self.run.done)
+        return found
 
     @property
     def score(self) -> str:
@@ -165,18 +176,17 @@ def compare(results: Sequence[Result]) -> list[Comparison]:
 
 
 def _groups(results: Sequence[Result]) -> tuple[list[Group], list[Result]]:
-    settings_of = _alike(results, _settings)
-    names = [one.experiment.strategy.name for _, (one, *_) in settings_of]
+    alike = _alike(results, lambda one: one.settings)
+    names = [one.experiment.strategy.name for _, (one, *_) in alike]
     groups: list[Group] = []
     repeated: list[Result] = []
-    for label, (_, members) in zip(_labels(names, settings_of), settings_of, strict=True):
+    for label, (_, members) in zip(_labels(names, alike), alike, strict=True):
         newest = {one.run.seed: one for one in sorted(members, key=lambda one: one.run.id)}
         groups.append(Group(label, [newest[seed] for seed in sorted(newest)]))
         repeated += [one for one in members if newest[one.run.seed] is not one]
     return groups, repeated
 
 
-_Flat = Mapping[str, str]
 _Alike = list[tuple[_Flat, list[Result]]]
 
 
@@ -187,14 +197,6 @@ def _alike(results: Sequence[Result], key: Callable[[Result], _Flat]) -> _Alike:
         flat = key(one)
         found.setdefault(json.dumps(flat, sort_keys=True), (flat, []))[1].append(one)
     return list(found.values())
-
-
-def _settings(result: Result) -> _Flat:
-    """All but name and seed; and the rounds done, where these are not all."""
-    found = _flat(result.experiment.model_dump(mode="json", exclude={"name", "seed"}))
-    if result.run.done < result.run.rounds:
-        found["done"] = str(result.run.done)
-    return found
 
 
 def _flat(value: Any, key: str = "") -> dict[str, str]:
@@ -211,7 +213,7 @@ def _labels(names: Sequence[str], members: _Alike) -> list[str]:
     labels: list[str] = []
     for name, (flat, _) in zip(names, members, strict=True):
         same = [other for n, (other, _) in zip(names, members, strict=True) if n == name]
-        keys = [key for key in _keys(same) if len({other.get(key) for other in same}) > 1]
+        keys = differing(same)
         more = len(keys) > MOST_DIFFERENCES
         if more:
             keys = _telling(keys, same)
@@ -220,8 +222,10 @@ def _labels(names: Sequence[str], members: _Alike) -> list[str]:
     return labels
 
 
-def _keys(flats: Sequence[_Flat]) -> list[str]:
-    return list(dict.fromkeys(key for flat in flats for key in flat))
+def differing(flats: Sequence[_Flat]) -> list[str]:
+    """The keys of settings that are not the same in all."""
+    keys = dict.fromkeys(key for flat in flats for key in flat)
+    return [key for key in keys if len({flat.get(key) for flat in flats}) > 1]
 
 
 def _telling(keys: Sequence[str], flats: Sequence[_Flat]) -> list[str]:
