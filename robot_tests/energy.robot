@@ -10,9 +10,9 @@ TinyMetaFed Uses Less Energy Than Reptile
 
 TinyMetaFed Keeps Within Its Limits
     Switch Federation    tinymetafed
-    Energy Per Round Should Be Below    5 mJ
+    Energy Per Round Should Be Below    4.9 mJ
     Bytes Per Round Should Be Below    19 kB
-    Instructions Per Round Should Be Below    learn    2 900 000
+    Instructions Per Round Should Be Below    learn    1 420 000
 
 *** Keywords ***
 Run Both Strategies

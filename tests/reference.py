@@ -4,18 +4,22 @@ Written the obvious way from the papers, not from the firmware: Reptile (arXiv:1
 Federated Reconstruction (arXiv:2102.03448), TinyReptile (arXiv:2304.05201), TinyMetaFed
 (arXiv:2307.06822); backpropagation from Goodfellow et al. 2016, Deep Learning, section 6.5.
 
-Throughout, `theta` is a float64 vector, shape (parameters,): for each dense layer in order, its
-weights row-major from shape (outputs, inputs), then its bias, shape (outputs,). Masks are bool and
-shaped like `theta`. No function changes its arguments.
+Throughout, `theta` is a float64 vector, shape (parameters,): for each layer that has some in order,
+its weights row-major from shape (outputs, inputs), then its bias, shape (outputs,). Masks are bool
+and shaped like `theta`. No function changes its arguments. A window's weights are filters × (rows,
+columns, channels), in a depthwise convolution channels × (rows, columns).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Vector, Mask, Indices = NDArray[np.float64], NDArray[np.bool_], NDArray[np.intp]
+Float = TypeVar("Float", np.float32, np.float64)
 Target = Vector | int
 Sample = tuple[Vector, Target]
 Samples = Sequence[Sample]
@@ -24,21 +28,68 @@ Trained = tuple[Vector, float]  # the new parameters, and the mean loss
 
 
 @dataclass(frozen=True)
+class Window:
+    """A square window over an image, whose values lie row by row, the channels of a pixel together.
+
+    Attributes:
+        shape: of the image: height, width, channels.
+    """
+
+    shape: tuple[int, int, int]
+    size: int
+    stride: int
+    padding: int = 0
+
+    @cached_property
+    def reach(self) -> Indices:
+        """Of the values under it, shape (places, size², channels); -1 in the padding."""
+        image = np.arange(np.prod(self.shape)).reshape(self.shape)
+        sides = (self.padding, self.padding)
+        padded = np.pad(image, (sides, sides, (0, 0)), constant_values=-1)
+        every = np.lib.stride_tricks.sliding_window_view(padded, (self.size, self.size), (0, 1))
+        places = np.moveaxis(every[:: self.stride, :: self.stride], 2, -1)
+        return places.reshape(-1, self.size**2, self.shape[2])
+
+
+@dataclass(frozen=True)
 class Layer:
-    """One layer; `kind` is 'dense', 'relu' or 'tanh'. `local` parameters never leave the node."""
+    """One layer; `kind` is a name in the firmware's protocol. `local` parameters never leave the
+    node."""
 
     kind: str
     inputs: int
     outputs: int
     local: bool = False
+    window: Window | None = None
+
+    @property
+    def reach(self) -> Indices:
+        """Of its window."""
+        assert self.window is not None
+        return self.window.reach
+
+    @property
+    def weights(self) -> tuple[int, int]:
+        """Shape of its weights; each output has a bias as well."""
+        match self.kind:
+            case "dense":
+                return self.outputs, self.inputs
+            case "conv2d":
+                places, taps, channels = self.reach.shape
+                return self.outputs // places, taps * channels
+            case "depthwise_conv2d":
+                _, taps, channels = self.reach.shape
+                return channels, taps
+            case _:
+                return 0, 0
 
 
 Layers = Sequence[Layer]
 
 
 def layer_slices(layers: Layers) -> list[slice]:
-    """Each layer's part of the flat parameter vector; empty for an activation."""
-    sizes = [(n.inputs + 1) * n.outputs if n.kind == "dense" else 0 for n in layers]
+    """Each layer's part of the flat parameter vector; empty where it has no parameters."""
+    sizes = [outputs * (inputs + 1) for outputs, inputs in (layer.weights for layer in layers)]
     ends = np.cumsum(sizes, dtype=int).tolist()
     return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
 
@@ -52,25 +103,53 @@ def local_mask(layers: Layers) -> Mask:
     return mask
 
 
-def unpack(layer: Layer, part: Vector) -> tuple[Vector, Vector]:
-    """A dense layer's weights, shape (outputs, inputs), and bias, shape (outputs,)."""
-    return part[: -layer.outputs].reshape(layer.outputs, layer.inputs), part[-layer.outputs :]
+def unpack(layer: Layer, part: NDArray[Float]) -> tuple[NDArray[Float], NDArray[Float]]:
+    """A layer's weights, shape (outputs, inputs), and bias, shape (outputs,)."""
+    outputs, _ = layer.weights
+    return part[:-outputs].reshape(layer.weights), part[-outputs:]
+
+
+def under(layer: Layer, x: NDArray[Float]) -> NDArray[Float]:
+    """What of x is under the layer's window, shape (places, size², channels)."""
+    return np.append(x, x.dtype.type(0))[layer.reach]
+
+
+def spread(layer: Layer, slopes: Vector) -> Vector:
+    """The derivatives of `under`'s values gathered to those of x."""
+    whole = np.zeros(layer.inputs + 1)
+    np.add.at(whole, layer.reach, slopes.reshape(layer.reach.shape))
+    return whole[:-1]
 
 
 def activations(layers: Layers, theta: Vector, x: Vector) -> list[Vector]:
     """What enters each layer, then the network's output: len(layers) + 1 vectors."""
     values = [np.asarray(x, dtype=np.float64)]
     for layer, part in zip(layers, layer_slices(layers), strict=True):
-        if layer.kind == "dense":
-            weights, bias = unpack(layer, theta[part])
-            values.append(weights @ values[-1] + bias)
-        elif layer.kind == "relu":
-            values.append(np.maximum(values[-1], 0.0))
-        elif layer.kind == "tanh":
-            values.append(np.tanh(values[-1]))
-        else:
-            raise ValueError(f"unknown layer kind: {layer.kind}")
+        values.append(_leaving(layer, theta[part], values[-1]))
     return values
+
+
+def _leaving(layer: Layer, part: Vector, x: Vector) -> Vector:
+    match layer.kind:
+        case "dense":
+            weights, bias = unpack(layer, part)
+            return weights @ x + bias
+        case "conv2d":
+            weights, bias = unpack(layer, part)
+            return (under(layer, x).reshape(-1, layer.weights[1]) @ weights.T + bias).ravel()
+        case "depthwise_conv2d":
+            weights, bias = unpack(layer, part)
+            return (np.einsum("ptc,ct->pc", under(layer, x), weights) + bias).ravel()
+        case "max_pool2d":
+            return under(layer, x).max(axis=1).ravel()
+        case "average_pool2d":
+            return under(layer, x).mean(axis=1).ravel()
+        case "relu":
+            return np.maximum(x, 0.0)
+        case "tanh":
+            return np.tanh(x)
+        case _:
+            raise ValueError(f"unknown layer kind: {layer.kind}")
 
 
 def forward(layers: Layers, theta: Vector, x: Vector) -> Vector:
@@ -108,21 +187,49 @@ def gradient(
 ) -> tuple[float, Vector]:
     """One sample's loss and its gradient, shape (parameters,), by backpropagation.
 
-    The derivative of relu at 0 is taken to be 0.
+    The derivative of relu at 0 is taken to be 0; of equal values the first is a window's largest.
     """
     values = activations(layers, theta, x)
     value, slope = loss_and_slope(kind, values[-1], target)
     grad = np.zeros_like(theta)
     for i, part in reversed(list(enumerate(layer_slices(layers)))):
-        layer, entering, leaving = layers[i], values[i], values[i + 1]
-        if layer.kind == "dense":
-            grad[part] = np.concatenate([np.outer(slope, entering).ravel(), slope])
-            slope = unpack(layer, theta[part])[0].T @ slope
-        elif layer.kind == "relu":
-            slope = slope * (entering > 0.0)
-        else:
-            slope = slope * (1.0 - leaving**2)
+        entering, leaving = values[i], values[i + 1]
+        slope, grad[part] = _backward(layers[i], theta[part], entering, leaving, slope)
     return value, grad
+
+
+def _backward(
+    layer: Layer, part: Vector, entering: Vector, leaving: Vector, slope: Vector
+) -> tuple[Vector, Vector]:
+    """The derivatives by what enters and by the parameters."""
+    none = np.zeros(0)
+    match layer.kind:
+        case "dense":
+            weights, _ = unpack(layer, part)
+            return weights.T @ slope, np.append(np.outer(slope, entering), slope)
+        case "conv2d":
+            weights, bias = unpack(layer, part)
+            slopes, patches = slope.reshape(-1, bias.size), under(layer, entering)
+            by_weights = slopes.T @ patches.reshape(len(slopes), -1)
+            return spread(layer, slopes @ weights), np.append(by_weights, slopes.sum(axis=0))
+        case "depthwise_conv2d":
+            weights, bias = unpack(layer, part)
+            slopes, patches = slope.reshape(-1, bias.size), under(layer, entering)
+            by_weights = np.einsum("pc,ptc->ct", slopes, patches)
+            by_x = np.einsum("pc,ct->ptc", slopes, weights)
+            return spread(layer, by_x), np.append(by_weights, slopes.sum(axis=0))
+        case "max_pool2d":
+            patches = under(layer, entering)
+            first = np.arange(patches.shape[1])[:, None] == patches.argmax(axis=1)[:, None]
+            return spread(layer, slope.reshape(first.shape[0], 1, -1) * first), none
+        case "average_pool2d":
+            places, taps, channels = layer.reach.shape
+            shares = slope.reshape(places, 1, channels) / taps
+            return spread(layer, np.repeat(shares, taps, axis=1)), none
+        case "relu":
+            return slope * (entering > 0.0), none
+        case _:
+            return slope * (1.0 - leaving**2), none
 
 
 def inner_step(

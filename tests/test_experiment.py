@@ -22,7 +22,7 @@ def test_the_experiments_of_the_project_are_valid(path: Path):
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("nodes.cuont=4", "f.toml: nodes.cuont: unknown key; known are: backend, firmware, count"),
+        ("nodes.cuont=4", "f.toml: nodes.cuont: unknown key; known are: backend, firmware, board"),
         ("strategy.speed=4", "f.toml: strategy.speed: unknown key; known are: name, local_rate"),
         ("colour=4", "f.toml: colour: unknown key; known are: name, seed"),
         ("nodes.count=0", "f.toml: nodes.count: 0 is not allowed; use a whole number at least 1 "
@@ -36,11 +36,19 @@ def test_the_experiments_of_the_project_are_valid(path: Path):
             "'tinymetafed'"),
         ("model.layers=[{units=0}]", "f.toml: model.layers.0.units: 0 is not allowed; use a whole "
             "number at least 1"),
-        ("model.layers=[{units=3}]", "f.toml: model.layers.0.units: the task has 1 outputs, the "
+        ("model.layers=[{units=3}]", "f.toml: model.layers.0: the task has 1 outputs, the "
             "last layer 3"),
+        ("model.layers=[{type='conv3d'}]", "f.toml: model.layers.0.type: 'conv3d' is unknown; use "
+            "'dense', 'conv2d'"),
+        ("model.layers=[{type='conv2d', filters=2}]", "f.toml: model.layers.0.size: 3 is more than "
+            "the 1 × 1 pixels"),
         ("model.layers=[{units=1, local=true}]", "f.toml: model.layers: every layer is local"),
         ("model.loss=softmax_cross_entropy", "f.toml: model.loss: softmax_cross_entropy does not"),
         ("nodes.per_round=4", "f.toml: nodes.per_round: 4 nodes take part but nodes.count is 3"),
+        ("nodes.link=dma", "f.toml: nodes.link: host nodes have none; leave it out"),
+        ("nodes.link=spi", "f.toml: nodes.link: 'spi' is not allowed; use 'dma' or 'uart'"),
+        ("nodes={backend='renode', link='dma'}", "f.toml: nodes.link: renode nodes have no dma; "
+            "use uart or nodes.backend=qemu"),
         ("devices.seen=2", "f.toml: devices.seen: 2 devices are too few"),
         ("task.x=[5, -5]", "f.toml: task.x: the first value has to be below the second"),
         ("task.name=cosine", "f.toml: task.name: 'cosine' is unknown; use 'keywords', 'omniglot', "
@@ -66,9 +74,9 @@ CLASSES = (
     ("override", "says"),
     [
         ("model.loss=mse", "model.loss: mse does not judge the task's targets"),
-        ("model.layers=[{units=6}]", "model.layers.0.units: the task has 5 outputs, the last "
+        ("model.layers=[{units=6}]", "model.layers.0: the task has 5 outputs, the last "
             "layer 6"),
-        ("task.ways=4", "model.layers.0.units: the task has 4 outputs, the last layer 5"),
+        ("task.ways=4", "model.layers.0: the task has 4 outputs, the last layer 5"),
         ("task.ways=1", "task.ways: 1 is not allowed; use a whole number at least 2"),
         ("task.ways=1001", "task.ways: 1001 is not allowed"),
         ("task.size=15", "task.size: 15 is not allowed; use 14 or 28"),
@@ -85,7 +93,7 @@ CLASSES = (
             "'speech_commands' or 'fsdd'"),
         ("task={name='keywords', data='fsdd', unseen=1}", "task.unseen: 1 is not allowed"),
         ("task={name='tabular', data='iris', rows=91}", "task.rows: 91 of the 90 rows for seen"),
-        ("task={name='tabular', data='breast_cancer'}", "model.layers.0.units: the task has 2"),
+        ("task={name='tabular', data='breast_cancer'}", "model.layers.0: the task has 2"),
     ],
 )  # fmt: skip
 def test_a_task_with_classes_that_is_wrong(override: str, says: str):

@@ -1,6 +1,9 @@
 """Layers to the node's description, and the parts of the parameter vector."""
 
+import re
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,6 +53,60 @@ def test_an_activation_is_a_layer_of_its_own_on_the_node():
     assert model.frozen(local=True) == 0b001
     assert model.frozen(local=False) == 0b100
     assert model.parameters == 3 * 5 + 2 * 4
+
+
+def test_shapes_are_followed_from_layer_to_layer():
+    layers = [
+        {"type": "conv2d", "filters": 8, "stride": 2, "padding": 1, "activation": "relu"},
+        {"type": "max_pool2d", "stride": 1},
+        {"type": "depthwise_conv2d", "local": True},
+        {"units": 5},
+    ]
+    settings = ModelSettings.model_validate({"shape": (14, 14, 1), "layers": layers})
+    model = Model.build(settings, 196)
+    assert model.layers == (
+        Layer(4, False, (14, 14, 3, 2, 1, 8)),
+        Layer(2, False, ()),
+        Layer(6, False, (7, 7, 2, 1)),
+        Layer(5, True, (6, 6, 3, 1, 0)),
+        Layer(1, False, (5,)),
+    )
+    assert [part.weights for part in model.parts] == [(8, 9), (8, 9), (5, 128)]
+    assert [part.fans for part in model.parts] == [9 * (1 + 8), 9 + 9, 128 + 5]
+    assert model.frozen(local=True) == 1 << 3
+
+
+@pytest.mark.parametrize(
+    ("inputs", "shape", "layers", "message"),
+    [
+        (195, (14, 14, 1), [{"units": 1}], "model.shape: 14 × 14 × 1 are 196 values, a sample of"),
+        (
+            9,
+            None,
+            [{"type": "conv2d", "filters": 1}],
+            "model.layers.0.size: 3 is more than the 1 × 1",
+        ),
+        (
+            4,
+            (2, 2, 1),
+            [{"type": "max_pool2d"}] * 2,
+            "model.layers.1.size: 2 is more than the 1 × 1",
+        ),
+        (
+            9,
+            (3, 3, 1),
+            [{"type": "depthwise_conv2d", "padding": 3}],
+            "model.layers.0.padding: 3 is",
+        ),
+        (4, (2, 2, 1), [{"type": "max_pool2d"}], "model.layers: no layer has parameters"),
+    ],
+)
+def test_layers_that_do_not_fit_are_named(
+    inputs: int, shape: object, layers: list[object], message: str
+):
+    settings = ModelSettings.model_validate({"shape": shape, "layers": layers})
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        Model.build(settings, inputs)
 
 
 @given(st.integers(0, 2**63 - 1))

@@ -1,12 +1,14 @@
 """The reference is itself right: finite differences, worked examples, and what must not move."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import reference as ref
-from reference import Layer
+from reference import Layer, Window
 
 EVERYTHING = np.ones(26, dtype=bool)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -31,6 +33,58 @@ def test_gradient_agrees_with_finite_differences(seed: int, kind: str, activatio
     down = [ref.loss(kind, ref.forward(layers, moved, x), target) for moved in theta - step]
     _, grad = ref.gradient(layers, theta, kind, x, target)
     np.testing.assert_allclose(grad, np.subtract(up, down) / 2e-5, rtol=1e-5, atol=1e-7)
+
+
+@given(
+    SEEDS,
+    st.sampled_from(["conv2d", "depthwise_conv2d", "max_pool2d", "average_pool2d"]),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(0, 2),
+)
+def test_gradient_through_a_window_agrees_with_finite_differences(
+    seed: int, kind: str, size: int, stride: int, padding: int
+):
+    assume(padding < size)
+    window = Window((4, 3, 2), size, stride, padding if "conv" in kind else 0)
+    outputs = window.reach.shape[0] * (3 if kind == "conv2d" else 2)
+    below = Layer("conv2d", 24, 24, window=Window((4, 3, 2), 1, 1))
+    layers = [below, Layer(kind, 24, outputs, window=window), Layer("dense", outputs, 2)]
+    rng = np.random.default_rng(seed)
+    theta = rng.normal(size=ref.layer_slices(layers)[-1].stop)
+    x, target = rng.normal(size=24), rng.normal(size=2)
+    step = 1e-5 * np.eye(theta.size)
+    up = [ref.loss("mse", ref.forward(layers, moved, x), target) for moved in theta + step]
+    down = [ref.loss("mse", ref.forward(layers, moved, x), target) for moved in theta - step]
+    _, grad = ref.gradient(layers, theta, "mse", x, target)
+    np.testing.assert_allclose(grad, np.subtract(up, down) / 2e-5, rtol=1e-4, atol=1e-6)
+
+
+@given(SEEDS, st.integers(1, 3), st.integers(1, 3), st.integers(0, 2))
+def test_a_convolution_is_the_sum_over_the_window_as_written(
+    seed: int, size: int, stride: int, padding: int
+):
+    assume(padding < size)
+    (height, width, channels), filters = (4, 5, 2), 3
+    rng = np.random.default_rng(seed)
+    window = Window((height, width, channels), size, stride, padding)
+    places = window.reach.shape[0]
+    layer = Layer("conv2d", height * width * channels, places * filters, window=window)
+    weights, bias = rng.normal(size=(filters, size, size, channels)), rng.normal(size=filters)
+    image = rng.normal(size=(height, width, channels))
+    expected = [
+        bias[f]
+        + sum(
+            weights[f, i, j, c] * image[y + i, x + j, c]
+            for i, j, c in itertools.product(range(size), range(size), range(channels))
+            if 0 <= y + i < height and 0 <= x + j < width
+        )
+        for y in range(-padding, height + padding - size + 1, stride)
+        for x in range(-padding, width + padding - size + 1, stride)
+        for f in range(filters)
+    ]
+    theta = np.append(weights, bias)
+    np.testing.assert_allclose(ref.forward([layer], theta, image.ravel()), expected)
 
 
 def test_worked_example_fixes_layout_and_loss_scale():

@@ -2,11 +2,13 @@
 set(TMF_VERSION 0.1.0)
 set(TMF_CORE "${CMAKE_CURRENT_LIST_DIR}/../core")
 set(TMF_CORE_SOURCES)
-foreach(name chunk crc32 error learn link loss math model node operation phase select)
+foreach(name activation chunk convolution crc32 dense error kernel learn link loss math matrix model node
+        operation phase pool select)
   list(APPEND TMF_CORE_SOURCES "${TMF_CORE}/tmf_${name}.c")
 endforeach()
 
 # Bit-exactness across compilers and processors: no contraction into fused multiply-add, nothing that
-# reorders floating point.
-set(TMF_EXACT -ffp-contract=off -fno-fast-math)
+# reorders floating point. A Cortex-M4 fetches words, and the FPU's instructions are words: a loop of them
+# begins with one.
+set(TMF_OPTIONS -ffp-contract=off -fno-fast-math -falign-loops=4)
 set(TMF_WARNINGS -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes)

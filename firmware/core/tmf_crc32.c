@@ -1,19 +1,25 @@
 #include "tmf_crc32.h"
 
-/* Half a byte at a time: 64 bytes of table instead of 1 KiB, at two look-ups a byte. Entry i is what
- * the reflected polynomial 0xEDB88320 makes of i in four shifts. */
-static const uint32_t table[16] = {
-    0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
-    0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c,
+/* Entry i is what the reflected polynomial 0xEDB88320 makes of i in eight shifts: the exclusive or of
+ * what it makes of i's bits. */
+#define BIT(i, bit, value) ((i) >> (bit) & 1 ? value : 0)
+#define ENTRY(i)                                                                            \
+    BIT(i, 0, 0x77073096u) ^ BIT(i, 1, 0xee0e612cu) ^ BIT(i, 2, 0x076dc419u) ^              \
+        BIT(i, 3, 0x0edb8832u) ^ BIT(i, 4, 0x1db71064u) ^ BIT(i, 5, 0x3b6e20c8u) ^          \
+        BIT(i, 6, 0x76dc4190u) ^ BIT(i, 7, 0xedb88320u)
+#define ENTRIES_4(i) ENTRY(i), ENTRY(i + 1), ENTRY(i + 2), ENTRY(i + 3)
+#define ENTRIES_16(i) ENTRIES_4(i), ENTRIES_4(i + 4), ENTRIES_4(i + 8), ENTRIES_4(i + 12)
+#define ENTRIES_64(i) ENTRIES_16(i), ENTRIES_16(i + 16), ENTRIES_16(i + 32), ENTRIES_16(i + 48)
+
+static const uint32_t table[256] = {
+    ENTRIES_64(0), ENTRIES_64(64), ENTRIES_64(128), ENTRIES_64(192),
 };
 
 uint32_t tmf_crc32(uint32_t crc, const uint8_t *data, size_t size)
 {
     crc = ~crc;
     for (size_t i = 0; i < size; i++) {
-        crc ^= data[i];
-        crc = table[crc & 15] ^ (crc >> 4);
-        crc = table[crc & 15] ^ (crc >> 4);
+        crc = table[(crc ^ data[i]) & 0xff] ^ crc >> 8;
     }
     return ~crc;
 }

@@ -5,6 +5,7 @@
 
 #include "tmf_bits.h"
 #include "tmf_loss.h"
+#include "tmf_matrix.h"
 #include "tmf_operation.h"
 
 static size_t inputs_size(const struct tmf_model *model)
@@ -105,9 +106,7 @@ static enum tmf_error step(struct tmf_model *model, const struct tmf_training *t
     for (uint32_t i = 0; count > 1 && i < model->layer_count; i++) {
         if (moves(model, i, training->frozen)) { /* what is frozen keeps its bits: −0 + 0 is +0 */
             const struct tmf_layer *layer = &model->layers[i];
-            for (uint32_t p = layer->first; p < layer->first + layer->parameters; p++) {
-                model->working[p] += sink[p];
-            }
+            tmf_vector_add(model->working + layer->first, sink + layer->first, layer->parameters);
         }
     }
     return TMF_OK;

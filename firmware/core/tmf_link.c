@@ -3,30 +3,12 @@
 #include "tmf_bits.h"
 #include "tmf_crc32.h"
 
-void tmf_link_init(struct tmf_link *link, uint8_t *buffer, size_t capacity)
+void tmf_link_init(struct tmf_link *link, uint8_t *buffer, struct tmf_window *window)
 {
-    *link = (struct tmf_link){.buffer = buffer, .capacity = capacity};
-}
-
-static void start_frame(struct tmf_link *link)
-{
-    link->length = 0;
-    link->code = 0;
-    link->left = 0;
-}
-
-static void drop(struct tmf_link *link)
-{
-    link->bad_frames++;
-    link->skipping = true;
-}
-
-static void append(struct tmf_link *link, uint8_t byte)
-{
-    if (link->length < link->capacity) {
-        link->buffer[link->length++] = byte;
-    } else {
-        drop(link);
+    *link = (struct tmf_link){.buffer = buffer, .window = window};
+    if (window != NULL) {
+        window->up.size = 0;
+        window->down.size = 0;
     }
 }
 
@@ -37,50 +19,79 @@ bool tmf_link_receive(struct tmf_link *link, uint8_t byte)
         link->skipping = byte != 0; /* what follows is the rest of a frame that was cut */
         return false;
     }
-    if (byte == 0) {
-        if (link->skipping || link->code == 0) { /* the end of the noise, or nothing between zeros */
-            link->skipping = false;
-            start_frame(link);
-        } else if (link->left != 0) {
-            link->bad_frames++;
-            start_frame(link);
-        } else {
-            atomic_store_explicit(&link->ready, true, memory_order_release);
-        }
-        return false;
-    }
     if (link->skipping) {
+        link->skipping = byte != 0;
         return false;
     }
-    if (link->left > 0) {
-        append(link, byte);
-        link->left--;
-        return false;
+    if (byte != 0) {
+        if (link->length == TMF_RECEIVE_SIZE) {
+            link->bad_frames++;
+            link->skipping = true;
+            link->length = 0;
+            return false;
+        }
+        link->buffer[link->length++] = byte;
+        return link->length == 1;
     }
-    bool first = link->code == 0;
-    if (!first && link->code != 0xff) { /* a block shorter than the longest ends in a zero */
-        append(link, 0);
+    link->windowed = link->length == 0;
+    if (link->windowed && (link->window == NULL || link->window->down.size == 0)) {
+        return false; /* nothing between two zeros */
     }
-    link->code = byte;
-    link->left = byte - 1;
-    return first;
+    atomic_store_explicit(&link->ready, true, memory_order_release);
+    return link->windowed;
 }
 
 bool tmf_link_is_idle(const struct tmf_link *link)
 {
-    return link->code == 0;
+    return link->length == 0 && !atomic_load_explicit(&link->ready, memory_order_acquire);
 }
 
 void tmf_link_release(struct tmf_link *link)
 {
-    start_frame(link);
+    link->length = 0;
     atomic_store_explicit(&link->ready, false, memory_order_release);
+}
+
+/* Undoes COBS: the size of what comes out, 0 where `in` is not COBS. `out` has room for `size` bytes and
+ * may be `in`, since no byte comes out before it went in. `in` may lie in memory that somebody else
+ * writes to meanwhile: each of its bytes is read once. */
+static size_t unstuff(const volatile uint8_t *in, size_t size, uint8_t *out)
+{
+    const volatile uint8_t *const end = in + size;
+    const uint8_t *const start = out;
+    while (in < end) {
+        const uint8_t code = *in++;
+        if (code == 0 || code - 1 > end - in) {
+            return 0;
+        }
+        for (const volatile uint8_t *const next = in + code - 1; in < next;) {
+            const uint8_t byte = *in++;
+            if (byte == 0) {
+                return 0;
+            }
+            *out++ = byte;
+        }
+        if (code != 0xff && in < end) { /* a block shorter than the longest ends in a zero */
+            *out++ = 0;
+        }
+    }
+    return (size_t)(out - start);
 }
 
 size_t tmf_link_body(struct tmf_link *link)
 {
-    if (link->length > 4) {
-        size_t size = link->length - 4;
+    const uint8_t *frame = link->buffer;
+    size_t size = link->length, length = 0;
+    if (link->windowed) {
+        frame = link->window->down.data;
+        size = link->window->down.size;
+        link->window->down.size = 0;
+    }
+    if (size <= TMF_RECEIVE_SIZE) {
+        length = unstuff(frame, size, link->buffer);
+    }
+    if (length > 4) {
+        size = length - 4;
         if (tmf_crc32(0, link->buffer, size) == tmf_get_u32(link->buffer + size)) {
             return size;
         }
@@ -96,21 +107,21 @@ size_t tmf_link_frame(uint8_t *body, size_t size, uint8_t *frame)
     for (int i = 0; i < 4; i++) {
         body[size++] = (uint8_t)(crc >> (8 * i));
     }
-    size_t code = 0; /* where the open block's code goes */
-    size_t end = 1;
-    for (size_t i = 0; i < size; i++) {
-        if (end - code == 0xff) { /* the block is full: it stands for no zero */
-            frame[code] = 0xff;
-            code = end++;
+    size_t end = 0;
+    for (size_t i = 0;;) { /* a block: its code, then all before a zero, up to 254 bytes */
+        const size_t code = end++;
+        const size_t stop = size - i < 254 ? size : i + 254;
+        while (i < stop && body[i] != 0) {
+            frame[end++] = body[i++];
         }
-        if (body[i] != 0) {
-            frame[end++] = body[i];
-        } else {
-            frame[code] = (uint8_t)(end - code);
-            code = end++;
+        frame[code] = (uint8_t)(end - code);
+        if (i == size) {
+            break;
+        }
+        if (end - code < 0xff) { /* it stands for the zero too */
+            i++;
         }
     }
-    frame[code] = (uint8_t)(end - code);
     frame[end++] = 0;
     return end;
 }

@@ -54,7 +54,8 @@ static void *take(struct pen *pen, uint64_t values)
 static uint64_t lay_out(struct tmf_model *model, struct pen *pen, bool accumulate)
 {
     uint64_t parameters = 0;
-    uint32_t widest = model->inputs;
+    uint64_t scratch = 0;
+    uint32_t widest = model->outputs; /* of the outputs that a derivative is needed for */
     bool needs_y = false; /* the operation before */
     float *values = take(pen, model->inputs);
     for (uint32_t i = 0; i < model->layer_count; i++) {
@@ -70,7 +71,15 @@ static uint64_t lay_out(struct tmf_model *model, struct pen *pen, bool accumulat
         }
         layer->y = values;
         needs_y = layer->operation->in_place;
-        widest = layer->outputs > widest ? layer->outputs : widest;
+        if (parameters > 0 && layer->outputs > widest) {
+            widest = layer->outputs;
+        }
+        const uint64_t own = layer->operation->scratch != NULL ? layer->operation->scratch(layer) : 0;
+        scratch = own > scratch ? own : scratch;
+    }
+    float *shared = take(pen, scratch);
+    for (uint32_t i = 0; i < model->layer_count; i++) {
+        model->layers[i].scratch = shared;
     }
     model->delta[0] = take(pen, widest);
     model->delta[1] = take(pen, widest);

@@ -8,7 +8,7 @@
 #include "tmf_error.h"
 
 #define TMF_MAX_LAYERS 32     /* one bit each in a mask */
-#define TMF_MAX_ARGUMENTS 4
+#define TMF_MAX_ARGUMENTS 6
 #define TMF_MAX_VALUES (1u << 24) /* of a layer's inputs or outputs; keeps sizes within 64 bits */
 
 struct tmf_operation;
@@ -25,6 +25,7 @@ struct tmf_layer {
     uint32_t first;      /* index of the first parameter in the model's vector */
     float *x;            /* inputs, in the model's memory */
     float *y;            /* outputs; the same as x where the operation works in place */
+    float *scratch;      /* shared by all layers */
 };
 
 /* A model and all that training it needs, laid out in one block of memory. */

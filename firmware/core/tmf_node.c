@@ -28,10 +28,16 @@ static void respond(struct tmf_node *node, const struct response *response)
     node->frame_size = size == 0 ? 0 : tmf_link_frame(node->received, size, node->frame);
 }
 
-static void send_frame(const struct tmf_node *node)
+/* Through the window all of it is there for the peer but its zero, which is the doorbell. */
+static void send_frame(const struct tmf_node *node, bool windowed)
 {
     tmf_phase_send();
-    node->port.write(node->port.context, node->frame, node->frame_size);
+    size_t sent = 0;
+    if (windowed && node->frame_size > 0) {
+        sent = node->frame_size - 1;
+        node->port.window->up.size = (uint32_t)sent;
+    }
+    node->port.write(node->port.context, node->frame + sent, node->frame_size - sent);
     if (tmf_link_is_idle(&node->link)) { /* else the interrupt has begun with the next request */
         tmf_phase_idle();
     }
@@ -347,11 +353,12 @@ void tmf_node_init(struct tmf_node *node, const struct tmf_port *port)
 {
     memset(node, 0, sizeof *node);
     node->port = *port;
-    tmf_link_init(&node->link, node->received, sizeof node->received);
+    node->frame = port->window != NULL ? port->window->up.data : node->own_frame;
+    tmf_link_init(&node->link, node->received, port->window);
     struct response response = {.response_sequence = 0};
     say_hello(node, &response);
     respond(node, &response);
-    send_frame(node);
+    send_frame(node, false);
 }
 
 void tmf_node_receive(struct tmf_node *node, uint8_t byte)
@@ -368,7 +375,11 @@ bool tmf_node_ready(const struct tmf_node *node)
 
 void tmf_node_poll(struct tmf_node *node)
 {
-    size_t size = tmf_node_ready(node) ? tmf_link_body(&node->link) : 0;
+    size_t size = 0;
+    if (tmf_node_ready(node)) {
+        tmf_phase_receive(); /* again: the interrupt may have come between two looks of send_frame */
+        size = tmf_link_body(&node->link);
+    }
     if (size == 0) {
         tmf_phase_idle();
         return;
@@ -393,9 +404,10 @@ void tmf_node_poll(struct tmf_node *node)
         node->sequence = request.request_sequence;
         node->answered = true;
     }
+    const bool windowed = node->link.windowed; /* a request is answered the way that it came */
     /* Before the answer is out: the next request may follow it at once. */
     tmf_link_release(&node->link);
-    send_frame(node);
+    send_frame(node, windowed);
 }
 
 size_t tmf_fault_frame(const struct tmf_fault *fault, uint8_t frame[TMF_FAULT_SIZE])

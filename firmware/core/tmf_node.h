@@ -15,7 +15,6 @@
  * the frame buffers and what an operating system needs it makes up the 256 KiB of an nRF52840. */
 #define TMF_MODEL_MEMORY (216u * 1024u)
 
-#define TMF_RECEIVE_SIZE 8192u /* the longest frame taken, bytes on the wire */
 #define TMF_BODY_SIZE 8152u    /* the longest body sent: its frame is no longer than one received */
 #define TMF_BUILD_SIZE 20u     /* bytes of a build-id (SHA-1) */
 
@@ -23,7 +22,8 @@
 struct tmf_port {
     void *memory; /* memory_size bytes for the model, aligned for float */
     size_t memory_size;
-    const uint8_t *build; /* TMF_BUILD_SIZE bytes that identify the image */
+    const uint8_t *build;      /* TMF_BUILD_SIZE bytes that identify the image */
+    struct tmf_window *window; /* NULL where no peer reaches the node's memory */
 
     /* Sends the bytes and returns when they have been taken off `data`. */
     void (*write)(void *context, const uint8_t *data, size_t size);
@@ -49,8 +49,9 @@ struct tmf_node {
     bool answered; /* `frame` answers the request numbered `sequence` */
     uint32_t sequence;
     size_t frame_size;
+    uint8_t *frame; /* the last response, kept in case it has to be sent again */
     uint8_t received[TMF_RECEIVE_SIZE];
-    uint8_t frame[TMF_RECEIVE_SIZE]; /* the last response, kept in case it has to be sent again */
+    uint8_t own_frame[TMF_RECEIVE_SIZE]; /* `frame` where it does not lie in a window */
 };
 
 /* Starts the node and says hello. */

@@ -6,7 +6,8 @@
 
 #include "tmf_model.h"
 
-/* What a layer computes. A new kind of layer is one new entry in the table of tmf_operation.c.
+/* What a layer computes. A new kind of layer is a file with one of these, and an entry in the table of
+ * tmf_operation.c.
  *
  * Summation order is part of the contract: whatever computes these has to add in the same order, so
  * that a node and its host build agree bit for bit. */
@@ -16,6 +17,9 @@ struct tmf_operation {
 
     /* NULL where there are none. */
     uint64_t (*parameters)(const struct tmf_layer *layer);
+
+    /* Values that it needs in layer->scratch while it works; NULL where there are none. */
+    uint64_t (*scratch)(const struct tmf_layer *layer);
 
     /* layer->y from layer->x and the layer's parameters w. */
     void (*forward)(const struct tmf_layer *layer, const float *w);
@@ -29,6 +33,9 @@ struct tmf_operation {
     /* y may be x, so that the outputs take no memory of their own: backward reads y and not x. */
     bool in_place;
 };
+
+extern const struct tmf_operation tmf_dense, tmf_relu, tmf_tanh, tmf_conv2d, tmf_depthwise_conv2d,
+    tmf_max_pool2d, tmf_average_pool2d;
 
 /* The operation with that number in the protocol, or NULL. */
 const struct tmf_operation *tmf_operation(uint32_t number);

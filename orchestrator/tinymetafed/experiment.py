@@ -22,9 +22,15 @@ class NodeSettings(Settings):
     backend: Literal["qemu", "renode", "host"] = "qemu"
     firmware: Literal["bare", "zephyr"] = "bare"  # an emulated node's: bare metal, or on Zephyr
     board: Literal["mps2_an386", "nrf52840dk", "arduino_nano_33_ble"] = "mps2_an386"  # emulated
+    link: Literal["dma", "uart"] | None = None  # dma on qemu, uart on renode where not given
     count: Annotated[int, Field(ge=1, le=10_000)] = 4
     per_round: Annotated[int, Field(ge=1, le=10_000)] | None = None  # M; all where not given
     timeout: Annotated[float, Field(gt=0, le=3600)] = 20.0  # seconds until a request is repeated
+
+    @property
+    def uses_dma(self) -> bool:
+        """Frames go through memory that a node shares, and not over its UART byte by byte."""
+        return self.backend == "qemu" and self.link != "uart"
 
 
 class DeviceSettings(Settings):
@@ -101,6 +107,13 @@ class Experiment(Settings):
                 f"nodes.board: {self.nodes.firmware} firmware on {self.nodes.backend} has no "
                 f"{self.nodes.board}; use nodes.backend=renode with nodes.firmware=zephyr"
             )
+        if self.nodes.link is not None and self.nodes.backend == "host":
+            raise ValueError("nodes.link: host nodes have none; leave it out")
+        if self.nodes.link == "dma" and not self.nodes.uses_dma:
+            raise ValueError(
+                f"nodes.link: {self.nodes.backend} nodes have no dma; use uart or "
+                "nodes.backend=qemu"
+            )
         if self.per_round > self.nodes.count:
             raise ValueError(
                 f"nodes.per_round: {self.per_round} nodes take part but nodes.count is "
@@ -111,15 +124,16 @@ class Experiment(Settings):
                 f"devices.seen: {self.devices.seen} devices are too few for {self.per_round} nodes "
                 "in a round"
             )
-        if self.model.layers[-1].units != self.task.outputs:
+        model = self.built_model
+        if model.outputs != self.task.outputs:
             raise ValueError(
-                f"model.layers.{len(self.model.layers) - 1}.units: the task has "
-                f"{self.task.outputs} outputs, the last layer {self.model.layers[-1].units}"
+                f"model.layers.{len(self.model.layers) - 1}: the task has "
+                f"{self.task.outputs} outputs, the last layer {model.outputs}"
             )
         if (self.model.loss == "softmax_cross_entropy") != self.task.target_is_class:
             raise ValueError(f"model.loss: {self.model.loss} does not judge the task's targets")
         self._check_samples()
-        if self.strategy.uses_local and all(layer.local for layer in self.model.layers):
+        if all(part.local for part in model.parts):
             raise ValueError("model.layers: every layer is local, so there is nothing to exchange")
         return self
 

@@ -113,7 +113,7 @@ class Federation:
         experiment, strategy = self.experiment, self.experiment.strategy
         chosen, devices = self._select(state.done)  # step 1
 
-        async def take_part(index: int, device: int) -> Delta:
+        async def take_part(index: int, device: int) -> tuple[Delta, NodeRound, list[PhaseCount]]:
             node = self.nodes[index]
             support, query = experiment.task.device(
                 experiment.seed, device, strategy.support, strategy.query
@@ -123,18 +123,15 @@ class Federation:
                 await node.set_weights(state.broadcast)  # step 2
                 return await strategy.adapt(node, self.model, support, query)  # steps 3 to 5
 
-            return await _persistently(node, work)
+            delta = await _persistently(node, work)
+            usage = node.take_usage()  # here, where other nodes are still at work
+            number = state.done + 1
+            return delta, _row(number, index, device, usage), list(_phases(number, index, usage))
 
-        deltas = await _together(take_part(i, d) for i, d in zip(chosen, devices, strict=True))
+        results = await _together(take_part(i, d) for i, d in zip(chosen, devices, strict=True))
+        deltas, rows, phases = zip(*results, strict=True)
         theta = strategy.aggregate(state.theta, deltas, state.done, experiment.rounds)  # step 6
-        state = state.advance(theta)
-        rows: list[NodeRound] = []
-        phases: list[PhaseCount] = []
-        for index, device in zip(chosen, devices, strict=True):
-            usage = self.nodes[index].take_usage()
-            rows.append(_row(state.done, index, device, usage))
-            phases += _phases(state.done, index, usage)
-        return state, rows, phases
+        return state.advance(theta), list(rows), list(itertools.chain(*phases))
 
     def _select(self, done: int) -> tuple[list[int], list[int]]:
         """M nodes, or all that are there, and for each the device whose task it plays in this
@@ -198,15 +195,14 @@ def _phases(done: int, node: int, usage: Usage) -> Iterator[PhaseCount]:
     profile = usage.profile
     if profile is None:
         return
-    for i, phase in enumerate(profile.phases):
+    instructions = profile.instructions.tolist()
+    for i in np.flatnonzero(profile.counts.any(axis=1)).tolist():
         counts = zip(COUNTED, profile.counts[i].tolist(), strict=True)
         classes = {name: count for name, count in counts if count}
         cycles = {core: figures[i].tolist() for core, figures in profile.cycles.items()}
-        if classes:
-            instructions = int(profile.instructions[i])
-            yield PhaseCount(
-                done, node, phase, instructions, json.dumps(classes), json.dumps(cycles)
-            )
+        yield PhaseCount(
+            done, node, profile.phases[i], instructions[i], json.dumps(classes), json.dumps(cycles)
+        )
 
 
 async def _persistently(node: Node, work: Callable[[], Awaitable[T]]) -> T:

@@ -4,7 +4,7 @@ import sqlite3
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -158,6 +158,8 @@ class Store:
             self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
             weakref.finalize(self, self._db.close)
             self._db.execute("PRAGMA journal_mode = WAL")
+            # Rounds outlive the process without waiting for the disk; a power cut may take some.
+            self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute("PRAGMA foreign_keys = ON")
             self._prepare()
         except (OSError, sqlite3.Error) as error:
@@ -243,9 +245,10 @@ class Store:
         run: int,
         rows: Iterable[NodeRound | DeviceEvaluation | PhaseCount | Entry],
     ) -> None:
-        for row in rows:
-            values = (run, *astuple(row))
-            self._db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)
+        values = [(run, *vars(row).values()) for row in rows]
+        if values:
+            marks = ", ".join("?" * len(values[0]))
+            self._db.executemany(f"INSERT INTO {table} VALUES ({marks})", values)
 
     def runs(self) -> list[Run]:
         """All runs, the oldest first."""

@@ -7,8 +7,8 @@ of: on its two sides the gradient is another.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +16,24 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
-from numpy.typing import NDArray
 
 import reference as ref
+from learning import (
+    Problem,
+    Theta,
+    clear_of_kinks,
+    difference,
+    full,
+    problems,
+    random_samples,
+    reference_layers,
+    started,
+)
 from tinymetafed.link.messages import Layer, Loaded
 from tinymetafed.model import OPERATIONS, Dense, Model, ModelSettings, Part
 from tinymetafed.nodes.host import HostTransport
 from tinymetafed.nodes.node import Broadcast, Delta, Node, NodeRefused
-from tinymetafed.nodes.transport import NodeLost, OpenTransport
+from tinymetafed.nodes.transport import NodeLost
 from tinymetafed.samples import Samples
 from tinymetafed.strategies import TinyMetaFed
 
@@ -31,93 +41,6 @@ EXAMPLES = settings(deadline=None, derandomize=True, max_examples=60)
 TOLERANCE = 1e-5
 NO_MODEL, CANNOT_BE, MEMORY, WEIGHTS, RANGE = 2, 3, 4, 5, 6  # enum tmf_error
 SAMPLES, ARGUMENT, DIVERGED, ORDER = 8, 9, 10, 11
-
-Theta = NDArray[np.float32]
-
-
-# ---- problems: a model, weights and samples ------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A model with weights and samples, also as the reference takes them."""
-
-    model: Model
-    theta: Theta
-    samples: Samples
-
-    @property
-    def layers(self) -> list[ref.Layer]:
-        return reference_layers(self.model)
-
-    @property
-    def kind(self) -> str:
-        return self.model.loss
-
-    @property
-    def start(self) -> ref.Vector:
-        return self.theta.astype(np.float64)
-
-    def pairs(self, part: slice = slice(None)) -> list[ref.Sample]:
-        is_class = self.samples.targets.ndim == 1
-        targets = [int(t) if is_class else t.astype(float) for t in self.samples.targets[part]]
-        inputs = self.samples.inputs[part].astype(np.float64)
-        return list(zip(inputs, targets, strict=True))
-
-
-def reference_layers(model: Model) -> list[ref.Layer]:
-    kinds = {number: name for name, number in OPERATIONS.items()}
-    layers, values = [], model.inputs
-    for layer in model.layers:
-        outputs = layer.arguments[0] if layer.arguments else values
-        layers.append(ref.Layer(kinds[layer.operation], values, outputs, layer.local))
-        values = outputs
-    return layers
-
-
-def random_samples(rng: np.random.Generator, model: Model, theta: Theta, n: int) -> Samples:
-    """Samples that the model is not right about: next to a minimum a gradient is a difference of
-    nearly equal numbers, and nothing is to be said of its relative error."""
-    layers = reference_layers(model)
-    inputs = rng.uniform(-1.5, 1.5, (n, model.inputs)).astype(np.float32)
-    outputs = np.array([ref.forward(layers, theta.astype(float), x) for x in inputs])
-    if model.loss == "mse":
-        error = rng.uniform(0.5, 2, outputs.shape) * rng.choice([-1, 1], outputs.shape)
-        return Samples(inputs, (outputs + error).astype(np.float32))
-    classes = rng.integers(0, model.outputs, n)
-    certain = outputs[np.arange(n), classes] - outputs.max(axis=1) == 0
-    return Samples(inputs, np.where(certain, outputs.argmin(axis=1), classes).astype(np.uint32))
-
-
-@st.composite
-def problems(draw: st.DrawFn, samples: st.SearchStrategy[int], local: bool = False) -> Problem:
-    """Small models of every kind. Parts are local, and then some are, only if `local`."""
-    loss: Any = draw(st.sampled_from(["mse", "softmax_cross_entropy"]))
-    widths = draw(st.lists(st.integers(1, 8), min_size=int(local), max_size=3))
-    widths.append(draw(st.integers(2 if loss != "mse" else 1, 5)))
-    kinds = st.sampled_from(["relu", "tanh", "linear"])
-    activations: list[Any] = [*(draw(kinds) for _ in widths[:-1]), "linear"]
-    is_local = [draw(st.booleans()) for _ in widths]
-    if local:
-        assume(0 < sum(is_local) < len(is_local))
-    layers = tuple(
-        Dense(units=units, activation=activation, local=local and part_local)
-        for units, activation, part_local in zip(widths, activations, is_local, strict=True)
-    )
-    model = Model.build(ModelSettings(layers=layers, loss=loss), draw(st.integers(1, 5)))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    theta = model.initial(int(rng.integers(2**31))) + rng.normal(0, 0.1, model.parameters)
-    theta = theta.astype(np.float32)
-    return Problem(model, theta, random_samples(rng, model, theta, draw(samples)))
-
-
-def clear_of_kinks(layers: ref.Layers, theta: ref.Vector, pairs: ref.Samples) -> bool:
-    return all(
-        np.abs(entering).min() > 1e-3
-        for x, _ in pairs
-        for layer, entering in zip(layers, ref.activations(layers, theta, x), strict=False)
-        if layer.kind == "relu"
-    )
 
 
 def rate_for(problem: Problem, pairs: ref.Samples, mask: ref.Mask, share: float = 0.05) -> float:
@@ -155,44 +78,6 @@ def mask_of(model: Model, parts: Sequence[Part]) -> ref.Mask:
     for part in parts:
         mask[part.first : part.end] = True
     return mask
-
-
-# ---- sessions with a node ------------------------------------------------------------------------
-
-
-async def open_host() -> HostTransport:
-    return HostTransport()
-
-
-def full(theta: Theta) -> Broadcast:
-    return Broadcast(theta, np.ones(len(theta), np.int64), 1)
-
-
-@asynccontextmanager
-async def started(
-    model: Model,
-    theta: Theta | None = None,
-    *,
-    accumulate: bool = False,
-    capacity: int = 0,
-    transport: OpenTransport = open_host,
-) -> AsyncIterator[Node]:
-    node = Node("node", transport, timeout=0)  # on the host an answer is there or never comes
-    await node.start()
-    await node.load(model, accumulate=accumulate, capacity=capacity)
-    if theta is not None:
-        await node.set_weights(full(theta))
-    yield node
-    await node.close()
-
-
-async def difference(node: Node, model: Model, keep: int | None = None) -> ref.Vector:
-    """Δ of all parameters; the local part is asked for as well."""
-    keep = model.parameters if keep is None else keep
-    delta = await node.update([(0, model.parameters)], keep)
-    dense = np.zeros(model.parameters)
-    dense[delta.indices] = delta.values
-    return dense
 
 
 async def refused(work: Awaitable[object]) -> int:
@@ -280,7 +165,7 @@ def test_a_stream_of_several_requests_trains_as_the_store_does_and_as_the_refere
 @pytest.mark.parametrize("activations", [["relu", "tanh"], ["tanh", "tanh", "tanh"]])
 def test_activations_may_follow_each_other(activations):
     inner = tuple(Layer(OPERATIONS[name], False, ()) for name in activations)
-    parts = (Part(0, 0, (3, 2), False), Part(len(inner) + 1, 9, (2, 3), False))
+    parts = (Part(0, 0, (3, 2), 5, False), Part(len(inner) + 1, 9, (2, 3), 5, False))
     layers = (Layer(1, False, (3,)), *inner, Layer(1, False, (2,)))
     model = Model(2, 2, "mse", layers, parts)
     rng = np.random.default_rng(0)
@@ -296,6 +181,23 @@ def test_activations_may_follow_each_other(activations):
             delta = await difference(node, model)
         step = expected - problem.start
         assert norm(delta - step) <= TOLERANCE * norm(step)
+
+    asyncio.run(session())
+
+
+def test_of_equal_values_the_first_is_a_window_s_largest():
+    layers = (
+        Layer(OPERATIONS["dense"], False, (4,)),
+        Layer(OPERATIONS["max_pool2d"], False, (2, 2, 2, 2)),
+    )
+    model = Model(1, 1, "mse", layers, (Part(0, 0, (4, 1), 5, False),))
+    samples = Samples(np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32))
+
+    async def session() -> None:
+        async with started(model, np.ones(8, np.float32)) as node:
+            await node.train(samples, rate=0.25)
+            delta = await difference(node, model)
+        assert delta.tolist() == [-1, 0, 0, 0, -1, 0, 0, 0]
 
     asyncio.run(session())
 
@@ -485,12 +387,17 @@ def test_of_equal_outputs_the_first_is_the_class():
 
 
 def needed(model: Model, *, accumulate: bool, capacity: int) -> int:
-    """Bytes: what enters every layer and leaves the last, where activations work in place; the
-    slopes on both sides of a layer; weights held and working, and a gradient; the samples."""
-    widths = [model.inputs, *(part.weights[0] for part in model.parts)]
+    """Bytes: what enters every layer and leaves the last, where activations work in place; what is
+    under a window of a convolution; the slopes on both sides of a layer that moves or has one
+    below that does; weights held and working, and a gradient; the samples."""
+    layers = reference_layers(model)
+    values = [n.outputs for n in layers if n.kind not in ("relu", "tanh")]
+    patches = [n.weights[1] for n in layers if n.kind == "conv2d"]
+    slopes = max(n.outputs for n in layers[model.parts[0].layer :])
     target = 1 if model.loss == "softmax_cross_entropy" else model.outputs
     vectors = (3 if accumulate else 2) * model.parameters
-    return 4 * (sum(widths) + 2 * max(widths) + vectors + capacity * (model.inputs + target))
+    training = model.inputs + sum(values) + max(patches, default=0) + 2 * slopes
+    return 4 * (training + vectors + capacity * (model.inputs + target))
 
 
 @EXAMPLES

@@ -7,9 +7,10 @@ ends in a hello; it has to answer that, to have answered each frame before it on
 import os
 import struct
 import subprocess
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import cbor2
 import numpy as np
@@ -76,12 +77,14 @@ def hostile(examples: int) -> Callable[[Callable[..., None]], Callable[..., None
 # ---- talking to a node ---------------------------------------------------------------------------
 
 
-def talk(stream: bytes) -> list[bytes]:
-    """What a fresh node answers `stream` with: a body for each frame in it that is whole."""
-    last = frame.encode(messages.encode(LAST, HelloRequest()))
+LAST_FRAME = frame.encode(messages.encode(LAST, HelloRequest()))
+
+
+def run(*arguments: str, given: bytes) -> bytes:
+    """What a fresh node sends."""
     process = subprocess.run(
-        [NODE],
-        input=stream + b"\0" + last,
+        [NODE, *arguments],
+        input=given,
         capture_output=True,
         timeout=120,  # an endless loop would hang the tests
         env=os.environ
@@ -92,12 +95,15 @@ def talk(stream: bytes) -> list[bytes]:
         },
     )
     assert process.returncode == 0, process.stderr.decode(errors="replace")
-    receiver = frame.FrameReceiver()
-    boot, *answers, end = receiver.receive(process.stdout)
-    assert receiver.bad_frames == 0
     assert process.stdout.endswith(b"\0")
+    return process.stdout
 
-    taken, dropped = frames_in(stream)
+
+def answers_in(sent: bytes, taken: Sequence[bytes], dropped: int) -> list[bytes]:
+    """The bodies that a node has answered `taken` with; its count of what it dropped is right."""
+    receiver = frame.FrameReceiver()
+    boot, *answers, end = receiver.receive(sent)
+    assert receiver.bad_frames == 0
     sequence, hello = decode(boot)
     assert (sequence, type(hello)) == (messages.UNASKED, Hello)
     sequence, hello = decode(end)
@@ -106,6 +112,12 @@ def talk(stream: bytes) -> list[bytes]:
     assert (hello.bad_frames, hello.overruns) == (dropped, 0)
     assert [decode(answer)[0] for answer in answers] == [sequence_of(body) for body in taken]
     return answers
+
+
+def talk(stream: bytes) -> list[bytes]:
+    """What a fresh node answers `stream` with: a body for each frame in it that is whole."""
+    pieces = [piece for piece in stream.split(b"\0") if piece]
+    return answers_in(run(given=stream + b"\0" + LAST_FRAME), *judged(pieces))
 
 
 def decode(body: bytes) -> tuple[int, Response]:
@@ -118,12 +130,17 @@ def decode(body: bytes) -> tuple[int, Response]:
     return decoded
 
 
-def frames_in(stream: bytes) -> tuple[list[bytes], int]:
+def body_in(piece: bytes) -> bytes | None:
+    """Of a frame without its zero; None where a node counts it as bad."""
+    if 0 in piece or len(piece) > RECEIVE:
+        return None
+    return next(iter(frame.FrameReceiver().receive(piece + b"\0")), None)
+
+
+def judged(pieces: Sequence[bytes]) -> tuple[list[bytes], int]:
     """The bodies of the frames that a node takes, and how many it counts as bad."""
-    pieces = [piece for piece in stream.split(b"\0") if piece]
-    bodies = [body for piece in pieces for body in frame.FrameReceiver().receive(piece + b"\0")]
-    fitting = [body for body in bodies if len(body) + frame.CRC_SIZE <= RECEIVE]
-    return fitting, len(pieces) - len(fitting)
+    bodies = [body for body in map(body_in, pieces) if body is not None]
+    return bodies, len(pieces) - len(bodies)
 
 
 def sequence_of(body: bytes) -> int:
@@ -202,6 +219,9 @@ def test_a_frame_of_any_length_is_taken_or_counted():
     whole = [frame.encode((b"\x82\x07" + bytes(n))[:n]) for n in lengths]
     assert len(talk(b"".join(whole))) == len(lengths)
     assert len(talk(frame.encode(b"") + whole[0])) == 1
+    for fill in b"\0\x55":
+        borders = [frame.encode(bytes([fill]) * (longest + n)) for n in range(40)]
+        assert 0 < len(talk(b"".join(borders))) < len(borders)
     for n in [RECEIVE - 3, RECEIVE, 9216, 70_000]:
         for fill in b"\0\x55":
             assert len(talk(frame.encode(bytes([fill]) * n) + whole[0])) == 1
@@ -264,6 +284,97 @@ def test_a_frame_around_anything_is_answered(bodies: list[bytes]):
 @given(st.lists(PIECES, max_size=8).map(b"".join))
 def test_frames_are_found_in_noise(stream: bytes):
     talk(stream)
+
+
+# ---- the window: frames in memory that the node shares -------------------------------------------
+
+
+class Step(NamedTuple):
+    """What is put into the window, the size that it is said to have, and what the UART brings."""
+
+    size: int
+    data: bytes
+    uart: bytes = b"\0"
+
+
+def laid(whole: bytes) -> Step:
+    """A frame as it should be."""
+    return Step(len(whole) - 1, whole[:-1])
+
+
+def talk_by_window(steps: Sequence[Step]) -> list[bytes]:
+    """What a fresh node with a window answers: a body for each frame that came either way."""
+    last = laid(LAST_FRAME)._replace(uart=b"\0\0")  # the first may end something
+    window, partial, pieces = bytearray(RECEIVE), b"", []
+    for step in steps:
+        window[: len(step.data)] = step.data
+        size = step.size
+        *ended, partial = (partial + step.uart).split(b"\0")
+        for piece in ended:
+            if not piece and size:
+                piece = bytes(window[:size]) if size <= RECEIVE else bytes(1)
+                size = 0
+            pieces += [piece] if piece else []
+    pieces += [partial] if partial else []
+    given = b"".join(
+        struct.pack("<3I", one.size, len(one.data), len(one.uart)) + one.data + one.uart
+        for one in [*steps, last]
+    )
+    return answers_in(run("window", given=given), *judged(pieces))
+
+
+SIZES = st.sampled_from([*BORDERS, RECEIVE - 1, RECEIVE, RECEIVE + 1]) | st.integers(0, 9000)
+UARTS = st.sampled_from([b"\0", b"\0", b"\0\0", b"", b"\1\0", b"\5half"]) | PIECES
+STEPS = st.one_of(
+    BODIES.map(frame.encode).map(laid),
+    st.builds(Step, SIZES, GARBAGE.map(lambda data: data[:RECEIVE]), UARTS),
+    st.builds(lambda body, size, uart: Step(size, frame.encode(body)[:-1], uart),
+              BODIES, SIZES, UARTS),
+    st.builds(lambda body, position, change: laid(damaged(frame.encode(body), position, change)),
+              BODIES, SEEDS, st.integers(1, 255)),
+)  # fmt: skip
+
+
+@hostile(100)
+@given(st.lists(BODIES, min_size=1, max_size=8))
+def test_a_frame_in_the_window_is_answered_as_one_over_the_uart(bodies: list[bytes]):
+    whole = [frame.encode(body) for body in bodies]
+    assert talk_by_window([laid(one) for one in whole]) == talk(b"".join(whole))
+
+
+@hostile(200)
+@given(st.lists(STEPS, max_size=6))
+def test_whatever_lies_in_the_window_is_answered_or_counted(steps: list[Step]):
+    talk_by_window(steps)
+
+
+def test_a_size_that_is_wrong_reads_nothing_else():
+    whole = framed([HelloRequest()])[0]
+    right = len(whole) - 1
+    sizes = [
+        *range(right),
+        *range(right + 1, right + 300),
+        *range(RECEIVE - 2, RECEIVE + 3),
+        *BORDERS,
+    ]
+    steps = [Step(size, whole[:-1].ljust(RECEIVE, b"\1")) for size in sizes]
+    assert talk_by_window(steps) == []
+    assert len(talk_by_window([*steps, laid(whole)])) == 1
+
+
+def test_a_frame_in_the_window_ends_where_one_over_the_uart_would():
+    """A zero within it, under a right CRC, is no frame either way."""
+    body = messages.encode(1, HelloRequest())
+    data = body + zlib.crc32(body).to_bytes(4, "little")
+    assert 0 in data
+    assert talk_by_window([laid(bytes([len(data) + 1]) + data + b"\0")]) == []
+
+
+def test_a_doorbell_that_ends_noise_leaves_the_frame_for_the_next():
+    whole = framed([HelloRequest()])[0]
+    [answer] = talk_by_window([laid(whole)._replace(uart=b"noise\0\0")])
+    assert talk_by_window([laid(whole)._replace(uart=b"noise\0")]) == []
+    assert decode(answer)[0] == 1
 
 
 # ---- requests and what is almost one -------------------------------------------------------------
@@ -346,14 +457,14 @@ def layers(least: int, most: int) -> st.SearchStrategy[bytes]:
     return st.builds(array, items, ARRAY_LENGTHS)
 
 
-LAYER = layers(0, 4)
+LAYER = layers(0, 6)
 TINY = st.just(b"\x82\x02\xf4")
 BAD_LAYER = st.one_of(
-    layers(5, 6),
+    layers(7, 8),
     st.builds(lambda item: array([item, b"\xf4"], 0), U8.bad),
     st.builds(lambda item: array([b"\x01", item, b"\x01"], 0), BOOL.bad),
     st.builds(lambda items, item: array([b"\x01", b"\xf4", *items, item], 0),
-              st.lists(U32.good, max_size=3), U32.bad.filter(len)),
+              st.lists(U32.good, max_size=5), U32.bad.filter(len)),
     st.just(b"\x81\x01"),
     st.sampled_from([*NOWHERE, NUMBER]).filter(len),
 )  # fmt: skip
@@ -452,24 +563,64 @@ def u32(data: bytes) -> int:
     return int.from_bytes(data, "little")
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A layer; `patch`: values under a window of a convolution."""
+
+    outputs: int
+    parameters: int = 0
+    patch: int = 0
+
+
+def plan(layer: Layer, inputs: int) -> Planned | None:
+    """None where the layer cannot follow `inputs` values."""
+    arguments = layer.arguments
+    if layer.operation == 1 and len(arguments) == 1:
+        return Planned(arguments[0], arguments[0] * (inputs + 1))
+    if layer.operation in (2, 3) and not arguments:
+        return Planned(inputs)
+    if layer.operation not in WINDOW_ARGUMENTS:
+        return None
+    if len(arguments) != WINDOW_ARGUMENTS[layer.operation]:
+        return None
+    height, width, size, stride, padding, filters = (*arguments, 0, 0)[:6]
+    pixels = height * width
+    spare = min(height, width) + 2 * padding - size
+    if not pixels or inputs % pixels or not stride or not padding < size <= 255 or spare < 0:
+        return None
+    channels = inputs // pixels
+    places = [(n + 2 * padding - size) // stride + 1 for n in (height, width)]
+    patch = size**2 * channels
+    count = places[0] * places[1]
+    if count > 2**24:
+        return None
+    if layer.operation == 4:
+        return Planned(count * filters, filters * (patch + 1), patch) if patch <= 2**24 else None
+    return Planned(count * channels, patch + channels if layer.operation == 5 else 0)
+
+
+WINDOW_ARGUMENTS = {4: 6, 5: 5, 6: 4, 7: 4}
+
+
 def shape_of(load: Load) -> Shape | None:
     """None where the layers do not make a model."""
-    widths, parameters = [load.inputs], 0
+    widths, parameters, patch = [load.inputs], 0, 0
     local: list[range] = []
     for layer in load.layers:
-        if layer.operation not in (1, 2, 3) or len(layer.arguments) != (layer.operation == 1):
+        planned = plan(layer, widths[-1])
+        if planned is None or not all(0 < n <= 2**24 for n in (widths[-1], planned.outputs)):
             return None
-        if layer.operation == 1:
-            first = parameters
-            parameters += layer.arguments[0] * (widths[-1] + 1)
-            local += [range(first, parameters)] if layer.local else []
-        widths.append(*layer.arguments or widths[-1:])
+        if layer.local:
+            local.append(range(parameters, parameters + planned.parameters))
+        parameters += planned.parameters
+        patch = max(patch, planned.patch)
+        widths.append(planned.outputs)
     outputs = widths[-1]
-    if not all(0 < width <= 2**24 for width in widths) or load.loss > 1 or outputs <= load.loss:
+    if load.loss > 1 or outputs <= load.loss:
         return None
     sample = load.inputs + (1 if load.loss else outputs)
     least = (3 if load.accumulate else 2) * parameters + load.capacity * sample
-    most = least + sum(widths) + 2 * max(widths)
+    most = least + sum(widths) + 2 * max(widths) + patch
     return Shape(load, outputs, parameters, tuple(local), 4 * least, 4 * most)
 
 
@@ -705,11 +856,33 @@ LAST_LAYERS = st.builds(Layer, st.just(1), FLAGS, st.tuples(st.integers(2, 6)))
 ACTIVATIONS = st.builds(Layer, st.integers(2, 3), FLAGS, st.just(()))
 HIDDEN = st.lists(DENSE_LAYERS | ACTIVATIONS, max_size=4)
 LAYER_LISTS = st.builds(lambda hidden, last: (*hidden, last), HIDDEN, LAST_LAYERS)
-LOADS = st.builds(Load, WIDTHS, st.integers(0, 1), FLAGS, COUNTS, LAYER_LISTS)
-ODD_OPERATIONS = st.integers(0, 4) | st.just(255)
-ODD_LAYERS = st.builds(Layer, ODD_OPERATIONS, FLAGS, st.lists(ODD, max_size=4).map(tuple))
+DENSE_LOADS = st.builds(Load, WIDTHS, st.integers(0, 1), FLAGS, COUNTS, LAYER_LISTS)
+
+
+@st.composite
+def image_loads(draw: st.DrawFn) -> Load:
+    """Windows over a small image, in front of other layers."""
+    height, width, channels = (draw(st.integers(1, 7)) for _ in range(3))
+    inputs, layers = height * width * channels, list[Layer]()
+    for _ in range(draw(st.integers(1, 3))):
+        operation, stride = draw(st.integers(4, 7)), draw(st.integers(1, 3))
+        padding = draw(st.integers(0, 2)) if operation < 6 else 0
+        size = draw(st.integers(padding + 1, min(height, width) + 2 * padding))
+        channels = draw(st.integers(1, 9)) if operation == 4 else channels
+        arguments = (height, width, size, stride, padding, channels)[: WINDOW_ARGUMENTS[operation]]
+        layers.append(Layer(operation, draw(FLAGS), arguments))
+        height, width = ((n + 2 * padding - size) // stride + 1 for n in (height, width))
+    rest = draw(LAYER_LISTS)
+    return Load(inputs, draw(st.integers(0, 1)), draw(FLAGS), draw(COUNTS), (*layers, *rest))
+
+
+LOADS = DENSE_LOADS | image_loads()
+ODD_OPERATIONS = st.integers(0, 8) | st.just(255)
+ODD_LAYERS = st.builds(Layer, ODD_OPERATIONS, FLAGS, st.lists(ODD, max_size=6).map(tuple))
 ODD_DENSE_LAYERS = st.builds(Layer, st.just(1), FLAGS, st.tuples(ODD))
-ANY_LAYERS = st.one_of(DENSE_LAYERS, ACTIVATIONS, ODD_LAYERS, ODD_DENSE_LAYERS)
+LENGTHS = st.lists(st.integers(0, 4), min_size=4, max_size=6).map(tuple)
+ODD_WINDOWS = st.builds(Layer, st.integers(4, 7), FLAGS, LENGTHS)
+ANY_LAYERS = st.one_of(DENSE_LAYERS, ACTIVATIONS, ODD_LAYERS, ODD_DENSE_LAYERS, ODD_WINDOWS)
 ODD_LISTS = st.one_of(
     st.lists(ANY_LAYERS, min_size=1, max_size=3).map(tuple),
     st.lists(DENSE_LAYERS | ACTIVATIONS, min_size=32, max_size=32).map(tuple),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinymetafed.energy.profile import BlockCounts, Pricing
+from tinymetafed.energy.profile import COUNTED, BlockCounts, Pricing
 from tinymetafed.energy.program import Program
 from tinymetafed.energy.timing import Timing
 from tinymetafed.experiment import read
@@ -104,9 +104,9 @@ def test_a_node_that_was_started_again_is_reported(caplog: pytest.LogCaptureFixt
     assert "node-0: it was started again; what it executed is not counted" in caplog.text
 
 
-def _qemu_node(work: Callable[[Node], object]) -> None:
+def _qemu_node(work: Callable[[Node], object], *changes: str) -> None:
     async def run() -> None:
-        settings = read(DEMO, ("nodes.count=1",)).nodes
+        settings = read(DEMO, ("nodes.count=1", *changes)).nodes
         with private_directory() as directory:
             (node,) = make_nodes(settings, directory)
             await node.start()
@@ -146,3 +146,26 @@ def test_the_same_request_executes_the_same_five_times(tmp_path: Path):
     _qemu_node(work)
     assert all(min(row) > 0 for row in found[0][1])  # pyright: ignore[reportArgumentType]
     assert all(turn == found[0] for turn in found)
+
+
+def test_by_dma_a_broadcast_and_its_answer_interrupt_a_node_once_each_and_not_for_each_byte():
+    model = read(DEMO).built_model
+    found: list[Usage] = []
+
+    async def work(node: Node) -> None:
+        await node.load(model, accumulate=False, capacity=0)
+        node.take_usage()
+        await node.set_weights(ServerState.start(model.initial(1)).broadcast)
+        await node.predict(np.zeros((1, 1), np.float32))  # then all of it has been counted
+        found.append(node.take_usage())
+
+    for link in ("dma", "uart"):
+        _qemu_node(work, f"nodes.link={link}")
+    dma, uart = found
+    assert (dma.bytes_down, dma.bytes_up) == (uart.bytes_down, uart.bytes_up)
+    exceptions = [
+        int(one.profile.counts[:, COUNTED.index("exception")].sum()) if one.profile else 0
+        for one in found
+    ]
+    assert 4 <= exceptions[0] <= 10
+    assert exceptions[1] > uart.bytes_down / 40

@@ -20,6 +20,7 @@ from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiment import read
 from tinymetafed.federation import Federation, ServerState
 from tinymetafed.link import Connection, Fault, Hello
+from tinymetafed.nodes import window
 from tinymetafed.nodes.backends import make_nodes, private_directory
 from tinymetafed.nodes.node import Node
 from tinymetafed.nodes.qemu import QemuTransport
@@ -30,11 +31,12 @@ ZEPHYR_IMAGE = zephyr_image("mps2_an386")
 DEMO = PROJECT / "experiments/demo.toml"
 
 
-def test_weights_after_50_rounds_are_those_of_the_host_bit_for_bit(tmp_path: Path):
-    changes = ("rounds=50", "nodes.count=2", "evaluation.devices=4", "evaluation.every=50")
+@pytest.mark.parametrize(("link", "rounds"), [("dma", 50), ("uart", 5)])
+def test_weights_are_those_of_the_host_bit_for_bit(tmp_path: Path, link: str, rounds: int):
+    changes = (f"rounds={rounds}", "nodes.count=2", "evaluation.devices=4", "evaluation.every=50")
     on_qemu, on_host = (
-        execute(read(DEMO, (*changes, f"nodes.backend={backend}")), tmp_path / backend)
-        for backend in ("qemu", "host")
+        execute(read(DEMO, (*changes, *more)), tmp_path / more[0])
+        for more in ((f"nodes.link={link}",), ("nodes.backend=host",))
     )
     assert on_qemu[1].theta == on_host[1].theta
     stores = [store.evaluations(run.id) for store, run in (on_qemu, on_host)]
@@ -112,7 +114,9 @@ def test_a_fault_is_reported_with_its_place_and_the_node_starts_again(tmp_path: 
         stub = tmp_path / "gdb"
         extra = ("-chardev", f"socket,id=gdb,path={stub},server=on,wait=off", "-gdb", "chardev:gdb")
         with private_directory() as directory:
-            transport = await QemuTransport.open(directory, "node-0", image=image, extra=extra)
+            transport = await QemuTransport.open(
+                directory, "node-0", image=image, place=window.find(image), extra=extra
+            )
             try:
                 connection = Connection()
                 await _hello(transport, connection)

@@ -8,6 +8,9 @@ extern const uint8_t build_id[TMF_BUILD_SIZE]; /* from the linker */
 static struct tmf_node node;
 static float memory[TMF_MODEL_MEMORY / sizeof(float)];
 
+/* The emulator's host finds it by its name. */
+static struct tmf_window tmf_window __attribute__((section(".window")));
+
 static void receive(uint8_t byte)
 {
     tmf_node_receive(&node, byte);
@@ -25,6 +28,7 @@ int main(void)
         .memory = memory,
         .memory_size = sizeof memory,
         .build = build_id,
+        .window = &tmf_window,
         .write = write,
     };
     uart_start();

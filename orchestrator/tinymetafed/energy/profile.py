@@ -26,6 +26,10 @@ those of any class whose execution an IT block decided; "exception" counts entri
 which are no instructions."""
 
 INSTRUCTIONS = tuple(name for name in COUNTED if name != "exception")
+_ARE_INSTRUCTIONS = [COUNTED.index(name) for name in INSTRUCTIONS]
+
+FOUND = 1000
+"""Lists of blocks whose place in the table of prices is remembered, at most."""
 
 CONTEXT = 4
 """Instructions after a block that its price looks at."""
@@ -50,7 +54,7 @@ class Profile:
     @property
     def instructions(self) -> NDArray[np.int64]:
         """int64 [phases]"""
-        return self.counts[:, [COUNTED.index(name) for name in INSTRUCTIONS]].sum(axis=1)
+        return self.counts[:, _ARE_INSTRUCTIONS].sum(axis=1)
 
     def __add__(self, other: "Profile") -> "Profile":
         if self.phases != other.phases:
@@ -84,7 +88,7 @@ class BlockCounts:
     A block is instructions that follow each other, of which only the last can branch.
 
     Attributes:
-        starts, ends: uint32 [blocks], addresses.
+        starts, ends: uint32 [blocks], addresses; no block is there twice.
         left: int64 [phases, blocks, 3], how often each was left, by the way it was.
         unaligned: int64 [phases], cycles that unaligned loads took more, where they were counted.
         lost: blocks executed of which nothing else is known.
@@ -144,17 +148,18 @@ class Pricing:
         self._handlers = set(program.handlers)
         self._instructions: dict[int, Instruction] = {}  # by address
         self._rows: dict[tuple[int, int], int] = {}  # of _prices, by a block's start and end
+        self._found: dict[bytes, NDArray[np.int64]] = {}  # by _rows_of
         columns = len(COUNTED) + len(self.timings) * len(READINGS)
-        self._prices = np.empty((0, WAYS, columns), np.int64)
+        # In float64, where a product of matrices is fast; exact below 2^53.
+        self._prices = np.empty((0, WAYS, columns))
 
     def profile(self, counts: BlockCounts) -> Profile:
         """What the blocks come to."""
-        phases, used = len(self.phases), np.flatnonzero(counts.left.any(axis=(0, 2)))
-        blocks = zip(counts.starts[used].tolist(), counts.ends[used].tolist(), strict=True)
-        prices = self._priced(list(blocks)).reshape(-1, self._prices.shape[2])
-        left = counts.left[:, used].reshape(phases, -1)
-        # In float64, where a product of matrices is fast; exact below 2^53.
-        totals = np.rint(left.astype(np.float64) @ prices.astype(np.float64)).astype(np.int64)
+        phases, rows = len(self.phases), self._rows_of(counts)
+        left = np.zeros((phases, *self._prices.shape[:2]))
+        left[:, rows] = counts.left
+        prices = self._prices.reshape(-1, self._prices.shape[2])
+        totals = np.rint(left.reshape(phases, -1) @ prices).astype(np.int64)
         cycles = totals[:, len(COUNTED) :].reshape(phases, len(self.timings), len(READINGS))
         for i, timing in enumerate(self.timings):
             more = np.array(timing.table.sequence.unaligned_load.cycles)
@@ -183,15 +188,22 @@ class Pricing:
         code = self.program.code(address, address + LONGEST)
         return decode(code, address, self.timings[0].classify)[0]
 
-    def _priced(self, blocks: list[tuple[int, int]]) -> NDArray[np.int64]:
-        """int64 [blocks, ways, COUNTED and cycles]"""
-        new = [block for block in blocks if block not in self._rows]
-        if new:
-            known = len(self._rows)
-            self._rows |= {block: known + i for i, block in enumerate(new)}
-            prices = [self._price(start, end) for start, end in new]
-            self._prices = np.concatenate([self._prices, prices])
-        return self._prices[[self._rows[block] for block in blocks]]
+    def _rows_of(self, counts: BlockCounts) -> NDArray[np.int64]:
+        """The row of _prices for each block. A program soon executes no new ones, so that what was
+        found once is found again."""
+        blocks = np.stack([counts.starts, counts.ends], axis=1)
+        key = blocks.tobytes()
+        if key not in self._found:
+            pairs = [(start, end) for start, end in blocks.tolist()]
+            for pair in pairs:
+                self._rows.setdefault(pair, len(self._rows))
+            new = [self._price(*pair) for pair in list(self._rows)[len(self._prices) :]]
+            if new:
+                self._prices = np.concatenate([self._prices, new])
+            if len(self._found) == FOUND:
+                self._found.clear()
+            self._found[key] = np.array([self._rows[pair] for pair in pairs], np.int64)
+        return self._found[key]
 
     def executed(self, start: int, end: int, way: int) -> list[tuple[Instruction, int]]:
         """The instructions of a block that is left in this way, and their places in COUNTED."""

@@ -1,17 +1,41 @@
 """A program as its ELF file has it: code, and the addresses of its functions."""
 
 from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
+from elftools.elf.sections import Symbol, SymbolTableSection
 
 from ..errors import TinyMetaFedError
 
 PHASE_PREFIX = "tmf_phase_"
+
+
+@contextmanager
+def open_elf(path: Path) -> Iterator[ELFFile]:
+    """Raises TinyMetaFedError where `path` is no ELF file for Arm."""
+    try:
+        with path.open("rb") as file:
+            elf = ELFFile(file)
+            if elf["e_machine"] != "EM_ARM":
+                raise TinyMetaFedError(f"{path}: a program for {elf['e_machine']}, not for Arm")
+            yield elf
+    except OSError as error:
+        raise TinyMetaFedError(f"{path}: cannot be read: {error.strerror}") from None
+    except ELFError as error:
+        raise TinyMetaFedError(f"{path}: not an ELF file: {error}") from None
+
+
+def symbols(elf: ELFFile) -> Iterator[Symbol]:
+    """Of all its symbol tables."""
+    for section in elf.iter_sections():
+        if isinstance(section, SymbolTableSection):
+            yield from section.iter_symbols()
 
 
 @dataclass(frozen=True)
@@ -24,25 +48,15 @@ class Program:
     @classmethod
     def read(cls, path: Path) -> "Program":
         """Raises TinyMetaFedError where `path` is no ELF file for Arm."""
-        try:
-            with path.open("rb") as file:
-                elf = ELFFile(file)
-                if elf["e_machine"] != "EM_ARM":
-                    raise TinyMetaFedError(f"{path}: a program for {elf['e_machine']}, not for Arm")
-                segments = tuple(
-                    (segment["p_vaddr"], segment.data()) for segment in elf.iter_segments("PT_LOAD")
-                )
-                functions = {
-                    symbol.name: symbol["st_value"] & ~1  # bit 0 says Thumb
-                    for section in elf.iter_sections()
-                    if isinstance(section, SymbolTableSection)
-                    for symbol in section.iter_symbols()
-                    if symbol["st_info"]["type"] == "STT_FUNC"
-                }
-        except OSError as error:
-            raise TinyMetaFedError(f"{path}: cannot be read: {error.strerror}") from None
-        except ELFError as error:
-            raise TinyMetaFedError(f"{path}: not an ELF file: {error}") from None
+        with open_elf(path) as elf:
+            segments = tuple(
+                (segment["p_vaddr"], segment.data()) for segment in elf.iter_segments("PT_LOAD")
+            )
+            functions = {
+                symbol.name: symbol["st_value"] & ~1  # bit 0 says Thumb
+                for symbol in symbols(elf)
+                if symbol["st_info"]["type"] == "STT_FUNC"
+            }
         return cls(segments, functions)
 
     def code(self, start: int, end: int) -> bytes:

@@ -198,8 +198,8 @@ def _flat(value: object) -> list[Any]:
 def encode(sequence: int, request: Request) -> bytes:
     """The CBOR of a request. Floats are as short as they can be without loss from float32."""
     items = [request.CODE]
-    for each in fields(request):
-        items += _flat(getattr(request, each.name))
+    for value in vars(request).values():  # as the class declares its fields
+        items += _flat(value)
     return cbor2.dumps([sequence, items], canonical=True)
 
 

@@ -14,6 +14,7 @@ from ..energy.timing import Timing
 from ..errors import TinyMetaFedError
 from ..experiment import NodeSettings
 from ..places import MPS2_IMAGE, zephyr_image
+from . import window
 from .host import HostTransport
 from .node import Node
 from .qemu import QemuTransport
@@ -52,7 +53,10 @@ def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
         raise TinyMetaFedError(f"{image}: no firmware image; run '{built_by}'")
     pricing = Pricing(Program.read(image), Timing.all())
     if settings.backend == "qemu":
-        start = partial(QemuTransport.open, directory, image=image, program=pricing.program)
+        start = partial(
+            QemuTransport.open, directory, image=image, program=pricing.program,
+            place=window.find(image) if settings.uses_dma else None,
+        )  # fmt: skip
         return [make(name, partial(start, name=name), pricing=pricing) for name in names]
     traced = TracedPricing(pricing)
     renode = Renode(directory, image, PLATFORMS[settings.board], traced)

@@ -13,25 +13,30 @@ from ..places import FIRMWARE, HOST_LIBRARY
 
 
 @cache
-def _library(path: Path) -> tuple[cffi.FFI, Any, bytes]:
+def _library(path: Path) -> tuple[cffi.FFI, Any, bytes, Any]:
+    """The library, its hash, and a buffer for what a node has sent, which all nodes share."""
     if not path.is_file():
         raise TinyMetaFedError(f"{path}: no host build of the firmware; run 'make firmware'")
     ffi = cffi.FFI()
     header = (FIRMWARE / "ports/host/tmf_host.h").read_text()
     ffi.cdef("\n".join(line for line in header.splitlines() if not line.startswith("#")))
-    return ffi, ffi.dlopen(str(path)), hashlib.sha1(path.read_bytes()).digest()
+    return (
+        ffi,
+        ffi.dlopen(str(path)),
+        hashlib.sha1(path.read_bytes()).digest(),
+        ffi.new("uint8_t[65536]"),
+    )
 
 
 class HostTransport:
     """A node as a handle of the shared library. It works inside `write` and never waits."""
 
     def __init__(self, library: Path = HOST_LIBRARY) -> None:
-        self._ffi, self._lib, build = _library(library)
+        self._ffi, self._lib, build, self._buffer = _library(library)
         host = self._lib.tmf_host_new(build)
         if host == self._ffi.NULL:
             raise TinyMetaFedError("not enough memory for another host node")
         self._host = self._ffi.gc(host, self._lib.tmf_host_free)
-        self._buffer = self._ffi.new("uint8_t[65536]")
 
     async def write(self, data: bytes) -> None:
         """See Transport."""

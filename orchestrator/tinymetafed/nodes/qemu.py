@@ -1,4 +1,5 @@
-"""Backend `qemu`: one process per node, machine mps2-an386, the UART on a Unix socket."""
+"""Backend `qemu`: one process per node, machine mps2-an386, the UART on a Unix socket; for DMA, a
+file as memory that both share."""
 
 import asyncio
 import contextlib
@@ -12,6 +13,7 @@ from ..places import MPS2_IMAGE, QEMU_PLUGIN
 from .counters import CountersFile
 from .process import die_with_parent, last_words
 from .transport import NodeLost
+from .window import MEMORY, Window
 
 QEMU = "qemu-system-arm"
 MACHINE = ("-machine", "mps2-an386", "-display", "none", "-monitor", "none")
@@ -44,14 +46,16 @@ class QemuTransport:
     def __init__(
         self,
         process: asyncio.subprocess.Process,
-        uart: socket.socket,
+        uart: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         log: Path,
         counters: CountersFile | None,
+        window: Window | None,
     ) -> None:
         self.process = process
         self.log = log
-        self._uart = uart
+        self._reader, self._writer = uart
         self._counters = counters
+        self._window = window
 
     @classmethod
     async def open(
@@ -61,13 +65,15 @@ class QemuTransport:
         *,
         image: Path = MPS2_IMAGE,
         program: Program | None = None,
+        place: range | None = None,
         extra: tuple[str, ...] = (),
         boot_timeout: float = BOOT_TIMEOUT,
     ) -> "QemuTransport":
         """Boots `image` with its UART on `directory`/`name`.sock, a private directory.
 
-        program: the image, where its execution is to be counted. extra: further arguments of QEMU.
-        boot_timeout: seconds. Raises TinyMetaFedError where it does not boot.
+        program: the image, where its execution is to be counted. place: addresses of its window,
+        where frames are to go through that. extra: further arguments of QEMU. boot_timeout:
+        seconds. Raises TinyMetaFedError where it does not boot.
         """
         if not image.is_file():
             raise TinyMetaFedError(f"{image}: no firmware image; run 'make firmware'")
@@ -83,6 +89,11 @@ class QemuTransport:
         if program is not None:
             counters = CountersFile(directory / f"{name}.counts", 1 + len(program.phases))
             arguments += plugin_arguments(counters.path, program)
+        window = None
+        if place is not None:
+            window = Window(directory / f"{name}.psram", place)
+            backend = f"memory-backend-file,id=psram,size={len(MEMORY)},mem-path={window.path}"
+            arguments += ["-object", f"{backend},share=on", "-machine", "memory-backend=psram"]
         path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX) as listener, log.open("ab") as output:
             listener.bind(str(path))
@@ -104,26 +115,31 @@ class QemuTransport:
                 process.kill()
             await process.wait()
             raise TinyMetaFedError(f"{QEMU} did not boot {image}; {last_words(log)}")
-        uart.setblocking(False)
-        return cls(process, uart, log, counters)
+        streams = await asyncio.open_unix_connection(sock=uart)
+        return cls(process, streams, log, counters, window)
 
     async def write(self, data: bytes) -> None:
         """See Transport."""
+        if self._window is not None:
+            data = self._window.put(data)
         try:
-            await asyncio.get_running_loop().sock_sendall(self._uart, data)
+            self._writer.write(data)
+            await self._writer.drain()
         except OSError as error:
             raise NodeLost(await self._ended()) from error
 
     async def read(self) -> bytes:
         """See Transport."""
         try:
-            data = await asyncio.get_running_loop().sock_recv(self._uart, 65536)
+            data = await self._reader.read(65536)
         except OSError as error:
             raise NodeLost(await self._ended()) from error
         if not data:
             raise NodeLost(await self._ended())
         if not data.endswith(b"\0"):
             await asyncio.sleep(GATHERING_TIME)
+        elif self._window is not None and data[-2:] in (b"\0", b"\0\0"):  # a doorbell
+            data = data[:-1] + self._window.take() + data[-1:]
         return data
 
     def counts(self) -> BlockCounts | None:
@@ -136,7 +152,7 @@ class QemuTransport:
 
     async def close(self) -> None:
         """See Transport."""
-        self._uart.close()
+        self._writer.close()
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
         await self.process.wait()

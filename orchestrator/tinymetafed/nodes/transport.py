@@ -16,7 +16,7 @@ class Transport(Protocol):
     """The byte stream to one running node: its emulated UART, or what stands for it."""
 
     async def write(self, data: bytes) -> None:
-        """Sends all of `data`. Raises NodeLost."""
+        """Sends `data`, a frame. Raises NodeLost."""
         ...
 
     async def read(self) -> bytes:

@@ -3,6 +3,7 @@
 #include <zephyr/drivers/uart.h>
 #include <zephyr/fatal.h>
 #include <zephyr/kernel.h>
+#include <zephyr/linker/devicetree_regions.h>
 #include <zephyr/sys/reboot.h>
 
 #include <cmsis_core.h>
@@ -15,6 +16,12 @@ static const struct device *const uart = DEVICE_DT_GET(DT_CHOSEN(zephyr_console)
 
 static struct tmf_node node;
 static float memory[TMF_MODEL_MEMORY / sizeof(float)];
+
+/* Where a peer reaches the node's memory: an emulator's host, which finds it by its name. */
+#define SHARED DT_NODELABEL(psram)
+#if DT_NODE_EXISTS(SHARED)
+static struct tmf_window tmf_window Z_GENERIC_SECTION(LINKER_DT_NODE_REGION_NAME_TOKEN(SHARED));
+#endif
 
 static K_SEM_DEFINE(request, 0, 1);
 static K_SEM_DEFINE(sent, 0, 1);
@@ -120,6 +127,9 @@ int main(void)
         .memory = memory,
         .memory_size = sizeof memory,
         .build = build_id,
+#if DT_NODE_EXISTS(SHARED)
+        .window = &tmf_window,
+#endif
         .write = write,
     };
     uart_irq_callback_set(uart, on_uart);

@@ -1,0 +1,90 @@
+"""The window of an emulated node: memory that the host shares with it, in which frames lie whole.
+
+Of a frame all is in the window but the zero that ends it, which follows over the UART and is the
+doorbell (struct tmf_window in firmware/core/tmf_link.h).
+"""
+
+import mmap
+import os
+from pathlib import Path
+
+from elftools.elf.constants import SH_FLAGS
+
+from ..energy.program import open_elf, symbols
+from ..errors import TinyMetaFedError
+
+SYMBOL = "tmf_window"
+MEMORY = range(0x2100_0000, 0x2200_0000)
+"""What the host can share: the PSRAM of the MPS2 (Arm DAI 0386, 3.1)."""
+
+
+def find(image: Path) -> range:
+    """The addresses of an image's window.
+
+    Raises TinyMetaFedError where it has none, or one that cannot be shared.
+    """
+    with open_elf(image) as elf:
+        symbol = next((one for one in symbols(elf) if one.name == SYMBOL), None)
+        if symbol is None:
+            raise TinyMetaFedError(
+                f"{image}: it has no {SYMBOL}, which nodes.link=dma needs; use nodes.link=uart"
+            )
+        window = range(symbol["st_value"], symbol["st_value"] + symbol["st_size"])
+        others = {
+            section.name: range(section["sh_addr"], section["sh_addr"] + section["sh_size"])
+            for number, section in enumerate(elf.iter_sections())
+            if section["sh_flags"] & SH_FLAGS.SHF_ALLOC and number != symbol["st_shndx"]
+        }
+    taken = [f"overlaps {name}" for name, memory in others.items() if _overlap(memory, window)]
+    if window.start < MEMORY.start or window.stop > MEMORY.stop:
+        taken.append(f"is not within {MEMORY.start:#x} to {MEMORY.stop:#x}, which can be shared")
+    if taken:
+        raise TinyMetaFedError(
+            f"{image}: its {SYMBOL}, {window.start:#x} to {window.stop:#x}, {taken[0]}; correct "
+            "its linker script or use nodes.link=uart"
+        )
+    return window
+
+
+def _overlap(one: range, other: range) -> bool:
+    return max(one.start, other.start) < min(one.stop, other.stop)
+
+
+class Window:
+    """A file that is one node's MEMORY, of which only the window takes space.
+
+    Raises TinyMetaFedError where it cannot be made.
+    """
+
+    def __init__(self, path: Path, place: range) -> None:
+        """place: addresses, of find."""
+        self.path = path
+        offset, half = place.start - MEMORY.start, len(place) // 2
+        try:
+            with path.open("w+b") as file:
+                file.truncate(len(MEMORY))
+                # A page that finds no room when it is written to ends who writes it.
+                os.posix_fallocate(file.fileno(), offset, len(place))
+                memory = memoryview(mmap.mmap(file.fileno(), len(MEMORY)))
+        except OSError as error:
+            raise TinyMetaFedError(
+                f"{path}: the memory to share with the node cannot be made: {error.strerror}; name "
+                "another folder in TMPDIR or use nodes.link=uart"
+            ) from None
+        self._up, self._down = memory[offset:][:half], memory[offset + half :][:half]
+
+    def put(self, frame: bytes) -> bytes:
+        """Lays a frame down for the node. Returns what is left to send over the UART.
+
+        Raises ValueError where the frame is longer than the window.
+        """
+        size = len(frame) - 1
+        self._down[4 : 4 + size] = frame[:-1]
+        self._down[:4] = size.to_bytes(4, "little")
+        return frame[-1:]
+
+    def take(self) -> bytes:
+        """The frame that the node has laid down, without its zero; empty where there is none."""
+        size = int.from_bytes(self._up[:4], "little")
+        self._up[:4] = bytes(4)
+        return bytes(self._up[4 : 4 + size])

@@ -1,0 +1,83 @@
+"""The node's weights after training are those of sums in their stated order, bit for bit: on the
+host and on the emulated processor."""
+
+import asyncio
+import itertools
+from types import SimpleNamespace
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+from hypothesis import given, settings
+
+import exact
+from learning import Problem, difference, full, open_host, problems, seeded
+from tinymetafed.model import Model, ModelSettings
+from tinymetafed.nodes.backends import private_directory
+from tinymetafed.nodes.node import Node
+from tinymetafed.nodes.qemu import QemuTransport
+from tinymetafed.nodes.transport import OpenTransport
+
+RATE = 0.0625
+
+Work = tuple[Problem, int, int]  # frozen parts as a mask, samples in a mini-batch
+
+
+async def trained(open_transport: OpenTransport, *work: Work) -> list[bytes]:
+    """The bits of what training does to the weights."""
+    node, found = Node("node", open_transport), list[bytes]()
+    await node.start()
+    for problem, frozen, batch in work:
+        await node.load(problem.model, accumulate=batch > 1, capacity=0)
+        await node.set_weights(full(problem.theta))
+        await node.train(problem.samples, rate=RATE, frozen=frozen, batch=batch)
+        found.append((await difference(node, problem.model)).astype(np.float32).tobytes())
+    await node.close()
+    return found
+
+
+def stated(core: SimpleNamespace, problem: Problem, frozen: int, batch: int) -> bytes:
+    """The same by tests/exact.py."""
+    trainer = exact.Trainer(core, problem.layers, problem.theta, problem.kind)
+    trainer.train(problem.exact_pairs, RATE, frozen, batch)
+    return (trainer.theta - problem.theta).tobytes()
+
+
+@settings(deadline=None, derandomize=True, max_examples=200)
+@given(problems(samples=st.integers(1, 5)), st.integers(0, 2**8 - 1), st.integers(1, 3))
+def test_the_host_adds_in_the_stated_order(
+    core: SimpleNamespace, problem: Problem, frozen: int, batch: int
+):
+    [found] = asyncio.run(trained(open_host, (problem, frozen, batch)))
+    assert found == stated(core, problem, frozen, batch)
+
+
+HIDDEN = {"units": 18, "activation": "relu"}
+CONV2D = {"type": "conv2d", "filters": 6, "padding": 1, "activation": "relu"}
+DEPTHWISE = {"type": "depthwise_conv2d", "size": 2, "activation": "tanh"}
+MODELS: list[tuple[int, dict[str, Any]]] = [
+    (16, {"layers": [{"units": 8, "activation": "relu"}, {"units": 4}]}),
+    (13, {"layers": [HIDDEN, {"units": 11, "activation": "tanh"}, {"units": 3}]}),
+    (49, {"shape": (7, 7, 1), "layers": [CONV2D | {"stride": 2}, CONV2D, {"units": 3}]}),
+    (75, {"shape": (5, 5, 3), "layers": [CONV2D, {"type": "max_pool2d"}, DEPTHWISE, {"units": 2}]}),
+    (48, {"shape": (4, 4, 3), "layers": [DEPTHWISE, {"type": "average_pool2d"}, {"units": 2}]}),
+]
+"""Inputs and settings: blocks of four by four weights, what is left at their edges, windows."""
+
+
+def test_the_emulated_processor_adds_in_the_stated_order(core: SimpleNamespace):
+    work: list[Work] = []
+    losses = ("mse", "softmax_cross_entropy")
+    for i, ((inputs, described), loss) in enumerate(itertools.product(MODELS, losses)):
+        model = Model.build(ModelSettings.model_validate(described | {"loss": loss}), inputs)
+        problem = seeded(model, i, samples=5)
+        # Everything moves; the first part is frozen; the last is; in mini-batches.
+        first, last = 1 << model.parts[0].layer, 1 << model.parts[-1].layer
+        work += [(problem, 0, 1), (problem, first, 1), (problem, last, 1), (problem, 0, 2)]
+
+    async def on_qemu() -> list[bytes]:
+        with private_directory() as directory:
+            return await trained(lambda: QemuTransport.open(directory, "node"), *work)
+
+    for one, found in zip(work, asyncio.run(on_qemu()), strict=True):
+        assert found == stated(core, *one), one[0].model

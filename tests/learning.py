@@ -1,0 +1,184 @@
+"""Problems for a node to learn, and sessions with a node."""
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+from hypothesis import assume, reject
+from numpy.typing import NDArray
+
+import reference as ref
+from tinymetafed.model import OPERATIONS, Model, ModelSettings
+from tinymetafed.nodes.host import HostTransport
+from tinymetafed.nodes.node import Broadcast, Node
+from tinymetafed.nodes.transport import OpenTransport
+from tinymetafed.samples import Samples
+
+Theta = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A model with weights and samples, also as the reference takes them."""
+
+    model: Model
+    theta: Theta
+    samples: Samples
+
+    @property
+    def layers(self) -> list[ref.Layer]:
+        return reference_layers(self.model)
+
+    @property
+    def kind(self) -> str:
+        return self.model.loss
+
+    @property
+    def start(self) -> ref.Vector:
+        return self.theta.astype(np.float64)
+
+    @property
+    def exact_pairs(self) -> list[tuple[Theta, Theta | int]]:
+        targets = [t if t.ndim else int(t) for t in self.samples.targets]
+        return list(zip(self.samples.inputs, targets, strict=True))
+
+    def pairs(self, part: slice = slice(None)) -> list[ref.Sample]:
+        is_class = self.samples.targets.ndim == 1
+        targets = [int(t) if is_class else t.astype(float) for t in self.samples.targets[part]]
+        inputs = self.samples.inputs[part].astype(np.float64)
+        return list(zip(inputs, targets, strict=True))
+
+
+def reference_layers(model: Model) -> list[ref.Layer]:
+    kinds = {number: name for name, number in OPERATIONS.items()}
+    layers, values = list[ref.Layer](), model.inputs
+    for layer in model.layers:
+        kind, window, outputs = kinds[layer.operation], None, values
+        match kind, layer.arguments:
+            case "dense", (units,):
+                outputs = units
+            case _, (height, width, size, stride, *more):
+                channels = values // (height * width)
+                window = ref.Window((height, width, channels), size, stride, *more[:1])
+                outputs = window.reach.shape[0] * (more[1] if kind == "conv2d" else channels)
+        layers.append(ref.Layer(kind, values, outputs, layer.local, window))
+        values = outputs
+    return layers
+
+
+def random_samples(rng: np.random.Generator, model: Model, theta: Theta, n: int) -> Samples:
+    """Samples that the model is not right about: next to a minimum a gradient is a difference of
+    nearly equal numbers, and nothing is to be said of its relative error."""
+    layers = reference_layers(model)
+    inputs = rng.uniform(-1.5, 1.5, (n, model.inputs)).astype(np.float32)
+    outputs = np.array([ref.forward(layers, theta.astype(float), x) for x in inputs])
+    if model.loss == "mse":
+        error = rng.uniform(0.5, 2, outputs.shape) * rng.choice([-1, 1], outputs.shape)
+        return Samples(inputs, (outputs + error).astype(np.float32))
+    classes = rng.integers(0, model.outputs, n)
+    certain = outputs[np.arange(n), classes] - outputs.max(axis=1) == 0
+    return Samples(inputs, np.where(certain, outputs.argmin(axis=1), classes).astype(np.uint32))
+
+
+def _window(kind: str, **more: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    lengths = {"size": st.integers(1, 4), "stride": st.integers(1, 3)}
+    return st.fixed_dictionaries({"type": st.just(kind), **lengths, **more})
+
+
+def _convolution(kind: str, **more: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    activation = st.sampled_from(["relu", "tanh", "linear"])
+    return _window(kind, padding=st.integers(0, 2), activation=activation, **more)
+
+
+WINDOWS = st.one_of(
+    _convolution("conv2d", filters=st.integers(1, 6)),
+    _convolution("depthwise_conv2d"),
+    _window("max_pool2d"),
+    _window("average_pool2d"),
+)
+
+
+@st.composite
+def problems(draw: st.DrawFn, samples: st.SearchStrategy[int], local: bool = False) -> Problem:
+    """Small models of every kind. Parts are local, and then some are, only if `local`."""
+    loss = draw(st.sampled_from(["mse", "softmax_cross_entropy"]))
+    activation = st.sampled_from(["relu", "tanh", "linear"])
+    layers: list[dict[str, Any]] = []
+    shape = draw(st.none() | st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 5)))
+    for _ in range(0 if shape is None else draw(st.integers(1, 3))):
+        layers.append(draw(WINDOWS))
+    for units in draw(st.lists(st.integers(1, 8), min_size=int(local), max_size=3)):
+        layers.append({"units": units, "activation": draw(activation)})
+    layers.append({"units": draw(st.integers(2 if loss != "mse" else 1, 5))})
+    with_parameters = [layer for layer in layers if "pool" not in layer.get("type", "")]
+    if local:
+        is_local = [draw(st.booleans()) for _ in with_parameters]
+        assume(0 < sum(is_local) < len(is_local))
+        for layer, part_local in zip(with_parameters, is_local, strict=True):
+            layer["local"] = part_local
+    inputs = draw(st.integers(1, 9)) if shape is None else math.prod(shape)
+    settings = ModelSettings.model_validate({"layers": layers, "loss": loss, "shape": shape})
+    try:
+        model = Model.build(settings, inputs)
+    except ValueError:  # a window that is larger than what comes in
+        reject()
+    return seeded(model, draw(st.integers(0, 2**32 - 1)), draw(samples))
+
+
+def seeded(model: Model, seed: int, samples: int) -> Problem:
+    """The model with random weights and samples."""
+    rng = np.random.default_rng(seed)
+    theta = model.initial(int(rng.integers(2**31))) + rng.normal(0, 0.1, model.parameters)
+    theta = theta.astype(np.float32)
+    return Problem(model, theta, random_samples(rng, model, theta, samples))
+
+
+def clear_of_kinks(layers: ref.Layers, theta: ref.Vector, pairs: ref.Samples) -> bool:
+    return all(
+        np.abs(entering).min() > 1e-3
+        for x, _ in pairs
+        for layer, entering in zip(layers, ref.activations(layers, theta, x), strict=False)
+        if layer.kind == "relu"
+    )
+
+
+# ---- sessions with a node ------------------------------------------------------------------------
+
+
+async def open_host() -> HostTransport:
+    return HostTransport()
+
+
+def full(theta: Theta) -> Broadcast:
+    return Broadcast(theta, np.ones(len(theta), np.int64), 1)
+
+
+@asynccontextmanager
+async def started(
+    model: Model,
+    theta: Theta | None = None,
+    *,
+    accumulate: bool = False,
+    capacity: int = 0,
+    transport: OpenTransport = open_host,
+) -> AsyncIterator[Node]:
+    node = Node("node", transport, timeout=0)  # on the host an answer is there or never comes
+    await node.start()
+    await node.load(model, accumulate=accumulate, capacity=capacity)
+    if theta is not None:
+        await node.set_weights(full(theta))
+    yield node
+    await node.close()
+
+
+async def difference(node: Node, model: Model, keep: int | None = None) -> ref.Vector:
+    """Δ of all parameters; the local part is asked for as well."""
+    keep = model.parameters if keep is None else keep
+    delta = await node.update([(0, model.parameters)], keep)
+    dense = np.zeros(model.parameters)
+    dense[delta.indices] = delta.values
+    return dense
