@@ -10,12 +10,12 @@ CONFIDENCE = 0.95
 
 def mean_and_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """The mean and the ends of its 95% confidence interval, by Student's t with n − 1 degrees of
-    freedom; both are the mean where there is one value. Raises ValueError where there is none."""
+    freedom. One value has no interval: NaN. Raises ValueError where there is none."""
     if len(values) == 0:
         raise ValueError("no values")
     mean = float(np.mean(values))
     if len(values) == 1:
-        return mean, mean, mean
+        return mean, math.nan, math.nan
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
     half = _two_sided(CONFIDENCE, len(values) - 1) * error
     return mean, mean - half, mean + half

@@ -211,6 +211,11 @@ def test_the_same_runs_make_the_same_page(compared: Store, html: str):
     assert page.render(_chapters(compared)) == html
 
 
+def test_one_seed_has_no_interval(chapters: list[Chapter]):
+    for row in _table(chapters, "sine-1-learning"):
+        assert (row["95% low"] == row["95% high"] == "") == (row["seeds"] == "1")
+
+
 _CELLS = (
     st.none() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec="utf-8"))
 )

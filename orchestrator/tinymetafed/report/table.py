@@ -31,6 +31,6 @@ class Table:
 
 
 def _text(cell: Cell) -> str:
-    if cell is None:
+    if cell is None or cell != cell:  # NaN
         return ""
     return f"{cell:.6g}" if isinstance(cell, float) else str(cell)
