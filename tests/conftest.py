@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from running import execute
 from tinymetafed import datasets
 from tinymetafed.experiment import Experiment, parse
 from tinymetafed.places import PROJECT
+from tinymetafed.store import Store
 from tinymetafed.tasks import keywords, omniglot, tabular
 
 SMALL = """
@@ -44,6 +46,21 @@ def experiment() -> MakeExperiment:
         return parse(SMALL, "SMALL", (*overrides, *changes))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Runs to compare: 1 to 3 of three seeds, 4 with another setting, 5 the same as 1; 6 and 7 by
+    another strategy, of two seeds and on QEMU."""
+    folder = tmp_path_factory.mktemp("compared")
+    reptile = ("strategy={name='reptile', query=6, batch=3, epochs=2}", "name=reptile")
+    reptile += ("nodes={backend='qemu', count=2}",)
+    for changes in (
+        (), ("seed=2",), ("seed=10",), ("strategy.percent=10",), (),
+        reptile, (*reptile, "seed=2"),
+    ):  # fmt: skip
+        store, _ = execute(parse(SMALL, "SMALL", changes), folder)
+    return store
 
 
 def forget_data() -> None:

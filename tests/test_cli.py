@@ -14,6 +14,7 @@ from conftest import SMALL
 from tinymetafed import doctor, validation
 from tinymetafed.nodes import backends
 from tinymetafed.places import PROJECT
+from tinymetafed.store import Store
 
 
 @pytest.fixture
@@ -69,6 +70,25 @@ def test_the_demo_s_tables_on_qemu_and_another_price(folder: Path):
     assert "28,800,000.0" in slow.stdout  # ms: four nodes, two hours
 
 
+def test_a_report_on_runs_by_name_and_number(folder: Path, compared: Store):
+    place = str(compared.folder)
+    called = _call(folder, "report", "reptile", "2", "7", "--figures", "figures", TMF_RUNS=place)
+    assert called.returncode == 0, called.stderr
+    files = list((folder / "figures").iterdir())
+    assert called.stdout == f"Page report.html\n{len(files)} files in figures\n"
+    assert (folder / "report.html").read_text().startswith("<!DOCTYPE html>")
+    with (folder / "figures/runs.csv").open() as file:
+        assert [row["run"] for row in csv.DictReader(file)] == ["2", "6", "7"]
+    for arguments, says in (
+        (("8",), f"error: {place}/runs.sqlite: no run '8'; there are: 1, 2, 3, 4, 5, 6, 7\n"),
+        (("1", "-o", "no/page.html"), "error: no/page.html: cannot be written: No such file"),
+    ):
+        called = _call(folder, "report", *arguments, TMF_RUNS=place)
+        assert called.returncode == 1
+        assert called.stderr.startswith(says)
+        assert len(called.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -81,6 +101,7 @@ def test_the_demo_s_tables_on_qemu_and_another_price(folder: Path):
             "error: node-",
         ),
         (("energy",), "error: runs/runs.sqlite: no run 'last'; there is none yet"),
+        (("report", "demo"), "error: runs/runs.sqlite: no run 'demo'; there is none yet"),
         (
             ("run", "small.toml", "--set", "energy.device=nrf1"),
             "error: small.toml: energy.device: 'nrf1' is not allowed; use nrf52840, ",

@@ -1,5 +1,6 @@
 """A round is stored whole or not at all, whenever the process ends."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -7,6 +8,7 @@ import stat
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +94,7 @@ def _whole(store: Store, run: int, done: int) -> None:
 
 def test_two_processes_cannot_go_on_with_the_same_run(tmp_path: Path, experiment: MakeExperiment):
     store, run = execute(experiment(), tmp_path)
-    row = NodeRound(5, 0, 0, 1, 1, 1, False)
+    row = NodeRound(5, 0, 0, 1, 1, 1, False, "{}")
     Store(tmp_path).commit(run.id, 5, run.weights, 1.0, [row])
     with pytest.raises(TinyMetaFedError, match="being continued by another process"):
         store.commit(run.id, 5, run.weights, 1.0, [row])
@@ -154,6 +156,32 @@ def test_a_store_of_another_version(tmp_path: Path):
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(TinyMetaFedError, match="made by another version"):
         Store(tmp_path)
+
+
+def test_a_store_of_before_messages_were_kept_goes_on(tmp_path: Path, experiment: MakeExperiment):
+    store, run = execute(experiment(), tmp_path)
+    new = store.node_rounds(run.id)
+    store._db.execute("ALTER TABLE node_round DROP COLUMN messages")
+    store._db.execute("PRAGMA user_version = 2")
+    store.close()
+    opened = Store(tmp_path)
+    assert opened.node_rounds(run.id) == [replace(row, messages="{}") for row in new]
+    opened.commit(run.id, 5, run.weights, 1.0, [replace(new[0], round=5)])
+    opened.close()
+    assert Store(tmp_path).node_rounds(run.id)[-1] == replace(new[0], round=5)
+
+
+def test_messages_are_the_bytes_of_the_link(tmp_path: Path, experiment: MakeExperiment):
+    store, run = execute(experiment(), tmp_path)
+    for row in store.node_rounds(run.id):
+        messages = json.loads(row.messages)
+        down, up = np.sum(list(messages.values()), axis=0)
+        assert (down, up) == (row.bytes_down, row.bytes_up)
+        assert set(messages) - {"hello", "load"} == {"weights", "train", "select", "update"}
+        assert ("load" in messages) == ("hello" in messages) == (row.round == 1)
+        # What the server says is longest in weights, what a node says in its update.
+        assert max(messages, key=lambda name: messages[name][0]) == "weights"
+        assert max(messages, key=lambda name: messages[name][1]) == "update"
 
 
 def test_a_run_that_is_not_there(tmp_path: Path):

@@ -161,6 +161,32 @@ def show(which: RunArgument = "last") -> None:
 
 
 @app.command()
+def report(
+    which: Annotated[
+        list[str], typer.Argument(metavar="RUN…", help='Numbers or names of runs, or "last".')
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE.html", help="The page.")
+    ] = Path("report.html"),
+    figures: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write its figures (SVG, PNG) and tables (CSV) too."),
+    ] = None,
+) -> None:
+    """Show runs side by side on one HTML page, which needs no network."""
+    from .report import page
+    from .report.results import Result
+
+    store = Store(STORE)
+    chapters = page.chapters([Result.read(store, one) for one in store.named(which)])
+    page.write(page.render(chapters), output)
+    console.print(f"Page {output}", soft_wrap=True)
+    if figures is not None:
+        count = page.write_parts(chapters, figures)
+        console.print(f"{count} files in {figures}", soft_wrap=True)
+
+
+@app.command()
 def energy(
     which: RunArgument = "last",
     device: Annotated[

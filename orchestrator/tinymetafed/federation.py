@@ -186,8 +186,10 @@ class Federation:
 
 def _row(done: int, node: int, device: int, usage: Usage) -> NodeRound:
     counted = usage.profile is not None
+    names = sorted(usage.down | usage.up)
+    messages = json.dumps({name: (usage.down[name], usage.up[name]) for name in names})
     return NodeRound(
-        done, node, device, usage.bytes_down, usage.bytes_up, usage.bytes_sensor, counted
+        done, node, device, usage.bytes_down, usage.bytes_up, usage.bytes_sensor, counted, messages
     )
 
 

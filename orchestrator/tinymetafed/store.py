@@ -46,6 +46,7 @@ CREATE TABLE node_round (                -- what one node did in one round
     bytes_up     INTEGER NOT NULL,
     bytes_sensor INTEGER NOT NULL,
     counted      INTEGER NOT NULL,       -- 1, or 0 where it has no rows in phase
+    messages     TEXT NOT NULL,          -- by request: [bytes down, bytes up] as JSON
     PRIMARY KEY (run, round, node)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE phase (                     -- what it executed meanwhile
@@ -93,6 +94,7 @@ class NodeRound:
     bytes_up: int
     bytes_sensor: int
     counted: bool
+    messages: str
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,11 @@ class Store:
             if version == 0:
                 for statement in SCHEMA.split(";"):
                     self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            elif version == 2:  # rounds of that time do not say which messages they had
+                self._db.execute(
+                    "ALTER TABLE node_round ADD COLUMN messages TEXT NOT NULL DEFAULT '{}'"
+                )
                 self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             elif version != SCHEMA_VERSION:
                 raise TinyMetaFedError(
@@ -271,6 +278,16 @@ class Store:
             tuple(columns.values()),
         ).fetchone()
         return None if row is None else Run(*row)
+
+    def named(self, which: Iterable[str]) -> list[Run]:
+        """The runs with these numbers or names, the newest for "last"; each once, the oldest first.
+        Raises TinyMetaFedError."""
+        found: dict[int, Run] = {}
+        for one in which:
+            number = one == "last" or one.isdecimal()
+            named = [run for run in self.runs() if run.name == one and not number]
+            found |= {run.id: run for run in named or [self.run(one)]}
+        return [found[number] for number in sorted(found)]
 
     def node_rounds(self, run: int) -> list[NodeRound]:
         """What the nodes did, by round and node."""

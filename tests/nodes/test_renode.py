@@ -220,7 +220,7 @@ def test_an_image_for_another_board(monkeypatch: pytest.MonkeyPatch):
                 await federation.close()
 
     with pytest.raises(
-        NodeLost, match=r"node-0 did not answer 'hellorequest'.*; it said: .*\((.*renode.log)\)$"
+        NodeLost, match=r"node-0 did not answer 'hello'.*; it said: .*\((.*renode.log)\)$"
     ) as error:
         asyncio.run(start())
     log = Path(str(error.value).rpartition("(")[2][:-1])

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -44,17 +45,27 @@ class Usage:
     leads into an emulated node, and are counted apart: they are no communication.
     """
 
-    bytes_down: int = 0  # on the link, framing and repetitions included, samples not
-    bytes_up: int = 0
+    down: Counter[str] = field(default_factory=Counter)  # bytes on the link by request,
+    up: Counter[str] = field(default_factory=Counter)  # framing, repetitions included, samples not
     bytes_sensor: int = 0
     profile: Profile | None = None  # None: nothing was counted
     uncounted: bool = False  # some of it was lost, so that the profile would be wrong
 
+    @property
+    def bytes_down(self) -> int:
+        """Of all requests."""
+        return self.down.total()
+
+    @property
+    def bytes_up(self) -> int:
+        """Of all requests."""
+        return self.up.total()
+
     def __add__(self, other: "Usage") -> "Usage":
         uncounted = self.uncounted or other.uncounted
         return Usage(
-            self.bytes_down + other.bytes_down,
-            self.bytes_up + other.bytes_up,
+            self.down + other.down,
+            self.up + other.up,
             self.bytes_sensor + other.bytes_sensor,
             None if uncounted else total(p for p in (self.profile, other.profile) if p),
             uncounted,
@@ -134,8 +145,8 @@ class Node:
     _connection: Connection = field(default_factory=Connection)
     _load: messages.Load | None = None
     _untouched: bool = False  # working weights are those that are held
-    _down: int = 0  # bytes since take_usage, as in Usage
-    _up: int = 0
+    _down: Counter[str] = field(default_factory=Counter)  # since take_usage, as in Usage
+    _up: Counter[str] = field(default_factory=Counter)
     _sensor: int = 0
     _carried: Usage = Usage()
     _before: Counts | None = None  # when take_usage last looked, of this transport
@@ -194,7 +205,7 @@ class Node:
         profile = self._take_profile()
         uncounted = profile is None and self.pricing is not None
         usage = self._carried + Usage(self._down, self._up, self._sensor, profile, uncounted)
-        self._down = self._up = self._sensor = 0
+        self._down, self._up, self._sensor = Counter(), Counter(), 0
         self._asked = self._uncounted = False
         self._carried = Usage()
         return usage
@@ -349,7 +360,7 @@ class Node:
             yield samples[first : first + step]
 
     async def _request(self, request: messages.Request, expected: type[T]) -> T:
-        name = type(request).__name__.lower()
+        name = type(request).__name__.removesuffix("Request").lower()
         samples = len(getattr(request, "samples", None) or b"")
         data = self._connection.send(request)
         transport = self._transport
@@ -359,7 +370,7 @@ class Node:
         async with self.watch(request):
             for _ in range(self.attempts):
                 self._sensor += samples
-                self._down += len(data) - samples
+                self._down[name] += len(data) - samples
                 try:
                     async with asyncio.timeout(self.timeout):
                         await transport.write(data)
@@ -374,7 +385,7 @@ class Node:
     async def _answer(self, transport: Transport, expected: type[T], name: str) -> T:
         while True:
             data = await transport.read()
-            self._up += len(data)
+            self._up[name] += len(data)
             for event in self._connection.receive(data):
                 if isinstance(event, expected):
                     return event

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +34,9 @@ class LossOnUnseen:
 
 def losses(store: Store, run: Run) -> list[LossOnUnseen]:
     """The run's evaluations, a line for each round that was judged."""
-    rows = store.evaluations(run.id)
     found: list[LossOnUnseen] = []
-    for done in sorted({row.round for row in rows}):
-        here = [row for row in rows if row.round == done]
+    for done, rows in groupby(store.evaluations(run.id), key=lambda row: row.round):
+        here = list(rows)
         columns = ("loss_before", "loss_after", "accuracy_before", "accuracy_after")
         means = [float(np.mean([getattr(row, column) for row in here])) for column in columns]
         found.append(LossOnUnseen(done, len(here), *means))

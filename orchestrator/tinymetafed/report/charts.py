@@ -1,0 +1,211 @@
+"""The figures of a report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from .colors import ACCOUNTS, FAINT, HATCHES, INK, LINES, MARKERS, PAPER
+from .results import Comparison, Group, Result, measured, pareto
+
+WIDTH = 6.6  # inches
+STYLE: Any = {
+    "font.size": 9, "text.color": INK, "text.parse_math": False,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": INK,
+    "axes.labelcolor": INK, "axes.titlesize": 10, "axes.titlelocation": "left",
+    "axes.grid": True, "axes.axisbelow": True, "grid.color": FAINT, "grid.linewidth": 0.6,
+    "xtick.color": INK, "ytick.color": INK, "figure.facecolor": PAPER, "axes.facecolor": PAPER,
+    "legend.frameon": False, "hatch.linewidth": 0.7,
+}  # fmt: skip
+FRONT: Any = {
+    "color": INK, "linestyle": ":", "linewidth": 1, "marker": "o", "markersize": 12,
+    "markerfacecolor": "none",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Chart:
+    """name: of its file. note: what a reader has to know of it."""
+
+    name: str
+    title: str
+    note: str
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A bar: label, and its parts to the right and to the left of zero, by name. error: the ends of
+    what its length may be."""
+
+    label: str
+    right: Mapping[str, float]
+    left: Mapping[str, float]
+    error: tuple[float, float] | None = None
+
+
+def learning(comparison: Comparison, measure: str, title: str) -> Figure:
+    """The mean of a measure on unseen devices by rounds, before and after adaptation."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _new(3.6 + 0.18 * len(comparison.groups))
+        for i, group in enumerate(comparison.groups):
+            for when, dash, alpha in (("before", "--", 0.08), ("after", "-", 0.18)):
+                rounds, means, lows, highs = zip(*group.curve(measure, when), strict=True)
+                if len(group.results) > 1:
+                    axes.fill_between(rounds, lows, highs, color=_color(i), alpha=alpha, lw=0)
+                _line(axes, i, rounds, means, linestyle=dash)
+        axes.set_xlabel("rounds")
+        _measure_axis(axes, comparison, measure)
+        axes.set_title(title)
+        _legend(
+            figure, dict(enumerate(comparison.groups)),
+            Line2D([], [], color=INK, linestyle="-", label="after adaptation"),
+            Line2D([], [], color=INK, linestyle="--", label="before adaptation"),
+        )  # fmt: skip
+    return figure
+
+
+def cost(comparison: Comparison, what: str, title: str) -> Figure | None:
+    """The score after adaptation by "megabytes" or "joules" until then: a line for each run, and
+    the Pareto front of the ends of those that were counted in all rounds. None where no run has
+    these."""
+    groups = {
+        i: group for i, group in enumerate(comparison.groups)
+        if any(getattr(one, what) for one in group.results)
+    }  # fmt: skip
+    if not groups:
+        return None
+    score = comparison.results[0].score
+    sign = -1 if score == "accuracy" else 1
+    ends: list[tuple[float, float]] = []
+    with mpl.rc_context(STYLE):
+        figure, axes = _new(3.6 + 0.18 * len(groups))
+        for i, group in groups.items():
+            for one in group.results:
+                spent: list[float] = getattr(one, what)
+                if spent:
+                    reached = [measured(point, score, "after") for point in one.judged]
+                    _line(axes, i, spent, reached, markevery=[-1], linewidth=1.2)
+                    if what != "joules" or not one.uncounted:
+                        ends.append((spent[-1], sign * reached[-1]))
+        front = sorted({end for end, best in zip(ends, pareto(ends), strict=True) if best})
+        x, y = [end[0] for end in front], [sign * end[1] for end in front]
+        axes.step(x, y, where="post", zorder=3, **FRONT)
+        unit = {"megabytes": "MB down and up, all nodes", "joules": "J, all nodes"}[what]
+        axes.set_xlim(left=0)
+        axes.set_xlabel(f"{unit}, since the start")
+        _measure_axis(axes, comparison, score)
+        axes.set_title(title)
+        _legend(figure, groups, Line2D([], [], label="Pareto front", **FRONT))
+    return figure
+
+
+def stacks(bars: Sequence[Stack], colors: Mapping[str, str], title: str, unit: str) -> Figure:
+    """A horizontal bar for each."""
+    parts = [item for bar in bars for item in (*bar.right.items(), *bar.left.items())]
+    names = order({name for name, size in parts if size}, colors)
+    with mpl.rc_context(STYLE):
+        figure, axes = _new(1.6 + 0.26 * len(bars))
+        places = range(len(bars))
+        for side, sign in (("right", 1), ("left", -1)):
+            ends = [0.0] * len(bars)
+            for name in names:
+                sizes = [sign * getattr(bar, side).get(name, 0.0) for bar in bars]
+                if any(sizes):
+                    axes.barh(places, sizes, 0.7, ends, **_fill(name, colors), clip_on=False)
+                    ends = [end + size for end, size in zip(ends, sizes, strict=True)]
+        for place, bar in zip(places, bars, strict=True):
+            if bar.error:
+                axes.plot(bar.error, (place, place), color=INK, linewidth=1, marker="|")
+        if any(bar.left for bar in bars):
+            axes.axvline(0, color=INK, linewidth=0.8)
+            axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+        _rows(axes, [bar.label for bar in bars])
+        axes.set_xlabel(unit)
+        axes.set_title(title)
+        _parts_legend(figure, names, colors)
+    return figure
+
+
+def timeline(result: Result, number: int, nodes: range, title: str) -> Figure:
+    """Round `number`: what the nodes do one after the other."""
+    lasts = {
+        (one.node, one.account): one.seconds * 1e3 for one in result.entries if one.round == number
+    }
+    bars = [
+        Stack(f"node {node}", {account: ms for (n, account), ms in lasts.items() if n == node}, {})
+        for node in nodes
+    ]
+    return stacks(bars, ACCOUNTS, title, "ms from the start of the round, on the device")
+
+
+def order(names: set[str], known: Mapping[str, str]) -> list[str]:
+    """In the order of `known`; others behind."""
+    return [name for name in known if name in names] + sorted(names - known.keys())
+
+
+def _new(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _color(i: int) -> str:
+    return LINES[i % len(LINES)]
+
+
+def _marker(i: int) -> dict[str, Any]:
+    return {"color": _color(i), "marker": MARKERS[i % len(MARKERS)], "markersize": 4.5}
+
+
+def _line(axes: Axes, i: int, x: Sequence[float], y: Sequence[float], **style: Any) -> None:
+    every = max(1, len(x) // 12)
+    axes.plot(x, y, **{"linewidth": 1.6, "markevery": every, **_marker(i), **style})
+
+
+def _measure_axis(axes: Axes, comparison: Comparison, measure: str) -> None:
+    axes.set_ylim(bottom=0)
+    if measure == "accuracy":
+        axes.set_ylim(top=1.02)
+        axes.set_ylabel("accuracy (share of right classes)")
+    else:
+        classes = comparison.results[0].has_classes
+        axes.set_ylabel(f"loss ({'cross-entropy, nats' if classes else 'mean squared error'})")
+
+
+def _legend(figure: Figure, groups: Mapping[int, Group], *others: Line2D) -> None:
+    handles = [
+        Line2D([], [], label=f"{group.label} ({_seeds(len(group.results))})", **_marker(i))
+        for i, group in groups.items()
+    ]
+    long = max(len(str(handle.get_label())) for handle in handles) > 40
+    figure.legend(
+        handles=[*handles, *others], loc="outside lower left", ncols=1 if long else 2, fontsize=8
+    )
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seeds" if count > 1 else "1 seed"
+
+
+def _parts_legend(figure: Figure, names: Sequence[str], colors: Mapping[str, str]) -> None:
+    handles = [Patch(label=name, **_fill(name, colors)) for name in names]
+    figure.legend(handles=handles, loc="outside lower left", ncols=5, fontsize=8)
+
+
+def _fill(name: str, colors: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "facecolor": colors.get(name, INK), "hatch": HATCHES.get(name), "edgecolor": PAPER,
+        "linewidth": 0.5,
+    }  # fmt: skip
+
+
+def _rows(axes: Axes, labels: Sequence[str]) -> None:
+    axes.set_yticks(range(len(labels)), labels)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.set_ylim(len(labels) - 0.5, -0.5)

@@ -1,0 +1,341 @@
+"""Runs on one HTML page that needs nothing but itself; its figures and tables as files."""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from ..energy.ledger import Entry, balance
+from ..errors import TinyMetaFedError
+from . import charts, svg
+from .charts import Chart, Stack
+from .colors import ACCOUNTS, MESSAGES, ON_DARK
+from .results import MOST_POINTS, Comparison, Result, compare, differing
+from .summary import MOST_NODES
+from .table import Cell, Table
+
+TEMPLATE = Path(__file__).parent / "template"
+
+BANDS = (
+    "A line is the mean over seeds of the mean over unseen devices, its band the 95% confidence "
+    "interval over the seeds (Student's t); one seed has no band. A label has the settings in "
+    "which runs differ; where it ends in …, the settings above have the rest."
+)
+FRONT = (
+    "A line is a run, its marker where it ends. Rings: the Pareto front of these ends; no other "
+    "run is as good for less. A run with rounds that were not counted is not on that of joules."
+)
+ESTIMATED = (
+    "Cycles, and so joules, are estimates; the line at the end of a bar goes from the shortest to "
+    "the longest reading of the processor's manual."
+)
+SENT = (
+    "To the left what the server sends, to the right what the nodes answer, framing and "
+    "repetitions included. The samples that train and store carry here come from sensors, and are "
+    "no communication."
+)
+ORDER = (
+    "A round, node by node: the lengths are the ledger's, which is counted instructions and bytes "
+    "as the device and the radio would take for them. The order is not measured: it is that in "
+    "which a round goes. What comes several times in a round is drawn once, as long as all of it. "
+    "A node sleeps until the slowest has done."
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Figures, and tables with their numbers; open: the tables are shown at once."""
+
+    title: str
+    charts: Sequence[Chart]
+    tables: Sequence[Table]
+    open: bool = False
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """notes: paragraphs on all of it. chosen: the reader chooses which part is shown."""
+
+    title: str
+    notes: Sequence[str]
+    parts: Sequence[Part]
+    chosen: bool = False
+
+
+def chapters(results: Sequence[Result]) -> list[Chapter]:
+    """What there is to show of these runs."""
+    counted = [one for one in results if one.entries]
+    tasks = [(_stem(i, one), one) for i, one in enumerate(compare(results), 1)]
+    known = _counting(results)
+    found = [
+        Chapter("Runs", [*known, *_left_out(results, tasks)], [_runs(results)]),
+        Chapter("Learning", [BANDS], [_learning(*task) for task in tasks]),
+        Chapter("Cost", [FRONT, *known], [_cost(*task) for task in tasks]),
+        Chapter("Energy", [ESTIMATED, *known], list(_parts(_energy, tasks))),
+        Chapter("Messages", [SENT], list(_parts(_messages, tasks))),
+        Chapter(
+            "One run", [ORDER, ESTIMATED, *known], [_nodes(one) for one in counted], chosen=True
+        ),
+    ]
+    return [one for one in found if one.parts]
+
+
+def _parts(
+    draw: Callable[[str, Comparison], Part | None], tasks: Sequence[tuple[str, Comparison]]
+) -> Iterator[Part]:
+    for task in tasks:
+        part = draw(*task)
+        if part is not None:
+            yield part
+
+
+def _counting(results: Sequence[Result]) -> list[str]:
+    """How what the nodes executed is known, a line for all runs of which the same is true."""
+    runs: dict[str, list[str]] = {}
+    for one in results:
+        runs.setdefault(one.counting, []).append(str(one.run.id))
+    return [
+        f"Run{'s' * (len(numbers) > 1)} {', '.join(numbers)}: {known}."
+        for known, numbers in runs.items()
+    ]
+
+
+def _left_out(results: Sequence[Result], tasks: Sequence[tuple[str, Comparison]]) -> Iterator[str]:
+    for _, comparison in tasks:
+        for one in comparison.repeated:
+            yield (
+                f"Run {one.run.id} is in no figure but its own: a later run has the same settings "
+                "and seed."
+            )
+    for one in results:
+        if one.thinned:
+            yield f"Of run {one.run.id}'s evaluations, {MOST_POINTS} evenly spread ones are shown."
+
+
+def _runs(results: Sequence[Result]) -> Part:
+    head = (
+        "run", "name", "strategy", "task", "seed", "backend", "firmware", "nodes", "rounds done",
+        "rounds", "loss after", "accuracy after", "MB down", "MB up", "J", "J shortest",
+        "J longest", "device", "radio", "instructions", "created",
+    )  # fmt: skip
+    tables = [Table("runs", "Runs", head, [_run(one) for one in results])]
+    flats = [one.settings for one in results]
+    keys = differing(flats)
+    if keys:
+        cells = [
+            [one.run.id, *(flat.get(key) for key in keys)]
+            for one, flat in zip(results, flats, strict=True)
+        ]
+        tables.append(Table("settings", "Settings that differ", ["run", *keys], cells))
+    return Part("", [], tables, True)
+
+
+def _run(one: Result) -> list[Cell]:
+    run, settings, last = one.run, one.experiment, one.judged[-1]
+    down, up = (1e-6 * sum(getattr(r, f"bytes_{way}") for r in one.rows) for way in ("down", "up"))
+    spent = balance(one.entries) if one.entries else None
+    return [
+        run.id, run.name, settings.strategy.name, settings.task.name, run.seed, run.backend,
+        settings.nodes.firmware, settings.nodes.count, run.done, run.rounds,
+        last.after, last.accuracy_after if one.has_classes else None, down, up,
+        *((spent.joules, spent.low, spent.high) if spent else (None,) * 3),
+        settings.energy.device, settings.energy.radio, one.counting, run.created,
+    ]  # fmt: skip
+
+
+def _learning(stem: str, comparison: Comparison) -> Part:
+    measures = ("loss", "accuracy") if comparison.results[0].has_classes else ("loss",)
+    drawn: list[Chart] = []
+    for measure in measures:
+        title = f"{comparison.task}: mean {measure} on unseen devices"
+        figure = charts.learning(comparison, measure, title)
+        drawn.append(Chart(f"{stem}-{measure}", title, "", figure))
+    curves = [(measure, when) for measure in measures for when in ("before", "after")]
+    head = ["settings", "seeds", "round"]
+    for measure, when in curves:
+        head += [f"{measure} {when}", "95% low", "95% high"]
+    cells: list[list[Cell]] = []
+    for group in comparison.groups:
+        for points in zip(*(group.curve(*one) for one in curves), strict=True):
+            values = [value for _, *values in points for value in values]
+            cells.append([group.label, len(group.results), points[0][0], *values])
+    table = Table(f"{stem}-learning", "Means over seeds", head, cells)
+    return Part(comparison.task, drawn, [table])
+
+
+def _cost(stem: str, comparison: Comparison) -> Part:
+    score = comparison.results[0].score
+    drawn: list[Chart] = []
+    for what, name in (("megabytes", "bytes"), ("joules", "joules")):
+        title = f"{comparison.task}: {score} after adaptation by {name}"
+        figure = charts.cost(comparison, what, title)
+        if figure is not None:
+            without = [str(one.run.id) for one in comparison.results if not getattr(one, what)]
+            note = f"Not counted, so not in it: run {', '.join(without)}." if without else ""
+            drawn.append(Chart(f"{stem}-{name}", title, note, figure))
+    classes = ("accuracy before", "accuracy after") if score == "accuracy" else ()
+    head = ("run", "settings", "seed", "round", "loss before", "loss after", *classes, "MB", "J")
+    cells: list[list[Cell]] = []
+    for group in comparison.groups:
+        for one in group.results:
+            for i, point in enumerate(one.judged):
+                values = [point.before, point.after]
+                if classes:
+                    values += [point.accuracy_before, point.accuracy_after]
+                joules = one.joules[i] if one.joules else None
+                known = (one.run.id, group.label, one.run.seed, point.round)
+                cells.append([*known, *values, one.megabytes[i], joules])
+    table = Table(f"{stem}-cost", "Runs by rounds", head, cells)
+    return Part(comparison.task, drawn, [table])
+
+
+def _energy(stem: str, comparison: Comparison) -> Part | None:
+    counted = [one for one in comparison.results if one.entries]
+    if not counted:
+        return None
+    spent = [_by_account(one.entries, 1e3 / one.run.done) for one in counted]
+    bars = [
+        Stack(one.name, found, {}, _bounds(one.entries, 1e3 / one.run.done))
+        for one, found in zip(counted, spent, strict=True)
+    ]
+    title = f"{comparison.task}: energy of a round, all nodes"
+    figure = charts.stacks(bars, ACCOUNTS, title, "mJ per round")
+    names = charts.order({name for found in spent for name in found}, ACCOUNTS)
+    cells = [
+        [one.run.id, one.run.name, one.run.seed, one.experiment.energy.device,
+         one.experiment.energy.radio, *(found.get(name, 0.0) for name in names),
+         sum(found.values())]
+        for one, found in zip(counted, spent, strict=True)
+    ]  # fmt: skip
+    head = ["run", "name", "seed", "device", "radio", *(f"{name} mJ" for name in names), "all mJ"]
+    table = Table(f"{stem}-energy-by-account", "Energy of a round by account", head, cells)
+    return Part(comparison.task, [Chart(f"{stem}-energy", title, "", figure)], [table])
+
+
+def _messages(stem: str, comparison: Comparison) -> Part | None:
+    known = [one for one in comparison.results if one.messages]
+    if not known:
+        return None
+    names = charts.order({name for one in known for name in one.messages}, MESSAGES)
+    bars: list[Stack] = []
+    cells: list[list[Cell]] = []
+    for one in known:
+        factor = 1e-3 / one.run.done
+        down = {name: factor * moved[0] for name, moved in one.messages.items()}
+        up = {name: factor * moved[1] for name, moved in one.messages.items()}
+        bars.append(Stack(one.name, up, down))
+        row: list[Cell] = [one.run.id, one.run.name, one.run.seed]
+        for way in (down, up):
+            row += [*(way.get(name, 0.0) for name in names), sum(way.values())]
+        cells.append(row)
+    without = [str(one.run.id) for one in comparison.results if not one.messages]
+    note = f"Not stored, so not in it: run {', '.join(without)}." if without else ""
+    title = f"{comparison.task}: bytes of a round by request, all nodes"
+    figure = charts.stacks(bars, MESSAGES, title, "kB per round: ← down, up →")
+    head = ["run", "name", "seed"]
+    head += [f"{name} {way} kB" for way in ("down", "up") for name in (*names, "all")]
+    table = Table(f"{stem}-messages-by-request", "Bytes of a round by request", head, cells)
+    return Part(comparison.task, [Chart(f"{stem}-messages", title, note, figure)], [table])
+
+
+def _nodes(one: Result) -> Part:
+    name, last, count = f"run-{one.run.id}", one.run.done, one.experiment.nodes.count
+    shown = range(min(count, MOST_NODES))
+    note = f"The first {MOST_NODES} of {count} nodes." if count > MOST_NODES else ""
+    by_node: dict[int, list[Entry]] = defaultdict(list)
+    for entry in one.entries:
+        by_node[entry.node].append(entry)
+    spent = {node: _by_account(entries, 1e3) for node, entries in sorted(by_node.items())}
+    bars = [
+        Stack(f"node {node}", spent.get(node, {}), {}, _bounds(by_node[node], 1e3))
+        for node in shown
+    ]
+    title = f"{one.name}: energy of each node, {last} rounds"
+    round_title = f"{one.name}: round {last}, node by node"
+    drawn = [
+        Chart(f"{name}-nodes", title, note, charts.stacks(bars, ACCOUNTS, title, "mJ")),
+        Chart(
+            f"{name}-round", round_title, note, charts.timeline(one, last, shown, round_title)
+        ),
+    ]  # fmt: skip
+    lasted = {
+        node: {entry.account: entry.seconds * 1e3 for entry in entries if entry.round == last}
+        for node, entries in sorted(by_node.items())
+    }
+    tables = [
+        _accounts(f"{name}-energy-by-node", "Energy by node, all rounds", "mJ", spent),
+        _accounts(f"{name}-round-{last}", f"Round {last} by node", "ms", lasted),
+    ]
+    return Part(one.name, drawn, tables)
+
+
+def _accounts(name: str, title: str, unit: str, found: Mapping[int, Mapping[str, float]]) -> Table:
+    """A line for each node, a column for each account."""
+    names = charts.order({account for row in found.values() for account in row}, ACCOUNTS)
+    cells = [
+        [node, *(row.get(account, 0.0) for account in names), sum(row.values())]
+        for node, row in found.items()
+    ]
+    return Table(name, title, ["node", *(f"{one} {unit}" for one in (*names, "all"))], cells)
+
+
+def _by_account(entries: Iterable[Entry], factor: float) -> Mapping[str, float]:
+    """Joules times `factor`."""
+    found: dict[str, float] = defaultdict(float)
+    for one in entries:
+        found[one.account] += one.joules * factor
+    return found
+
+
+def _bounds(entries: Sequence[Entry], factor: float) -> tuple[float, float]:
+    """Joules times `factor`, by the shortest and the longest cycles."""
+    found = balance(entries)
+    return found.low * factor, found.high * factor
+
+
+def _stem(number: int, comparison: Comparison) -> str:
+    """Of the names of a task's files."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{comparison.task} {number}".lower())
+
+
+def render(found: Sequence[Chapter]) -> str:
+    """The page. Everything in it that is not the template's is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATE), autoescape=True, trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    return environment.get_template("page.html").render(
+        chapters=found, on_dark=ON_DARK,
+        inline=lambda chart: Markup(svg.inline(chart.figure, chart.name)),
+    )  # fmt: skip
+
+
+def write(page: str, path: Path) -> None:
+    """Raises TinyMetaFedError."""
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise TinyMetaFedError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def write_parts(found: Sequence[Chapter], folder: Path) -> int:
+    """Every figure as SVG and PNG, every table as CSV; returns the number of files. Raises
+    TinyMetaFedError."""
+    parts = [part for chapter in found for part in chapter.parts]
+    drawn = [chart for part in parts for chart in part.charts]
+    tables = [table for part in parts for table in part.tables]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for chart in drawn:
+            svg.save(chart.figure, chart.name, folder / f"{chart.name}.svg")
+            chart.figure.savefig(folder / f"{chart.name}.png", dpi=150)
+        for table in tables:
+            (folder / f"{table.name}.csv").write_text(table.csv, encoding="utf-8", newline="")
+    except OSError as error:
+        where = error.filename or folder
+        raise TinyMetaFedError(f"{where}: cannot be written: {error.strerror}") from None
+    return 2 * len(drawn) + len(tables)

@@ -1,0 +1,249 @@
+"""Runs as a report compares them: what each has learnt for which bytes and joules, and which are of
+the same settings but for the seed."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..energy.ledger import Entry
+from ..experiment import Experiment
+from ..statistics import mean_and_interval
+from ..store import NodeRound, Run, Store
+from .summary import LossOnUnseen, losses, settings
+
+MOST_POINTS = 60
+"""Of a run's evaluations; where there are more, as many evenly spread ones stand for all."""
+
+MOST_DIFFERENCES = 3
+"""In settings, that a label has room for."""
+
+COUNTING = {
+    "qemu": "emulated on QEMU, every instruction counted",
+    "renode": "emulated on Renode, instructions counted, their cycles traced once for each kind of "
+    "request and scaled",
+    "host": "the firmware's core in-process, nothing counted",
+}
+"""How what a backend's nodes execute is known."""
+
+
+_Flat = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run, read from the store. judged: its evaluations; thinned: some of them only. entries:
+    its ledger, empty where nothing was counted."""
+
+    run: Run
+    experiment: Experiment
+    judged: list[LossOnUnseen]
+    thinned: bool
+    rows: list[NodeRound]
+    entries: list[Entry]
+
+    @classmethod
+    def read(cls, store: Store, run: Run) -> "Result":
+        """All of it that a report is made of."""
+        judged = losses(store, run)
+        thinned = len(judged) > MOST_POINTS
+        if thinned:
+            chosen = np.linspace(0, len(judged) - 1, MOST_POINTS).round().astype(int)
+            judged = [judged[i] for i in chosen]
+        rows, entries = store.node_rounds(run.id), store.ledger(run.id)
+        return cls(run, settings(run), judged, thinned, rows, entries)
+
+    @property
+    def name(self) -> str:
+        """Number, name and seed."""
+        return f"{self.run.id} {self.run.name}, seed {self.run.seed}"
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether it is judged by accuracy."""
+        return self.experiment.task.target_is_class
+
+    @property
+    def settings(self) -> _Flat:
+        """All but name and seed; and the rounds done, where these are not all."""
+        found = _flat(self.experiment.model_dump(mode="json", exclude={"name", "seed"}))
+        if self.run.done < self.run.rounds:
+            found["done"] = str(self.run.done)
+        return found
+
+    @property
+    def score(self) -> str:
+        """The measure that costs are held against: accuracy, or loss where there are no classes."""
+        return "accuracy" if self.has_classes else "loss"
+
+    @property
+    def uncounted(self) -> int:
+        """Rounds of single nodes in which it is not known what was executed."""
+        return sum(not row.counted for row in self.rows)
+
+    @property
+    def counting(self) -> str:
+        """How its instructions, and so its joules, are known."""
+        known = COUNTING[self.run.backend]
+        if self.entries and self.uncounted:
+            known += f", but {self.uncounted} of {len(self.rows)} node rounds are missing"
+        return known
+
+    @cached_property
+    def megabytes(self) -> list[float]:
+        """Down and up, of all nodes, from the start to each of `judged`."""
+        return self._until_judged((r.round, 1e-6 * (r.bytes_down + r.bytes_up)) for r in self.rows)
+
+    @cached_property
+    def joules(self) -> list[float]:
+        """Of all nodes, from the start to each of `judged`; none where nothing was counted."""
+        if not self.entries:
+            return []
+        return self._until_judged((one.round, one.joules) for one in self.entries)
+
+    def _until_judged(self, spent: Iterable[tuple[int, float]]) -> list[float]:
+        by_round = np.zeros(self.run.done + 1)
+        for number, amount in spent:
+            by_round[number] += amount
+        total = by_round.cumsum()
+        return [float(total[one.round]) for one in self.judged]
+
+    @property
+    def messages(self) -> dict[str, tuple[int, int]]:
+        """Bytes down and up by request; empty where the store does not say so of all rounds."""
+        found: dict[str, tuple[int, int]] = {}
+        for row in self.rows:
+            messages: dict[str, tuple[int, int]] = json.loads(row.messages)
+            if not messages:
+                return {}
+            for name, (down, up) in messages.items():
+                before = found.get(name, (0, 0))
+                found[name] = (before[0] + down, before[1] + up)
+        return found
+
+
+def measured(point: LossOnUnseen, measure: str, when: str) -> float:
+    """Its "loss" or "accuracy", "before" or "after" adaptation."""
+    return getattr(point, when if measure == "loss" else f"accuracy_{when}")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of the same settings and as many rounds, one of each seed."""
+
+    label: str
+    results: list[Result]
+
+    def curve(self, measure: str, when: str) -> list[tuple[int, float, float, float]]:
+        """Of a measure over the seeds, "before" or "after" adaptation: round, mean, 95% confidence
+        interval."""
+        judged = zip(*(one.judged for one in self.results), strict=True)
+        return [
+            (
+                points[0].round,
+                *mean_and_interval([measured(point, measure, when) for point in points]),
+            )
+            for points in judged
+        ]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Groups on the same task. repeated: runs left out since a later one has the same settings and
+    seed."""
+
+    task: str
+    groups: list[Group]
+    repeated: list[Result]
+
+    @property
+    def results(self) -> list[Result]:
+        """Of all groups."""
+        return [one for group in self.groups for one in group.results]
+
+
+def compare(results: Sequence[Result]) -> list[Comparison]:
+    """The runs by task and settings, in the order in which they come first."""
+    tasks = _alike(results, lambda one: _flat(one.experiment.task.model_dump(mode="json"), "task."))
+    names = [one.experiment.task.name for _, (one, *_) in tasks]
+    return [
+        Comparison(label, *_groups(members))
+        for label, (_, members) in zip(_labels(names, tasks), tasks, strict=True)
+    ]
+
+
+def _groups(results: Sequence[Result]) -> tuple[list[Group], list[Result]]:
+    alike = _alike(results, lambda one: one.settings)
+    names = [one.experiment.strategy.name for _, (one, *_) in alike]
+    groups: list[Group] = []
+    repeated: list[Result] = []
+    for label, (_, members) in zip(_labels(names, alike), alike, strict=True):
+        newest = {one.run.seed: one for one in sorted(members, key=lambda one: one.run.id)}
+        groups.append(Group(label, [newest[seed] for seed in sorted(newest)]))
+        repeated += [one for one in members if newest[one.run.seed] is not one]
+    return groups, repeated
+
+
+_Alike = list[tuple[_Flat, list[Result]]]
+
+
+def _alike(results: Sequence[Result], key: Callable[[Result], _Flat]) -> _Alike:
+    """Those with the same settings together."""
+    found: dict[str, tuple[_Flat, list[Result]]] = {}
+    for one in results:
+        flat = key(one)
+        found.setdefault(json.dumps(flat, sort_keys=True), (flat, []))[1].append(one)
+    return list(found.values())
+
+
+def _flat(value: Any, key: str = "") -> dict[str, str]:
+    """A tree of settings as KEY: VALUE, with dotted keys as --set takes them."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return {k: v for name, part in items for k, v in _flat(part, f"{key}{name}.").items()}
+    return {key.rstrip("."): json.dumps(value).strip('"')}
+
+
+def _labels(names: Sequence[str], members: _Alike) -> list[str]:
+    """The names, with the settings in which those of the same name differ; where these are many,
+    with as many as tell them apart."""
+    labels: list[str] = []
+    for name, (flat, _) in zip(names, members, strict=True):
+        same = [other for n, (other, _) in zip(names, members, strict=True) if n == name]
+        keys = differing(same)
+        more = len(keys) > MOST_DIFFERENCES
+        if more:
+            keys = _telling(keys, same)
+        shown = [f"{key}={flat[key]}" for key in keys if key in flat]
+        labels.append(", ".join([name, *shown, *["…"] * more]))
+    return labels
+
+
+def differing(flats: Sequence[_Flat]) -> list[str]:
+    """The keys of settings that are not the same in all."""
+    keys = dict.fromkeys(key for flat in flats for key in flat)
+    return [key for key in keys if len({flat.get(key) for flat in flats}) > 1]
+
+
+def _telling(keys: Sequence[str], flats: Sequence[_Flat]) -> list[str]:
+    """Those of the keys that tell apart what the ones before them do not."""
+    chosen: list[str] = []
+    seen = 1
+    for key in keys:
+        told = {tuple(flat.get(one) for one in (*chosen, key)) for flat in flats}
+        if len(told) > seen:
+            chosen.append(key)
+            seen = len(told)
+    return chosen
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """Whether each point (cost, loss) is one that no other betters in one without being worse in
+    the other; less is better in both."""
+    return [
+        not any(c <= cost and v <= loss and (c, v) != (cost, loss) for c, v in points)
+        for cost, loss in points
+    ]

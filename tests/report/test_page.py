@@ -1,0 +1,231 @@
+"""What is on the page, and in the files of its figures and tables."""
+
+import csv
+import io
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+
+from tinymetafed.energy.ledger import balance
+from tinymetafed.errors import TinyMetaFedError
+from tinymetafed.report import page
+from tinymetafed.report.page import Chapter
+from tinymetafed.report.results import Result
+from tinymetafed.report.table import Table
+from tinymetafed.store import Store
+
+HOSTILE = "<script>alert('x')</script>&\"$x_1$"
+
+
+class Elements(HTMLParser):
+    """The elements of a page with their attributes, and its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def attributes(self, *names: str) -> Iterator[str]:
+        """The values of attributes of one of these names."""
+        for _, attributes in self.elements:
+            yield from (attributes[name] or "" for name in names if name in attributes)
+
+
+def _chapters(store: Store) -> list[Chapter]:
+    return page.chapters([Result.read(store, run) for run in store.runs()])
+
+
+@pytest.fixture(scope="module")
+def chapters(compared: Store) -> list[Chapter]:
+    return _chapters(compared)
+
+
+@pytest.fixture(scope="module")
+def html(compared: Store) -> str:
+    return page.render(_chapters(compared))
+
+
+def _table(chapters: list[Chapter], name: str) -> list[dict[str, str]]:
+    tables = [table for chapter in chapters for part in chapter.parts for table in part.tables]
+    (found,) = (table for table in tables if table.name == name)
+    return list(csv.DictReader(io.StringIO(found.csv, newline="")))
+
+
+def _figure(chapters: list[Chapter], name: str) -> Figure:
+    charts = [chart for chapter in chapters for part in chapter.parts for chart in part.charts]
+    (found,) = (chart.figure for chart in charts if chart.name == name)
+    return found
+
+
+def test_the_page_needs_nothing_else(html: str):
+    found = Elements(html)
+    assert not {"link", "img", "iframe", "object", "base"} & {tag for tag, _ in found.elements}
+    assert [tag for tag, _ in found.elements].count("style") == 1  # a figure's would be for all
+    assert not list(found.attributes("src"))
+    assert all(value.startswith("#") for value in found.attributes("href", "xlink:href"))
+    assert set(re.findall(r"url\((.)", html)) == {"#"}
+    assert set(re.findall(r"https?://[^\"'\s]*", html)) == {
+        "http://www.w3.org/1999/xlink", "http://www.w3.org/2000/svg",
+    }  # fmt: skip
+
+
+def test_an_id_is_the_only_one_and_what_refers_to_it_finds_it(html: str):
+    found = Elements(html)
+    ids = list(found.attributes("id"))
+    assert len(ids) == len(set(ids))
+    wanted = {value[1:] for value in found.attributes("href", "xlink:href")}
+    wanted |= set(found.attributes("data-copy", "data-csv", "data-svg", "aria-labelledby"))
+    wanted |= set(re.findall(r"url\(#([^)]*)\)", html))
+    assert wanted <= set(ids)
+
+
+def test_every_colour_is_one_for_light_and_dark(html: str):
+    used = set(re.findall(r"var\((--\w+)\)", html))
+    assert used <= set(re.findall(r"(--\w+): light-dark\(", html))
+    drawn = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
+    assert drawn
+    assert not re.findall(r"#[0-9a-f]{6}\b", drawn)
+
+
+def test_a_name_is_no_markup(compared: Store, tmp_path: Path):
+    shutil.copytree(compared.folder, tmp_path / "runs")
+    store = Store(tmp_path / "runs")
+    store._db.execute("UPDATE run SET name = ?", (HOSTILE,))
+    found = Elements(page.render(_chapters(store)))
+    assert [tag for tag, _ in found.elements].count("script") == 1
+    assert found.text.count(f"6 {HOSTILE}, seed 1") > 3  # in the figures too
+    assert not [name for _, attributes in found.elements for name in attributes if "on" in name[:2]]
+
+
+def test_energy_by_account_is_the_ledger_s(compared: Store, chapters: list[Chapter]):
+    entries = compared.ledger(6)
+    row, other = _table(chapters, "sine-1-energy-by-account")
+    assert (row["run"], other["run"]) == ("6", "7")
+    assert float(row["all mJ"]) * 4 == pytest.approx(balance(entries).joules * 1e3, rel=1e-5)
+    learn = balance([one for one in entries if one.account == "learn"]).joules
+    assert float(row["learn mJ"]) * 4 == pytest.approx(learn * 1e3, rel=1e-5)
+    for row in _table(chapters, "run-6-energy-by-node"):
+        mine = balance([one for one in entries if str(one.node) == row["node"]])
+        assert float(row["all mJ"]) == pytest.approx(mine.joules * 1e3, rel=1e-5)
+
+
+def test_messages_by_request_are_the_link_s(compared: Store, chapters: list[Chapter]):
+    rows = _table(chapters, "sine-1-messages-by-request")
+    assert [row["run"] for row in rows] == ["5", "2", "3", "4", "6", "7"]
+    for row in rows:
+        for way in ("down", "up"):
+            moved = sum(
+                getattr(one, f"bytes_{way}") for one in compared.node_rounds(int(row["run"]))
+            )
+            assert float(row[f"all {way} kB"]) == pytest.approx(moved / 4e3, rel=1e-5)
+
+
+def test_every_node_is_there_for_the_whole_of_a_round(compared: Store, chapters: list[Chapter]):
+    rows = _table(chapters, "run-6-round-4")
+    lasts = [float(row["all ms"]) for row in rows]
+    assert len(lasts) == 2
+    assert lasts[0] == pytest.approx(lasts[1], rel=1e-5)
+    timeline = _figure(chapters, "run-6-round")
+    by_node: dict[float, list[tuple[float, float]]] = {}
+    for bars in timeline.axes[0].containers:
+        for bar in bars:
+            by_node.setdefault(bar.get_y(), []).append((bar.get_x(), bar.get_width()))
+    for bars in by_node.values():
+        starts, widths = np.array(bars).T
+        np.testing.assert_allclose(starts, np.cumsum(widths) - widths, atol=1e-9)
+        assert widths.sum() == pytest.approx(lasts[0], rel=1e-5)
+
+
+def test_what_was_counted_and_what_not_is_said(chapters: list[Chapter]):
+    notes = [note for chapter in chapters for note in chapter.notes]
+    host = "Runs 1, 2, 3, 4, 5: the firmware's core in-process, nothing counted."
+    qemu = "Runs 6, 7: emulated on QEMU, every instruction counted."
+    assert {host, qemu} <= set(notes)
+    assert "Run 1 is in no figure but its own: a later run has the same settings and seed." in notes
+    (cost,) = (chapter for chapter in chapters if chapter.title == "Cost")
+    assert host in cost.notes
+    assert [chart.note for part in cost.parts for chart in part.charts] == [
+        "", "Not counted, so not in it: run 5, 2, 3, 4.",
+    ]  # fmt: skip
+
+
+def test_the_front_is_of_counted_runs(compared: Store):
+    """Of two alike in all else, the dearer is on the front once the other is not known."""
+    cheap, dear = (Result.read(compared, compared.run(number)) for number in ("6", "7"))
+    cheap = replace(cheap, judged=dear.judged, entries=dear.entries[:-20])
+    lost = replace(cheap, rows=[replace(cheap.rows[0], counted=False), *cheap.rows[1:]])
+    for first, front in ((cheap, cheap), (lost, dear)):
+        axes = _figure(page.chapters([first, dear]), "sine-1-joules").axes[0]
+        (drawn,) = (line for line in axes.get_lines() if line.get_linestyle() == ":")
+        assert np.array(drawn.get_xydata()).tolist() == [[front.joules[-1], dear.judged[-1].after]]
+
+
+def test_settings_that_differ_are_listed(chapters: list[Chapter]):
+    rows = {row["run"]: row for row in _table(chapters, "settings")}
+    assert {"strategy.name", "strategy.percent", "nodes.count"} <= rows["1"].keys()
+    assert not {"name", "seed", "rounds", "task.name"} & rows["1"].keys()
+    assert (rows["1"]["strategy.percent"], rows["4"]["strategy.percent"]) == ("50.0", "10.0")
+    assert (rows["6"]["strategy.percent"], rows["6"]["strategy.batch"]) == ("", "3")
+    assert list(rows) == ["1", "2", "3", "4", "5", "6", "7"]
+
+
+def test_runs_that_were_not_counted_have_no_energy(compared: Store):
+    found = page.chapters([Result.read(compared, compared.run("1"))])
+    assert [chapter.title for chapter in found] == ["Runs", "Learning", "Cost", "Messages"]
+    assert "<svg" in page.render(found)
+
+
+def test_every_figure_and_table_is_a_file(chapters: list[Chapter], tmp_path: Path):
+    count = page.write_parts(chapters, tmp_path / "figures")
+    files = {file.name: file.read_bytes() for file in (tmp_path / "figures").iterdir()}
+    assert len(files) == count
+    for name in ("sine-1-loss", "sine-1-bytes", "sine-1-joules", "sine-1-energy", "run-6-round"):
+        assert files[f"{name}.png"].startswith(b"\x89PNG")
+        drawing = ElementTree.fromstring(files[f"{name}.svg"])
+        assert drawing.tag.endswith("svg")
+        assert "sine" in "".join(drawing.itertext()) or "node" in "".join(drawing.itertext())
+    assert files["runs.csv"].decode().splitlines()[0].startswith("run,name,strategy,task,seed")
+    (tmp_path / "file").touch()
+    with pytest.raises(TinyMetaFedError, match="file: cannot be written"):
+        page.write_parts(chapters, tmp_path / "file")
+
+
+def test_the_same_runs_make_the_same_page(compared: Store, html: str):
+    assert page.render(_chapters(compared)) == html
+
+
+def test_one_seed_has_no_interval(chapters: list[Chapter]):
+    for row in _table(chapters, "sine-1-learning"):
+        assert (row["95% low"] == row["95% high"] == "") == (row["seeds"] == "1")
+
+
+_CELLS = (
+    st.none() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec="utf-8"))
+)
+
+
+@given(st.lists(st.lists(_CELLS, min_size=3, max_size=3)))
+def test_csv_is_what_the_page_shows(cells: list[list[str | int | float | None]]):
+    table = Table("name", "title", ["a", 'b "c"', "d,e"], cells)
+    assert list(csv.reader(io.StringIO(table.csv, newline=""))) == [[*table.head], *table.rows]
+    for row, shown in zip(cells, table.rows, strict=True):
+        for cell, text in zip(row, shown, strict=True):
+            if isinstance(cell, float):
+                assert float(text) == pytest.approx(cell, rel=1e-5)
