@@ -95,7 +95,7 @@ def _phase(number: int, node: int, name: str, size: int) -> PhaseCount:
 def test_the_other_rounds_execute_the_mean(sizes: list[int], others: int):
     """Of the nodes that were counted; a phase that some were not in is none of theirs."""
     rows = [
-        NodeRound(number, 0, 0, 1, 2, 3, number <= len(sizes))
+        NodeRound(number, 0, 0, 1, 2, 3, number <= len(sizes), "{}")
         for number in range(1, len(sizes) + others + 1)
     ]
     phases = [_phase(number, 0, "learn", size) for number, size in enumerate(sizes, 1)]
@@ -115,7 +115,7 @@ def test_the_other_rounds_execute_the_mean(sizes: list[int], others: int):
 
 
 def test_without_a_sample_nothing_is_executed():
-    rows = [NodeRound(1, 0, 0, 1, 2, 3, False)]
+    rows = [NodeRound(1, 0, 0, 1, 2, 3, False, "{}")]
     assert accounts.extrapolate(rows, []) == (rows, [])
 
 
