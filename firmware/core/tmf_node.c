@@ -358,6 +358,10 @@ void tmf_node_init(struct tmf_node *node, const struct tmf_port *port)
     struct response response = {.response_sequence = 0};
     say_hello(node, &response);
     respond(node, &response);
+}
+
+void tmf_node_start(struct tmf_node *node)
+{
     send_frame(node, false);
 }
 

@@ -54,8 +54,12 @@ struct tmf_node {
     uint8_t own_frame[TMF_RECEIVE_SIZE]; /* `frame` where it does not lie in a window */
 };
 
-/* Starts the node and says hello. */
+/* Makes the node ready to receive. */
 void tmf_node_init(struct tmf_node *node, const struct tmf_port *port);
+
+/* Says hello. The port has to receive by then: a request may follow at once, and be a single byte on the
+ * wire, with none behind it to wake a receiver that comes late. */
+void tmf_node_start(struct tmf_node *node);
 
 /* Takes one byte off the wire; may run in an interrupt. */
 void tmf_node_receive(struct tmf_node *node, uint8_t byte);

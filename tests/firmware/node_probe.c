@@ -29,6 +29,7 @@ uint32_t tmf_probe_hurried(const uint8_t *request, size_t size, uint32_t rounds,
     next = request;
     next_size = size;
     tmf_node_init(&node, &port);
+    tmf_node_start(&node);
     answers = 0;
     for (uint32_t i = 0; i < rounds; i++) {
         tmf_node_poll(&node);

@@ -60,6 +60,7 @@ static int by_window(void)
         .context = window,
     };
     tmf_node_init(&node, &port);
+    tmf_node_start(&node);
     tmf_node_receive(&node, 0); /* a doorbell with nothing behind it */
     uint32_t step[3];
     while (fread(step, sizeof step, 1, stdin) == 1) {

@@ -43,6 +43,7 @@ struct tmf_host *tmf_host_new(const uint8_t *build)
             .context = host,
         };
         tmf_node_init(&host->node, &port);
+        tmf_node_start(&host->node);
     }
     return host;
 }

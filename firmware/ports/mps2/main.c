@@ -34,6 +34,7 @@ int main(void)
     uart_start();
     tmf_node_init(&node, &port);
     uart_listen(receive);
+    tmf_node_start(&node);
     for (;;) {
         /* Masked between the check and the sleep: a byte in between still ends the WFI. */
         irq_disable();

@@ -139,6 +139,7 @@ int main(void)
     const unsigned int key = irq_lock();
     receive();
     irq_unlock(key);
+    tmf_node_start(&node);
     for (;;) {
         k_sem_take(&request, K_FOREVER);
         while (tmf_node_ready(&node)) {
