@@ -115,6 +115,25 @@ def test_a_row_says_what_the_run_depended_on(tmp_path: Path, experiment: MakeExp
     assert (run.seed, run.backend, run.rounds, run.done) == (9, "host", 4, 4)
     assert '"numpy"' in run.versions
     assert '"build"' in run.firmware
+    # Floats: 53 weights as broadcast and as trained; of six values at most, two layers' ∂loss; the
+    # layers' values.
+    assert run.memory == 4 * (2 * 53 + 2 * 6 + (1 + 6 + 5 + 1))
+
+
+def test_of_runs_that_are_alike_the_one_with_the_most_rounds_is_found(
+    tmp_path: Path, experiment: MakeExperiment
+):
+    store, first = execute(experiment(), tmp_path)
+    for _ in range(2):
+        execute(experiment(), tmp_path)
+    execute(experiment(seed=2), tmp_path)
+    for done, found in (("1, 3, 2, 4", 2), ("3, 2, 3, 4", 1), ("4, 4, 4, 4", 1)):
+        for run, rounds in enumerate(done.split(", "), 1):
+            store._db.execute("UPDATE run SET done = ? WHERE id = ?", (rounds, run))
+        best = store.find(settings=first.settings, firmware=first.firmware)
+        assert best is not None
+        assert best.id == found
+    assert store.find(settings=first.settings, firmware="another") is None
 
 
 def test_another_build_of_the_firmware_does_not_go_on(tmp_path: Path, experiment: MakeExperiment):
@@ -143,7 +162,7 @@ def test_a_store_of_before_messages_were_kept_goes_on(tmp_path: Path, experiment
     store, run = execute(experiment(), tmp_path)
     new = store.node_rounds(run.id)
     store._db.execute("ALTER TABLE node_round DROP COLUMN messages")
-    store._db.execute("PRAGMA user_version = 2")
+    store._db.execute("PRAGMA user_version = 3")
     store.close()
     opened = Store(tmp_path)
     assert opened.node_rounds(run.id) == [replace(row, messages="{}") for row in new]

@@ -1,12 +1,66 @@
 """From the store's rows to the ledger."""
 
+import dataclasses
 import json
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from .energy import ledger, power
 from .errors import TinyMetaFedError
-from .experiment import EnergySettings
-from .store import NodeRound, PhaseCount
+from .experiment import EnergySettings, NodeSettings
+from .store import NodeRound, PhaseCount, Store
+
+
+def executed(
+    store: Store, run: int, settings: NodeSettings
+) -> tuple[list[NodeRound], list[PhaseCount]]:
+    """What the nodes of a run did, and what they executed; extrapolated where a sample of its
+    rounds was emulated."""
+    rows, phases = store.node_rounds(run), store.phases(run)
+    return extrapolate(rows, phases) if settings.emulate else (rows, phases)
+
+
+def extrapolate(
+    rows: Sequence[NodeRound], phases: Iterable[PhaseCount]
+) -> tuple[list[NodeRound], list[PhaseCount]]:
+    """The rows of a run of which a sample was emulated, as if all of it had been: a node executes
+    in a round that was not emulated the mean of those that were. Where none was, as they are."""
+    phases = list(phases)
+    counted = sum(row.counted for row in rows)
+    if not counted:
+        return list(rows), phases
+    by_phase: dict[str, list[PhaseCount]] = defaultdict(list)
+    for row in phases:
+        by_phase[row.phase].append(row)
+    means = [_mean(found, counted) for found in by_phase.values()]
+    filled = phases + [
+        dataclasses.replace(mean, round=row.round, node=row.node)
+        for row in rows
+        if not row.counted
+        for mean in means
+    ]
+    return [dataclasses.replace(row, counted=True) for row in rows], filled
+
+
+def _mean(rows: Sequence[PhaseCount], count: int) -> PhaseCount:
+    """The sum of a phase's rows divided by `count`."""
+    classes: Counter[str] = Counter()
+    cycles: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
+    for row in rows:
+        classes.update(json.loads(row.classes))
+        for core, figures in json.loads(row.cycles).items():
+            cycles[core].append(figures)
+    return dataclasses.replace(
+        rows[0],
+        instructions=round(sum(row.instructions for row in rows) / count),
+        classes=json.dumps({name: round(number / count) for name, number in classes.items()}),
+        cycles=json.dumps(
+            {
+                core: [round(sum(column) / count) for column in zip(*found, strict=True)]
+                for core, found in cycles.items()
+            }
+        ),
+    )
 
 
 def book(

@@ -20,12 +20,15 @@ from rich.progress import (
 from rich.table import Table
 
 from . import accounts, runner, validation
+from . import compare as compare_module
+from . import comparison as comparison_module
 from . import doctor as doctor_module
 from . import experiment as experiment_module
 from .energy.timing import Timing
 from .errors import TinyMetaFedError
 from .nodes import program as program_runner
 from .places import STORE
+from .report import comparison as comparison_tables
 from .report import energy as energy_tables
 from .report import summary
 from .store import Run, Store
@@ -38,6 +41,11 @@ app = typer.Typer(
 )
 console = Console()
 errors = Console(stderr=True)
+
+COLUMNS = (
+    SpinnerColumn(), TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(),
+    TimeElapsedColumn(), TimeRemainingColumn(),
+)  # fmt: skip
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help='Its number, or "last".')]
 
@@ -70,9 +78,7 @@ def run(
         before = store.run(resume)
         settings = summary.settings(before)
     settings.task.prepare(settings.seed)  # before the bar, since a download has one
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(None))
-    columns += (MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, refresh_per_second=2) as bar:
+    with Progress(*COLUMNS, console=console, refresh_per_second=2) as bar:
         task = bar.add_task(settings.name, total=settings.rounds)
 
         def progress(done: int, doing: str) -> None:
@@ -93,6 +99,52 @@ def run(
     _show(store, after)
     if profile:
         console.print(_profile(where))
+
+
+@app.command()
+def compare(
+    file: Annotated[Path, typer.Argument(metavar="COMPARISON.toml", help="What to compare.")],
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs side by side; by the processor's cores.")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write runs, values, results as CSV.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="The same as JSON.")] = None,
+) -> None:
+    """Run strategies × tasks × seeds, as far as they are not in the store; compare them."""
+    settings, cells = comparison_module.read(file)
+    store = Store(STORE)
+    compared = compare_module.Comparison(cells, store)
+    rounds = [cell.experiment.rounds for cell in cells]
+    done = [run.done if run else 0 for run in compared.runs]
+    with Progress(*COLUMNS, console=console, refresh_per_second=2) as bar:
+        whole = bar.add_task(settings.name, total=sum(rounds), completed=sum(done))
+        bars = [bar.add_task("", total=total, visible=False) for total in rounds]
+
+        def progress(i: int, now: int, doing: str) -> None:
+            done[i] = now
+            bar.update(whole, completed=sum(done))
+            visible, description = doing != compare_module.ENDED, escape(f"{cells[i]}: {doing}")
+            bar.update(bars[i], completed=now, description=description, visible=visible)
+
+        try:
+            compared.execute(jobs or compare_module.default_jobs(cells), progress)
+        except KeyboardInterrupt:
+            bar.stop()
+            errors.print("Interrupted. The same command goes on where it was.")
+            raise typer.Exit(130) from None
+    outcome = comparison_tables.outcome(settings, compared, store)
+    for part in comparison_tables.tables(settings, compared, outcome):
+        console.print(part)
+    for target, write in (
+        (csv, comparison_tables.write_csv),
+        (json, comparison_tables.write_json),
+    ):
+        if target is not None:
+            write(outcome, target)
+            console.print(f"Runs, values and results written to {target}", soft_wrap=True)
+    raise typer.Exit(1 if compared.failed else 0)
 
 
 @app.command()
@@ -159,7 +211,7 @@ def energy(
     priced = settings.energy.model_copy(
         update={key: value for key, value in changes.items() if value is not None}
     )
-    rows, phases = store.node_rounds(found.id), store.phases(found.id)
+    rows, phases = accounts.executed(store, found.id, settings.nodes)
     entries = accounts.book(rows, phases, priced, settings.nodes.count)
     if not entries:
         raise TinyMetaFedError(
@@ -167,7 +219,11 @@ def energy(
             "priced; qemu and renode nodes count"
         )
     traced = found.backend == "renode"
-    console.print(energy_tables.by_account(rows, phases, entries, priced, traced=traced))
+    console.print(
+        energy_tables.by_account(
+            rows, phases, entries, priced, traced=traced, sampled=settings.nodes.emulate > 0
+        )
+    )
     if classes:
         console.print(energy_tables.by_class(phases))
     if csv is not None:

@@ -26,6 +26,7 @@ class NodeSettings(Settings):
     count: Annotated[int, Field(ge=1, le=10_000)] = 4
     per_round: Annotated[int, Field(ge=1, le=10_000)] | None = None  # M; all where not given
     timeout: Annotated[float, Field(gt=0, le=3600)] = 20.0  # seconds until a request is repeated
+    emulate: Annotated[int, Field(ge=0)] = 0  # rounds that a qemu node for each host node plays too
 
     @property
     def uses_dma(self) -> bool:
@@ -61,19 +62,27 @@ def _known(folder: Path) -> AfterValidator:
     return AfterValidator(check_name)
 
 
+DeviceName = Annotated[str, _known(power.FOLDER)]
+RadioName = Annotated[str, _known(power.FOLDER / "radios")]
+
+
 class EnergySettings(Settings):
     """[energy]: what the cycles and bytes are priced for."""
 
-    device: Annotated[str, _known(power.FOLDER)] = "nrf52840"
-    radio: Annotated[str, _known(power.FOLDER / "radios")] = "ble1m"
+    device: DeviceName = "nrf52840"
+    radio: RadioName = "ble1m"
     interval: Annotated[float, Field(ge=0, le=1e9)] = 0.0  # seconds between two rounds, at least
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 
 class Experiment(Settings):
     """A whole experiment; the same settings and seed give the same run, bit for bit."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 1
+    name: Name
+    seed: Seed = 1
     rounds: Annotated[int, Field(ge=1, le=10_000_000)]
     nodes: NodeSettings = NodeSettings()
     devices: DeviceSettings = DeviceSettings()
@@ -114,6 +123,13 @@ class Experiment(Settings):
                 f"nodes.link: {self.nodes.backend} nodes have no dma; use uart or "
                 "nodes.backend=qemu"
             )
+        if self.nodes.emulate and self.nodes.backend != "host":
+            raise ValueError(
+                f"nodes.emulate: every round of {self.nodes.backend} nodes is emulated; use "
+                "nodes.backend=host"
+            )
+        if self.nodes.emulate > self.rounds:
+            raise ValueError(f"nodes.emulate: {self.nodes.emulate} of {self.rounds} rounds")
         if self.per_round > self.nodes.count:
             raise ValueError(
                 f"nodes.per_round: {self.per_round} nodes take part but nodes.count is "

@@ -61,27 +61,29 @@ class Federation:
 
     Attributes:
         unplugged: nodes that are not there; rounds and evaluations do without them.
+        memory: bytes that the model, and what training needs, take on a node; known after start.
     """
 
     def __init__(self, experiment: Experiment, nodes: list[Node]) -> None:
         self.experiment = experiment
         self.nodes = nodes
         self.unplugged: set[int] = set()
+        self.memory = 0
         self.model = experiment.built_model
 
     async def start(self) -> None:
         """Boots the nodes and describes the model to them."""
+        await together(self.boot(node) for node in self.nodes)
 
+    async def boot(self, node: Node) -> None:
+        """Boots one of the nodes and describes the model to it."""
         strategy = self.experiment.strategy
         capacity = strategy.capacity
         if capacity:  # an unseen device stores what it adapts on
             capacity = max(capacity, self.experiment.evaluation.support)
-
-        async def start(node: Node) -> None:
-            await node.start()
-            await node.load(self.model, accumulate=strategy.batch > 1, capacity=capacity)
-
-        await _together(start(node) for node in self.nodes)
+        await node.start()
+        loaded = await node.load(self.model, accumulate=strategy.batch > 1, capacity=capacity)
+        self.memory = loaded.needed
 
     async def close(self) -> None:
         """Ends the nodes."""
@@ -128,7 +130,7 @@ class Federation:
             number = state.done + 1
             return delta, _row(number, index, device, usage), list(_phases(number, index, usage))
 
-        results = await _together(take_part(i, d) for i, d in zip(chosen, devices, strict=True))
+        results = await together(take_part(i, d) for i, d in zip(chosen, devices, strict=True))
         deltas, rows, phases = zip(*results, strict=True)
         theta = strategy.aggregate(state.theta, deltas, state.done, experiment.rounds)  # step 6
         return state.advance(theta), list(rows), list(itertools.chain(*phases))
@@ -164,7 +166,7 @@ class Federation:
                 await _persistently(node, lambda: node.set_weights(state.broadcast))
             return results
 
-        shares = await _together(judge_share(i) for i in range(min(count, len(present))))
+        shares = await together(judge_share(i) for i in range(min(count, len(present))))
         return sorted((row for share in shares for row in share), key=lambda row: row.device)
 
     async def _judge(self, node: Node, state: ServerState, device: int) -> DeviceEvaluation:
@@ -223,7 +225,7 @@ async def _persistently(node: Node, work: Callable[[], Awaitable[T]]) -> T:
     raise AssertionError
 
 
-async def _together(work: Iterator[Awaitable[T]]) -> list[T]:
+async def together(work: Iterator[Awaitable[T]]) -> list[T]:
     """All results in order; the first error ends the rest."""
 
     async def run(one: Awaitable[T]) -> T:

@@ -20,6 +20,7 @@ from .federation import Federation, ServerState
 from .nodes import renode
 from .nodes.backends import make_nodes, private_directory
 from .nodes.node import Node
+from .sampling import EmulatedSample
 from .store import Run, Store
 
 Progress = Callable[[int, str], None]
@@ -82,16 +83,28 @@ async def _execute(
     with private_directory() as directory:
         nodes = make_nodes(experiment.nodes, directory)
         federation = Federation(experiment, nodes)
+        sample = EmulatedSample(experiment, directory) if experiment.nodes.emulate else None
         progress(run.done if run else 0, f"booting {len(nodes)} nodes")
         try:
             await federation.start()
-            return await _rounds(federation, store, run, progress)
+            if sample is not None:
+                await sample.start()
+            return await _rounds(federation, sample, store, run, progress)
         finally:
             await federation.close()
+            if sample is not None:
+                await sample.close()
 
 
-async def _rounds(federation: Federation, store: Store, run: Run | None, progress: Progress) -> Run:
+async def _rounds(
+    federation: Federation,
+    sample: EmulatedSample | None,
+    store: Store,
+    run: Run | None,
+    progress: Progress,
+) -> Run:
     experiment = federation.experiment
+    build = firmware(federation.nodes[0], *(sample.nodes[:1] if sample else []))
     clock = time.perf_counter()
 
     def lap() -> float:
@@ -110,21 +123,25 @@ async def _rounds(federation: Federation, store: Store, run: Run | None, progres
             seed=experiment.seed,
             backend=experiment.nodes.backend,
             versions=json.dumps(versions(experiment)),
-            firmware=firmware(federation.nodes[0]),
+            firmware=build,
+            memory=federation.memory,
             rounds=experiment.rounds,
             seconds=lap(),
             theta=state.theta.astype("<f4").tobytes(),
         )
     else:
-        if run.firmware != firmware(federation.nodes[0]):
+        if run.firmware != build:
             raise TinyMetaFedError(
                 f"run {run.id} was begun with another build of the firmware ({run.firmware}, now "
-                f"{firmware(federation.nodes[0])}); its weights would not be those of one run"
+                f"{build}); its weights would not be those of one run"
             )
         state = ServerState.start(run.weights, run.done)
     while state.done < experiment.rounds:
         progress(state.done, "training")
-        state, rows, phases = await federation.round(state)
+        before = state
+        state, rows, phases = await federation.round(before)
+        if sample is not None:
+            rows, phases = await sample.follow(before, state, rows)
         evaluations = []
         if state.done % experiment.evaluation.every == 0 or state.done == experiment.rounds:
             progress(state.done, "evaluating")
@@ -135,10 +152,15 @@ async def _rounds(federation: Federation, store: Store, run: Run | None, progres
     return store.run(str(run.id))
 
 
-def firmware(node: Node) -> str:
-    """Version and build of what a started node runs, as JSON."""
+def firmware(node: Node, emulated: Node | None = None) -> str:
+    """Version and build of what a started node runs, as JSON; and the build of the emulated one
+    that plays a sample of the rounds."""
     assert node.hello is not None
-    return json.dumps({"version": node.hello.version, "build": node.hello.build.hex()})
+    found = {"version": node.hello.version, "build": node.hello.build.hex()}
+    if emulated is not None:
+        assert emulated.hello is not None
+        found["emulated"] = emulated.hello.build.hex()
+    return json.dumps(found)
 
 
 def versions(experiment: Experiment) -> dict[str, str]:
@@ -146,7 +168,7 @@ def versions(experiment: Experiment) -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in ("tinymetafed", "numpy", "cbor2", "cobs"):
         found[package] = importlib.metadata.version(package)
-    backend = experiment.nodes.backend
+    backend = "qemu" if experiment.nodes.emulate else experiment.nodes.backend
     emulator = {"qemu": shutil.which("qemu-system-arm"), "renode": renode.program()}.get(backend)
     if emulator is not None:
         output = subprocess.run(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="DataclassInstance")
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SCHEMA = """
 CREATE TABLE run (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -31,6 +31,7 @@ CREATE TABLE run (
     backend    TEXT NOT NULL,
     versions   TEXT NOT NULL,            -- of what the run depended on, as JSON
     firmware   TEXT NOT NULL,            -- version and build-id, as the nodes' hello gives them
+    memory     INTEGER NOT NULL,         -- bytes on a node for the model and its training
     rounds     INTEGER NOT NULL,         -- to do
     done       INTEGER NOT NULL,         -- rounds in the store
     seconds    REAL NOT NULL,            -- wall time of these
@@ -132,6 +133,7 @@ class Run:
     backend: str
     versions: str
     firmware: str
+    memory: int
     rounds: int
     done: int
     seconds: float
@@ -172,7 +174,7 @@ class Store:
                 for statement in SCHEMA.split(";"):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            elif version == 2:  # rounds of that time do not say which messages they had
+            elif version == 3:  # rounds of that time do not say which messages they had
                 self._db.execute(
                     "ALTER TABLE node_round ADD COLUMN messages TEXT NOT NULL DEFAULT '{}'"
                 )
@@ -276,6 +278,16 @@ class Store:
             named = [run for run in self.runs() if run.name == one and not number]
             found |= {run.id: run for run in named or [self.run(one)]}
         return [found[number] for number in sorted(found)]
+
+    def find(self, **columns: str) -> Run | None:
+        """The run that has these values in these columns; where several do, the one with the most
+        rounds done, of these the oldest."""
+        row = self._db.execute(
+            f"SELECT * FROM run WHERE {' AND '.join(f'{name} = ?' for name in columns)}"
+            " ORDER BY done DESC, id LIMIT 1",
+            tuple(columns.values()),
+        ).fetchone()
+        return None if row is None else Run(*row)
 
     def node_rounds(self, run: int) -> list[NodeRound]:
         """What the nodes did, by round and node."""

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from rich.console import Console, RenderableType
 
 from conftest import MakeExperiment, UseCard
+from printing import printed
 from running import execute
 from tiny import ON_TABLE, make_table
 from tinymetafed.report import figure, summary
@@ -24,13 +24,6 @@ def stored(
     return execute(experiment(*ON_TABLE), tmp_path / "runs")
 
 
-def _printed(*parts: RenderableType) -> str:
-    console = Console(width=160)
-    with console.capture() as capture:
-        console.print(*parts)
-    return capture.get()
-
-
 def _accuracy(store: Store, run: Run, name: str) -> list[float]:
     """Mean over the devices after 0, 2 and 4 rounds."""
     rows = store.evaluations(run.id)
@@ -42,7 +35,7 @@ def _accuracy(store: Store, run: Run, name: str) -> list[float]:
 
 def test_the_table_has_accuracy_too(stored: tuple[Store, Run]):
     store, run = stored
-    text = _printed(*summary.summary(store, run, None))
+    text = printed(*summary.summary(store, run, None))
     assert "Mean loss (accuracy) on 2 unseen devices" in text
     shown = [line for line in text.splitlines() if "start of" in line or "after 4" in line]
     before, after = (_accuracy(store, run, name) for name in ("before", "after"))
@@ -50,13 +43,13 @@ def test_the_table_has_accuracy_too(stored: tuple[Store, Run]):
         shown_before, shown_after = line.split("│")[2:4]
         assert f"({before[i]:.1%})" in shown_before
         assert f"({after[i]:.1%})" in shown_after
-    assert f"{after[2]:.1%}" in _printed(summary.run_list(store))
+    assert f"{after[2]:.1%}" in printed(summary.run_list(store))
 
 
 def test_without_classes_there_is_no_accuracy(tmp_path: Path, experiment: MakeExperiment):
     store, run = execute(experiment(), tmp_path)
-    assert "accuracy" not in _printed(*summary.summary(store, run, None))
-    assert "%" not in _printed(summary.run_list(store))
+    assert "accuracy" not in printed(*summary.summary(store, run, None))
+    assert "%" not in printed(summary.run_list(store))
 
 
 def test_the_figure_draws_accuracy_and_loss(

@@ -30,8 +30,10 @@ def by_account(
     settings: EnergySettings,
     *,
     traced: bool,
+    sampled: bool = False,
 ) -> Table:
-    """All nodes and rounds together: a line for each account. traced: cycles are, once."""
+    """All nodes and rounds together: a line for each account. traced: cycles are, once.
+    sampled: what was executed is, extrapolated to all rounds."""
     device, radio = power.device(settings.device), power.radio(settings.radio)
     cycles: dict[str, list[int]] = {}
     instructions: Counter[str] = Counter()
@@ -44,7 +46,7 @@ def by_account(
     table = Table(
         title=f"Energy of all nodes: {device.name}, {radio.name}",
         title_justify="left",
-        caption=_caption(rows, entries, traced),
+        caption=_caption(rows, entries, traced, sampled),
         caption_justify="left",
     )
     table.add_column("account")
@@ -91,7 +93,9 @@ def _energy(found: ledger.Balance) -> list[str]:
     return [f"{found.seconds * 1e3:,.1f}", f"{found.joules * 1e3:,.3f}"]
 
 
-def _caption(rows: Sequence[NodeRound], entries: Sequence[ledger.Entry], traced: bool) -> str:
+def _caption(
+    rows: Sequence[NodeRound], entries: Sequence[ledger.Entry], traced: bool, sampled: bool
+) -> str:
     found = ledger.balance(entries)
     bounds = (
         "Cycles are estimates; their bounds are the shortest and longest reading of the manual. "
@@ -101,6 +105,10 @@ def _caption(rows: Sequence[NodeRound], entries: Sequence[ledger.Entry], traced:
         bounds += (
             "\nThey were traced once for each kind of request, and scaled by the instructions "
             "that were counted."
+        )
+    if sampled:
+        bounds += (
+            "\nA sample of the rounds was emulated; what nodes execute in the others is the mean."
         )
     missing = [row for row in rows if not row.counted]
     if not missing:

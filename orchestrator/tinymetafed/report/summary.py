@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from .. import accounts
 from ..energy.ledger import Entry, balance
 from ..experiment import Experiment
 from ..store import NodeRound, PhaseCount, Run, Store
@@ -56,12 +57,18 @@ def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableT
         f"{experiment.nodes.count} {run.backend} nodes, {run.done} of {run.rounds} rounds",
     )
     yield _losses(losses(store, run), experiment.task.target_is_class)
-    rows, phases = store.node_rounds(run.id), store.phases(run.id)
-    entries = store.ledger(run.id)
+    rows, phases = accounts.executed(store, run.id, experiment.nodes)
+    sampled = experiment.nodes.emulate > 0
+    if sampled:
+        entries = accounts.book(rows, phases, experiment.energy, experiment.nodes.count)
+    else:
+        entries = store.ledger(run.id)
     yield _nodes(rows, phases, entries, experiment.nodes.count)
     if entries:
         traced = run.backend == "renode"
-        yield energy.by_account(rows, phases, entries, experiment.energy, traced=traced)
+        yield energy.by_account(
+            rows, phases, entries, experiment.energy, traced=traced, sampled=sampled
+        )
     lines = [f"Wall time {run.seconds:.1f} s", f"Stored in {store.path} as run {run.id}"]
     if figure is not None:
         lines.append(f"Figure {figure}")

@@ -1,0 +1,86 @@
+"""Sampled emulation: host nodes play every round, and emulated nodes some of them again.
+
+What a node computes is the same bit for bit on every backend, so a round on the emulator can start
+from the host's weights, and has to end in them. Its cycles stand for those of the other rounds.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from .errors import TinyMetaFedError
+from .experiment import Experiment
+from .federation import Federation, ServerState, together
+from .nodes.backends import make_nodes
+from .nodes.node import Broadcast, Node
+from .store import NodeRound, PhaseCount
+
+
+def sampled(rounds: int, count: int) -> list[int]:
+    """`count` of the rounds 1 … `rounds`, ascending: the middles of so many equal parts."""
+    return [(2 * part + 1) * rounds // (2 * count) + 1 for part in range(count)]
+
+
+class EmulatedSample:
+    """The sampled rounds of one run, on nodes that run no longer than these.
+
+    Attributes:
+        nodes: emulated, one for each of the run's.
+    """
+
+    def __init__(self, experiment: Experiment, directory: Path) -> None:
+        settings = experiment.nodes
+        self.nodes = make_nodes(settings.model_copy(update={"backend": "qemu"}), directory)
+        self._rounds = sampled(experiment.rounds, settings.emulate)
+        self._federation = Federation(experiment, self.nodes)
+        self._held: dict[int, int] = {}  # by node: version that it got in its last round
+
+    async def start(self) -> None:
+        """Boots a node, which says of what build it is, and ends it. Raises TinyMetaFedError."""
+        await self.nodes[0].start()
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends the nodes."""
+        await self._federation.close()
+        for node in self.nodes:
+            node.take_usage()  # so that its next start is not one in the middle of a round
+
+    async def follow(
+        self, before: ServerState, after: ServerState, rows: list[NodeRound]
+    ) -> tuple[list[NodeRound], list[PhaseCount]]:
+        """A round of the host's, with what was executed in it where it is one of the sample.
+
+        Raises TinyMetaFedError where the emulated nodes come to other weights than the host's.
+        """
+        phases: list[PhaseCount] = []
+        if after.done in self._rounds:
+            rows, phases = await self._play(before, after, rows)
+        self._held |= {row.node: before.broadcast.version for row in rows}
+        return rows, phases
+
+    async def _play(
+        self, before: ServerState, after: ServerState, rows: list[NodeRound]
+    ) -> tuple[list[NodeRound], list[PhaseCount]]:
+        await together(self._bring(self.nodes[row.node], before, row.node) for row in rows)
+        found, emulated, phases = await self._federation.round(before)
+        await self.close()
+        if found.theta.tobytes() != after.theta.tobytes():
+            moved = found.theta.view(np.uint32) != after.theta.view(np.uint32)
+            raise TinyMetaFedError(
+                f"round {after.done}: {np.count_nonzero(moved)} of {len(moved)} weights of the "
+                "emulated nodes are not the host's; build both from the same source ('make "
+                "firmware')"
+            )
+        counted = {row.node: row.counted for row in emulated}
+        return [dataclasses.replace(row, counted=counted[row.node]) for row in rows], phases
+
+    async def _bring(self, node: Node, state: ServerState, index: int) -> None:
+        """Boots the node; what it is sent in the round is then what the host's was sent. Values
+        that the round's broadcast leaves out are its own; the others it replaces."""
+        await self._federation.boot(node)
+        if held := self._held.get(index):
+            changed = np.full(len(state.theta), held)
+            await node.set_weights(Broadcast(state.theta, changed, held))
+        node.take_usage()

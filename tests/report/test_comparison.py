@@ -1,0 +1,266 @@
+"""What is shown of a comparison, against the store's rows."""
+
+import csv
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from comparing import execute, read
+from conftest import UseCard
+from printing import printed
+from tiny import ON_TABLE, make_table
+from tinymetafed import runner
+from tinymetafed.compare import Comparison
+from tinymetafed.comparison import ComparisonSettings
+from tinymetafed.errors import TinyMetaFedError
+from tinymetafed.report import comparison as report
+from tinymetafed.report.comparison import Outcome, Result, RunState, Value
+from tinymetafed.store import Store
+
+Done = tuple[ComparisonSettings, Comparison, Outcome, Path]
+
+
+def _compare(folder: Path, *changes: tuple[str, str]) -> Done:
+    settings, cells = read(folder, *changes)
+    store, compared, _ = execute(folder, cells)
+    return settings, compared, report.outcome(settings, compared, store), store.path
+
+
+def _target(folder: Path) -> float:
+    """A loss that one strategy comes to with both seeds, the other with none or one."""
+    _, _, found, _ = _compare(folder)
+    return sorted(_values(found, "loss after adaptation").values())[1] + 1e-9
+
+
+def _values(found: Outcome, quantity: str) -> dict[tuple[str, int], float]:
+    return {(one.strategy, one.seed): one.value for one in found.values if one.quantity == quantity}
+
+
+def _query(path: Path, query: str, run: int, *arguments: float) -> float:
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute(query, (run, *arguments)).fetchone()[0]
+
+
+def test_quantities_are_those_of_the_rows(tmp_path: Path):
+    target = _target(tmp_path)
+    _, _, found, path = _compare(tmp_path, ("target = 100", f"target = {target!r}"))
+    assert [(one.rounds, one.failed) for one in found.runs] == [(4, "")] * 4
+    reached = 0
+    for one in found.runs:
+        assert one.run is not None
+        mine = {
+            value.quantity: value.value
+            for value in found.values
+            if (value.strategy, value.seed) == (one.strategy, one.seed)
+        }
+        for when in ("before", "after"):
+            mean = f"SELECT avg(loss_{when}) FROM evaluation WHERE run = ? AND round = ?"
+            assert mine[f"loss {when} adaptation"] == pytest.approx(_query(path, mean, one.run, 4))
+        for way in ("down", "up"):
+            total = f"SELECT sum(bytes_{way}) FROM node_round WHERE run = ?"
+            assert mine[f"bytes {way}"] == _query(path, total, one.run)
+        assert mine["memory"] == _query(path, "SELECT memory FROM run WHERE id = ?", one.run)
+        first = _query(
+            path,
+            "SELECT min(round) FROM (SELECT round, avg(loss_after) AS loss FROM evaluation "
+            "WHERE run = ? GROUP BY round) WHERE loss <= ?",
+            one.run,
+            target,
+        )  # fmt: skip
+        if first is None:
+            assert "rounds until target" not in mine
+            continue
+        reached += 1
+        assert mine["rounds until target"] == first
+        total = "SELECT total(bytes_down + bytes_up) FROM node_round WHERE run = ? AND round <= ?"
+        assert mine["bytes until target"] == _query(path, total, one.run, first)
+        assert not any("joules" in quantity for quantity in mine)  # host nodes
+    assert 0 < reached < 4
+
+
+def test_results_are_over_the_seeds(tmp_path: Path):
+    _, _, found, _ = _compare(tmp_path)
+    values = _values(found, "loss after adaptation")
+    results = {
+        one.strategy: one for one in found.results if one.quantity == "loss after adaptation"
+    }
+    for strategy in ("few", "Reptile"):
+        both = [values[strategy, seed] for seed in (1, 2)]
+        one = results[strategy]
+        assert (one.seeds, one.mean) == (2, pytest.approx(np.mean(both)))
+        assert one.low is not None
+        assert one.high is not None
+        # t of one degree of freedom is 12.706; of two values the deviation is |a − b| ÷ √2.
+        half = 12.7062 * abs(both[0] - both[1]) / 2
+        assert one.high - one.mean == pytest.approx(half, rel=1e-5)
+        assert one.mean - one.low == pytest.approx(half, rel=1e-5)
+
+
+def test_the_tables_of_a_comparison(tmp_path: Path):
+    settings, compared, found, _ = _compare(tmp_path)
+    text = printed(*report.tables(settings, compared, found))
+    assert "sine: at the end of training, on 5 unseen devices" in text
+    assert "sine: until loss ≤ 100 after adaptation" in text
+    assert "Judged every 2 rounds" in text
+    assert "Nothing is counted on host nodes" in text
+    result = next(one for one in found.results if one.quantity == "loss after adaptation")
+    assert result.high is not None
+    assert f"{result.mean:.3f} ± {result.high - result.mean:.3f}" in text
+    line = next(line for line in text.splitlines() if "0 ± 0" in line or "2 of 2" in line)
+    assert line.split("│")[3].strip() == "0"  # rounds: it is so before training
+    assert "Failed" not in text
+
+
+def test_labels_are_shown_as_they_are_written(tmp_path: Path):
+    labels = ('"few"', '"few [p=10]"'), ('"sine"', '"sine [easy]"')
+    text = printed(*report.tables(*_compare(tmp_path, *labels)[:3]))
+    assert text.count("│ few [p=10]") == 2
+    assert "sine [easy]: at the end" in text
+
+
+def test_where_the_target_is_not_reached_by_all(tmp_path: Path):
+    target = _target(tmp_path)
+    settings, compared, found, _ = _compare(tmp_path, ("target = 100", f"target = {target!r}"))
+    text = printed(*report.tables(settings, compared, found)).partition("until loss")[2]
+    there = _values(found, "rounds until target")
+    for strategy in ("few", "Reptile"):
+        seeds = sum(name == strategy for name, _ in there)
+        line = next(line for line in text.splitlines() if line.startswith(f"│ {strategy}"))
+        assert line.split("│")[2].strip() == f"{seeds} of 2"
+        assert ("not reached" in line) == (seeds < 2)
+
+
+def test_one_seed_has_no_interval(tmp_path: Path):
+    settings, compared, found, _ = _compare(tmp_path, ("seeds = [1, 2]", "seeds = [1]"))
+    assert all((one.low, one.high) == (None, None) for one in found.results)
+    text = printed(*report.tables(settings, compared, found))
+    assert "over 1 seed." in text
+    assert f"{_values(found, 'loss after adaptation')['few', 1]:.3f} ± –" in text
+
+
+def test_a_run_that_failed_is_shown_with_its_reason(tmp_path: Path):
+    diverging = ("percent = 10", "global_rate = 10\nlocal_rate = 10\nquery = 500")
+    settings, compared, found, _ = _compare(tmp_path, diverging)
+    text = printed(*report.tables(settings, compared, found))
+    failed = text.partition("Failed")[2]
+    assert failed.count("│ sine │ few") == 2
+    assert "diverged" in failed
+    assert {one.strategy for one in found.values} == {"Reptile"}
+    learnt = next(line for line in text.splitlines() if line.startswith("│ few"))
+    assert [cell.strip() for cell in learnt.split("│")[2:4]] == ["0", "–"]
+    assert [one.failed == "" for one in found.runs] == [False, False, True, True]
+
+
+def test_a_task_with_classes_is_judged_by_accuracy(data: Path, use_card: UseCard, tmp_path: Path):
+    card, _ = make_table(data)
+    use_card(card)
+    changes = "\n".join(f"changes.{key}" for key in ON_TABLE)
+    settings, cells = read(tmp_path, ("target = 100", f"target = 0.001\n{changes}"))
+    store = Store(tmp_path / "runs")
+    for cell in cells:  # here, since another process would have the project's card
+        runner.execute(cell.experiment, store, None, lambda done, doing: None)
+    compared = Comparison(cells, store)
+    assert compared.unfinished == []
+    found = report.outcome(settings, compared, store)
+    text = printed(*report.tables(settings, compared, found))
+    assert "until accuracy ≥ 0.1%" in text
+    accuracy = _values(found, "accuracy after adaptation")
+    mean = "SELECT avg(accuracy_after) FROM evaluation WHERE run = ? AND round = 4"
+    for one in found.runs:
+        assert one.run is not None
+        value = accuracy[one.strategy, one.seed]
+        assert value == pytest.approx(_query(store.path, mean, one.run))
+    shown = [
+        100 * np.mean([accuracy[name, seed] for seed in (1, 2)]) for name in ("few", "Reptile")
+    ]
+    for name, value in zip(("few", "Reptile"), shown, strict=True):
+        line = next(line for line in text.splitlines() if line.startswith(f"│ {name}"))
+        assert line.split("│")[6].split("±")[0].strip() == f"{value:.1f}"
+
+
+def test_energy_of_an_emulated_sample(tmp_path: Path):
+    """The radio by every round's own bytes; what is computed by the sample's mean."""
+    changes = ("seeds = [1, 2]", "seeds = [1]\nemulate = 1\nradios = ['ble1m', 'lora7']")
+    settings, compared, found, path = _compare(tmp_path, changes)
+    text = " ".join(printed(*report.tables(settings, compared, found)).split())
+    for radio in ("ble1m", "lora7"):
+        assert f"sine: J of the whole training, nrf52840, {radio}" in text
+    assert "Emulated: 1 of each run's rounds" in text
+    one = found.runs[0]
+    assert one.run is not None
+    joules = {
+        (v.radio, v.quantity): v.value
+        for v in found.values
+        if v.strategy == one.strategy and v.quantity.startswith("joules")
+    }
+    with closing(sqlite3.connect(path)) as db:
+        query = "SELECT cycles FROM phase WHERE run = ? AND phase = 'learn'"
+        learn = [json.loads(row[0])["cortex-m4"][1] for row in db.execute(query, (one.run,))]
+        assert db.execute("SELECT total(counted), count(*) FROM node_round").fetchone() == (6, 24)
+    assert len(learn) == 3  # nodes, in one of the four rounds; 9.9 mW, and 3% of wait states
+    by_hand = sum(learn) * 4 * 1.03 / 64e6 * 9.9e-3
+    assert joules["ble1m", "joules learn"] == pytest.approx(by_hand, rel=1e-5)
+    assert joules["lora7", "joules learn"] == joules["ble1m", "joules learn"]
+    assert joules["lora7", "joules radio transmit"] > joules["ble1m", "joules radio transmit"]
+    for radio in ("ble1m", "lora7"):
+        parts = [
+            value for (r, name), value in joules.items()
+            if r == radio and name not in ("joules", "joules until target")
+        ]  # fmt: skip
+        assert joules[radio, "joules"] == pytest.approx(sum(parts))
+        assert joules[radio, "joules until target"] == 0  # it is so before training
+
+
+def test_what_a_node_did_that_was_not_counted_is_said(tmp_path: Path):
+    """Of nodes that are emulated in every round."""
+    settings, cells = read(
+        tmp_path,
+        ("seeds = [1, 2]", "seeds = [1]"),
+        ("target = 100", "target = 1\nchanges = { nodes = { backend = 'qemu' }, rounds = 2 }"),
+    )
+    store, compared, _ = execute(tmp_path, cells)
+    assert compared.runs[0] is not None
+
+    def text() -> str:
+        found = report.outcome(settings, compared, store)
+        return " ".join(printed(*report.tables(settings, compared, found)).split())
+
+    assert "not counted" not in text()
+    store._db.execute(
+        "UPDATE node_round SET counted = 0 WHERE run = ? AND round = 2 AND node < 2",
+        (compared.runs[0].id,),
+    )
+    assert "few: of a node's rounds 2 were not counted, so not summed." in text()
+
+
+def test_files_have_what_was_found(tmp_path: Path):
+    *_, found, _ = _compare(tmp_path, ("seeds = [1, 2]", "seeds = [1]"))
+    report.write_csv(found, tmp_path / "out")
+    report.write_json(found, tmp_path / "out.json")
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert found == Outcome(
+        [RunState(**row) for row in written["runs"]],
+        [Value(**row) for row in written["values"]],
+        [Result(**row) for row in written["results"]],
+    )
+    for name in ("runs", "values", "results"):
+        with (tmp_path / f"out/{name}.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        expected = [
+            {key: "" if value is None else str(value) for key, value in row.items()}
+            for row in written[name]
+        ]
+        assert rows == expected
+
+
+def test_files_that_cannot_be_written(tmp_path: Path):
+    found = Outcome([], [], [])
+    (tmp_path / "file").touch()
+    with pytest.raises(TinyMetaFedError, match="file: cannot be written: File exists"):
+        report.write_csv(found, tmp_path / "file")
+    with pytest.raises(TinyMetaFedError, match="nowhere/f.json: cannot be written: No such"):
+        report.write_json(found, tmp_path / "nowhere/f.json")

@@ -1,0 +1,134 @@
+"""Rounds of host nodes that emulated nodes play too."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import MakeExperiment
+from printing import printed
+from running import execute
+from tinymetafed import accounts
+from tinymetafed.energy.ledger import balance
+from tinymetafed.errors import TinyMetaFedError
+from tinymetafed.federation import ServerState
+from tinymetafed.report import summary
+from tinymetafed.sampling import EmulatedSample, sampled
+from tinymetafed.store import NodeRound, PhaseCount, Run, Store
+
+COMPUTING = ("reconstruct", "learn", "select")  # the link's bytes come in other portions each time
+
+
+@given(st.integers(1, 10_000), st.data())
+def test_a_sample_is_spread_over_the_rounds(rounds: int, data: st.DataObject):
+    count = data.draw(st.integers(1, min(rounds, 100)))
+    found = sampled(rounds, count)
+    assert len(found) == count
+    # Each lies in its own of `count` parts, and that is where it could be told from no other.
+    for part, number in enumerate(found):
+        assert part * rounds < number * count
+        assert (number - 1) * count < (part + 1) * rounds
+    gaps = np.diff([1 - found[0], *found, 2 * rounds + 1 - found[-1]])
+    assert max(abs(gaps - rounds / count)) <= 1
+
+
+@pytest.mark.parametrize("nodes", ["count=3", "per_round=2"])
+def test_it_executes_what_a_whole_emulation_does(
+    tmp_path: Path, experiment: MakeExperiment, nodes: str
+):
+    def run(changes: str) -> tuple[Store, Run]:
+        few = ("strategy.percent=5", "evaluation.every=4")  # so that a broadcast has few entries
+        settings = experiment(f"nodes.{nodes}", changes, *few, rounds=4)
+        return execute(settings, tmp_path / changes)
+
+    store, whole = run("nodes.backend=qemu")
+    other, sample = run("nodes.emulate=2")
+    assert sample.theta == whole.theta
+    rows, rounds = store.node_rounds(whole.id), sampled(4, 2)
+    assert other.node_rounds(sample.id) == [
+        dataclasses.replace(row, counted=row.round in rounds) for row in rows
+    ]
+    first = {row.node: row.round for row in reversed(rows)}  # in which it is sent the model too
+    expected = {key: n for key, n in _instructions(store, whole).items() if key[0] in rounds}
+    found = _instructions(other, sample)
+    assert {key for key in expected if key[2] != "start"} == set(found)
+    for (number, node, phase), instructions in found.items():
+        whole_round = expected[number, node, phase]
+        if phase in COMPUTING:
+            assert instructions == pytest.approx(whole_round, abs=5)
+        elif phase == "receive" and number > first[node]:
+            assert instructions == pytest.approx(whole_round, rel=0.25)
+
+
+def _instructions(store: Store, run: Run) -> dict[tuple[int, int, str], int]:
+    return {(row.round, row.node, row.phase): row.instructions for row in store.phases(run.id)}
+
+
+def test_other_weights_on_the_emulator_are_an_error(
+    tmp_path: Path, experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
+):
+    follow = EmulatedSample.follow
+
+    async def differ(
+        self: EmulatedSample, before: ServerState, after: ServerState, rows: list[NodeRound]
+    ):
+        theta = after.theta.copy()
+        theta.view(np.uint32)[7] ^= 1
+        return await follow(self, before, before.advance(theta), rows)
+
+    monkeypatch.setattr(EmulatedSample, "follow", differ)
+    with pytest.raises(TinyMetaFedError, match="round 2: 1 of 53 weights of the emulated nodes"):
+        execute(experiment("nodes.emulate=1", rounds=2), tmp_path)
+
+
+def _phase(number: int, node: int, name: str, size: int) -> PhaseCount:
+    cycles = {"a": [size, 2 * size, 3 * size], "b": [size, size, size]}
+    return PhaseCount(number, node, name, size, json.dumps({"FP": size}), json.dumps(cycles))
+
+
+@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=6), st.integers(0, 5))
+def test_the_other_rounds_execute_the_mean(sizes: list[int], others: int):
+    """Of the nodes that were counted; a phase that some were not in is none of theirs."""
+    rows = [
+        NodeRound(number, 0, 0, 1, 2, 3, number <= len(sizes), "{}")
+        for number in range(1, len(sizes) + others + 1)
+    ]
+    phases = [_phase(number, 0, "learn", size) for number, size in enumerate(sizes, 1)]
+    phases.append(_phase(1, 0, "send", sizes[0]))
+    filled, executed = accounts.extrapolate(rows, phases)
+    assert filled == [dataclasses.replace(row, counted=True) for row in rows]
+    assert executed[: len(phases)] == phases
+    mean = {"learn": np.mean(sizes), "send": sizes[0] / len(sizes)}
+    assert len(executed) == len(phases) + 2 * others
+    for row in executed[len(phases) :]:
+        assert row.round > len(sizes)
+        assert row.instructions == pytest.approx(mean[row.phase], abs=0.5)
+        assert json.loads(row.classes) == {"FP": row.instructions}
+        assert json.loads(row.cycles)["a"] == pytest.approx(
+            [k * mean[row.phase] for k in (1, 2, 3)], abs=0.5
+        )
+
+
+def test_without_a_sample_nothing_is_executed():
+    rows = [NodeRound(1, 0, 0, 1, 2, 3, False, "{}")]
+    assert accounts.extrapolate(rows, []) == (rows, [])
+
+
+def test_what_is_shown_of_a_run_is_all_of_its_rounds(tmp_path: Path, experiment: MakeExperiment):
+    """Four rounds, one of them emulated: four times what its nodes executed."""
+    settings = experiment("nodes.emulate=1")
+    store, run = execute(settings, tmp_path)
+    text = " ".join(printed(*summary.summary(store, run, None)).split())
+    assert "A sample of the rounds was emulated" in text
+    assert "Not counted" not in text
+    counted = sum(_instructions(store, run).values())
+    shown = int(re.findall(r"│ all │ [\d,]+ │ [\d,]+ │ ([\d,]+)", text)[0].replace(",", ""))
+    assert shown == pytest.approx(4 * counted, rel=1e-5)
+    rows, phases = accounts.executed(store, run.id, settings.nodes)
+    joules = balance(accounts.book(rows, phases, settings.energy, 3)).joules
+    assert f"{joules * 1e3:,.2f} │" in text
