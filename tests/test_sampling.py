@@ -49,6 +49,7 @@ def test_it_executes_what_a_whole_emulation_does(
     store, whole = run("nodes.backend=qemu")
     other, sample = run("nodes.emulate=2")
     assert sample.theta == whole.theta
+    assert json.loads(sample.firmware)["emulated"] == json.loads(whole.firmware)["build"]
     rows, rounds = store.node_rounds(whole.id), sampled(4, 2)
     assert other.node_rounds(sample.id) == [
         dataclasses.replace(row, counted=row.round in rounds) for row in rows

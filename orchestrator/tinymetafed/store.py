@@ -174,11 +174,6 @@ class Store:
                 for statement in SCHEMA.split(";"):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            elif version == 3:  # rounds of that time do not say which messages they had
-                self._db.execute(
-                    "ALTER TABLE node_round ADD COLUMN messages TEXT NOT NULL DEFAULT '{}'"
-                )
-                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             elif version != SCHEMA_VERSION:
                 raise TinyMetaFedError(
                     f"{self.path}: made by another version of tinymetafed (schema {version}, this "
@@ -269,16 +264,6 @@ class Store:
             raise TinyMetaFedError(f"{self.path}: no run '{which}'; {there}")
         return Run(*row)
 
-    def named(self, which: Iterable[str]) -> list[Run]:
-        """The runs with these numbers or names, the newest for "last"; each once, the oldest first.
-        Raises TinyMetaFedError."""
-        found: dict[int, Run] = {}
-        for one in which:
-            number = one == "last" or one.isdecimal()
-            named = [run for run in self.runs() if run.name == one and not number]
-            found |= {run.id: run for run in named or [self.run(one)]}
-        return [found[number] for number in sorted(found)]
-
     def find(self, **columns: str) -> Run | None:
         """The run that has these values in these columns; where several do, the one with the most
         rounds done, of these the oldest."""
@@ -288,6 +273,16 @@ class Store:
             tuple(columns.values()),
         ).fetchone()
         return None if row is None else Run(*row)
+
+    def named(self, which: Iterable[str]) -> list[Run]:
+        """The runs with these numbers or names, the newest for "last"; each once, the oldest first.
+        Raises TinyMetaFedError."""
+        found: dict[int, Run] = {}
+        for one in which:
+            number = one == "last" or one.isdecimal()
+            named = [run for run in self.runs() if run.name == one and not number]
+            found |= {run.id: run for run in named or [self.run(one)]}
+        return [found[number] for number in sorted(found)]
 
     def node_rounds(self, run: int) -> list[NodeRound]:
         """What the nodes did, by round and node."""

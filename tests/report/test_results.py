@@ -83,11 +83,6 @@ def test_messages_add_up_to_the_bytes_of_a_run(compared: Store):
         assert sum(moved) == pytest.approx(one.megabytes[-1])
 
 
-def test_messages_that_the_store_has_of_some_rounds_only_are_none(compared: Store):
-    one = _read(compared)[0]
-    assert replace(one, rows=[replace(one.rows[0], messages="{}"), *one.rows[1:]]).messages == {}
-
-
 def test_many_evaluations_are_thinned_evenly(compared: Store, monkeypatch: pytest.MonkeyPatch):
     assert not _read(compared)[0].thinned
     monkeypatch.setattr(results, "MOST_POINTS", 2)

@@ -232,14 +232,12 @@ def _messages(stem: str, comparison: TaskRuns) -> Part | None:
         for way in (down, up):
             row += [*(way.get(name, 0.0) for name in names), sum(way.values())]
         cells.append(row)
-    without = [str(one.run.id) for one in comparison.results if not one.messages]
-    note = f"Not stored, so not in it: run {', '.join(without)}." if without else ""
     title = f"{comparison.task}: bytes of a round by request, all nodes"
     figure = charts.stacks(bars, MESSAGES, title, "kB per round: ← down, up →")
     head = ["run", "name", "seed"]
     head += [f"{name} {way} kB" for way in ("down", "up") for name in (*names, "all")]
     table = Table(f"{stem}-messages-by-request", "Bytes of a round by request", head, cells)
-    return Part(comparison.task, [Chart(f"{stem}-messages", title, note, figure)], [table])
+    return Part(comparison.task, [Chart(f"{stem}-messages", title, "", figure)], [table])
 
 
 def _nodes(one: Result) -> Part:
