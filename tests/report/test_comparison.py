@@ -203,7 +203,7 @@ def test_energy_of_an_emulated_sample(tmp_path: Path):
         assert db.execute("SELECT total(counted), count(*) FROM node_round").fetchone() == (6, 24)
     assert len(learn) == 3  # nodes, in one of the four rounds; 9.9 mW, and 3% of wait states
     by_hand = sum(learn) * 4 * 1.03 / 64e6 * 9.9e-3
-    assert joules["ble1m", "joules learn"] == pytest.approx(by_hand, rel=1e-5)
+    assert joules["ble1m", "joules learn"] == pytest.approx(by_hand, rel=1e-4)  # whole cycles
     assert joules["lora7", "joules learn"] == joules["ble1m", "joules learn"]
     assert joules["lora7", "joules radio transmit"] > joules["ble1m", "joules radio transmit"]
     for radio in ("ble1m", "lora7"):
