@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -156,19 +155,6 @@ def test_a_store_of_another_version(tmp_path: Path):
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(TinyMetaFedError, match="made by another version"):
         Store(tmp_path)
-
-
-def test_a_store_of_before_messages_were_kept_goes_on(tmp_path: Path, experiment: MakeExperiment):
-    store, run = execute(experiment(), tmp_path)
-    new = store.node_rounds(run.id)
-    store._db.execute("ALTER TABLE node_round DROP COLUMN messages")
-    store._db.execute("PRAGMA user_version = 2")
-    store.close()
-    opened = Store(tmp_path)
-    assert opened.node_rounds(run.id) == [replace(row, messages="{}") for row in new]
-    opened.commit(run.id, 5, run.weights, 1.0, [replace(new[0], round=5)])
-    opened.close()
-    assert Store(tmp_path).node_rounds(run.id)[-1] == replace(new[0], round=5)
 
 
 def test_messages_are_the_bytes_of_the_link(tmp_path: Path, experiment: MakeExperiment):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="DataclassInstance")
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SCHEMA = """
 CREATE TABLE run (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -173,11 +173,6 @@ class Store:
             if version == 0:
                 for statement in SCHEMA.split(";"):
                     self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            elif version == 2:  # rounds of that time do not say which messages they had
-                self._db.execute(
-                    "ALTER TABLE node_round ADD COLUMN messages TEXT NOT NULL DEFAULT '{}'"
-                )
                 self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             elif version != SCHEMA_VERSION:
                 raise TinyMetaFedError(

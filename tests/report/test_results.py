@@ -1,12 +1,15 @@
 """What is compared with what."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import MakeExperiment
+from running import execute
 from tinymetafed.energy.ledger import balance
 from tinymetafed.report import results
 from tinymetafed.report.results import Result, compare, pareto
@@ -80,11 +83,6 @@ def test_messages_add_up_to_the_bytes_of_a_run(compared: Store):
         assert sum(moved) == pytest.approx(one.megabytes[-1])
 
 
-def test_messages_that_the_store_has_of_some_rounds_only_are_none(compared: Store):
-    one = _read(compared)[0]
-    assert replace(one, rows=[replace(one.rows[0], messages="{}"), *one.rows[1:]]).messages == {}
-
-
 def test_many_evaluations_are_thinned_evenly(compared: Store, monkeypatch: pytest.MonkeyPatch):
     assert not _read(compared)[0].thinned
     monkeypatch.setattr(results, "MOST_POINTS", 2)
@@ -99,6 +97,14 @@ def test_rounds_that_were_not_counted_are_said(compared: Store):
     assert one.counting == "emulated on QEMU, every instruction counted"
     lost = replace(one, rows=[replace(one.rows[0], counted=False), *one.rows[1:]])
     assert lost.counting.endswith("counted, but 1 of 8 node rounds are missing")
+
+
+def test_a_sample_of_rounds_stands_for_all(tmp_path: Path, experiment: MakeExperiment):
+    one = Result.read(*execute(experiment("nodes={backend='host', count=2, emulate=1}"), tmp_path))
+    assert one.counting.startswith("the firmware's core in-process, 1 of its rounds emulated")
+    assert one.uncounted == 0
+    assert {entry.round for entry in one.entries if entry.account == "learn"} == {1, 2, 3, 4}
+    assert one.joules[-1] == pytest.approx(balance(one.entries).joules)
 
 
 _KEYS = st.sampled_from(["a", "b", "c", "d", "e", "f"])

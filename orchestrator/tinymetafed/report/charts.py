@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from .colors import ACCOUNTS, FAINT, HATCHES, INK, LINES, MARKERS, PAPER
-from .results import Comparison, Group, Result, measured, pareto
+from .results import Group, Result, TaskRuns, measured, pareto
 
 WIDTH = 6.6  # inches
 STYLE: Any = {
@@ -49,7 +49,7 @@ class Stack:
     error: tuple[float, float] | None = None
 
 
-def learning(comparison: Comparison, measure: str, title: str) -> Figure:
+def learning(comparison: TaskRuns, measure: str, title: str) -> Figure:
     """The mean of a measure on unseen devices by rounds, before and after adaptation."""
     with mpl.rc_context(STYLE):
         figure, axes = _new(3.6 + 0.18 * len(comparison.groups))
@@ -70,7 +70,7 @@ def learning(comparison: Comparison, measure: str, title: str) -> Figure:
     return figure
 
 
-def cost(comparison: Comparison, what: str, title: str) -> Figure | None:
+def cost(comparison: TaskRuns, what: str, title: str) -> Figure | None:
     """The score after adaptation by "megabytes" or "joules" until then: a line for each run, and
     the Pareto front of the ends of those that were counted in all rounds. None where no run has
     these."""
@@ -167,7 +167,7 @@ def _line(axes: Axes, i: int, x: Sequence[float], y: Sequence[float], **style: A
     axes.plot(x, y, **{"linewidth": 1.6, "markevery": every, **_marker(i), **style})
 
 
-def _measure_axis(axes: Axes, comparison: Comparison, measure: str) -> None:
+def _measure_axis(axes: Axes, comparison: TaskRuns, measure: str) -> None:
     axes.set_ylim(bottom=0)
     if measure == "accuracy":
         axes.set_ylim(top=1.02)

@@ -14,7 +14,7 @@ from ..errors import TinyMetaFedError
 from . import charts, svg
 from .charts import Chart, Stack
 from .colors import ACCOUNTS, MESSAGES, ON_DARK
-from .results import MOST_POINTS, Comparison, Result, compare, differing
+from .results import MOST_POINTS, Result, TaskRuns, compare, differing
 from .summary import MOST_NODES
 from .table import Cell, Table
 
@@ -85,7 +85,7 @@ def chapters(results: Sequence[Result]) -> list[Chapter]:
 
 
 def _parts(
-    draw: Callable[[str, Comparison], Part | None], tasks: Sequence[tuple[str, Comparison]]
+    draw: Callable[[str, TaskRuns], Part | None], tasks: Sequence[tuple[str, TaskRuns]]
 ) -> Iterator[Part]:
     for task in tasks:
         part = draw(*task)
@@ -104,7 +104,7 @@ def _counting(results: Sequence[Result]) -> list[str]:
     ]
 
 
-def _left_out(results: Sequence[Result], tasks: Sequence[tuple[str, Comparison]]) -> Iterator[str]:
+def _left_out(results: Sequence[Result], tasks: Sequence[tuple[str, TaskRuns]]) -> Iterator[str]:
     for _, comparison in tasks:
         for one in comparison.repeated:
             yield (
@@ -147,7 +147,7 @@ def _run(one: Result) -> list[Cell]:
     ]  # fmt: skip
 
 
-def _learning(stem: str, comparison: Comparison) -> Part:
+def _learning(stem: str, comparison: TaskRuns) -> Part:
     measures = ("loss", "accuracy") if comparison.results[0].has_classes else ("loss",)
     drawn: list[Chart] = []
     for measure in measures:
@@ -167,7 +167,7 @@ def _learning(stem: str, comparison: Comparison) -> Part:
     return Part(comparison.task, drawn, [table])
 
 
-def _cost(stem: str, comparison: Comparison) -> Part:
+def _cost(stem: str, comparison: TaskRuns) -> Part:
     score = comparison.results[0].score
     drawn: list[Chart] = []
     for what, name in (("megabytes", "bytes"), ("joules", "joules")):
@@ -193,7 +193,7 @@ def _cost(stem: str, comparison: Comparison) -> Part:
     return Part(comparison.task, drawn, [table])
 
 
-def _energy(stem: str, comparison: Comparison) -> Part | None:
+def _energy(stem: str, comparison: TaskRuns) -> Part | None:
     counted = [one for one in comparison.results if one.entries]
     if not counted:
         return None
@@ -216,7 +216,7 @@ def _energy(stem: str, comparison: Comparison) -> Part | None:
     return Part(comparison.task, [Chart(f"{stem}-energy", title, "", figure)], [table])
 
 
-def _messages(stem: str, comparison: Comparison) -> Part | None:
+def _messages(stem: str, comparison: TaskRuns) -> Part | None:
     known = [one for one in comparison.results if one.messages]
     if not known:
         return None
@@ -232,14 +232,12 @@ def _messages(stem: str, comparison: Comparison) -> Part | None:
         for way in (down, up):
             row += [*(way.get(name, 0.0) for name in names), sum(way.values())]
         cells.append(row)
-    without = [str(one.run.id) for one in comparison.results if not one.messages]
-    note = f"Not stored, so not in it: run {', '.join(without)}." if without else ""
     title = f"{comparison.task}: bytes of a round by request, all nodes"
     figure = charts.stacks(bars, MESSAGES, title, "kB per round: ← down, up →")
     head = ["run", "name", "seed"]
     head += [f"{name} {way} kB" for way in ("down", "up") for name in (*names, "all")]
     table = Table(f"{stem}-messages-by-request", "Bytes of a round by request", head, cells)
-    return Part(comparison.task, [Chart(f"{stem}-messages", title, note, figure)], [table])
+    return Part(comparison.task, [Chart(f"{stem}-messages", title, "", figure)], [table])
 
 
 def _nodes(one: Result) -> Part:
@@ -297,7 +295,7 @@ def _bounds(entries: Sequence[Entry], factor: float) -> tuple[float, float]:
     return found.low * factor, found.high * factor
 
 
-def _stem(number: int, comparison: Comparison) -> str:
+def _stem(number: int, comparison: TaskRuns) -> str:
     """Of the names of a task's files."""
     return re.sub(r"[^a-z0-9]+", "-", f"{comparison.task} {number}".lower())
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import accounts
 from ..energy.ledger import Entry
 from ..experiment import Experiment
 from ..statistics import mean_and_interval
@@ -36,7 +37,7 @@ _Flat = Mapping[str, str]
 @dataclass(frozen=True)
 class Result:
     """One run, read from the store. judged: its evaluations; thinned: some of them only. entries:
-    its ledger, empty where nothing was counted."""
+    its ledger, empty where nothing was counted, of all rounds where a sample was."""
 
     run: Run
     experiment: Experiment
@@ -53,8 +54,12 @@ class Result:
         if thinned:
             chosen = np.linspace(0, len(judged) - 1, MOST_POINTS).round().astype(int)
             judged = [judged[i] for i in chosen]
-        rows, entries = store.node_rounds(run.id), store.ledger(run.id)
-        return cls(run, settings(run), judged, thinned, rows, entries)
+        experiment = settings(run)
+        nodes, rows, entries = experiment.nodes, store.node_rounds(run.id), store.ledger(run.id)
+        if nodes.emulate:
+            rows, phases = accounts.executed(store, run.id, nodes)
+            entries = accounts.book(rows, phases, experiment.energy, nodes.count)
+        return cls(run, experiment, judged, thinned, rows, entries)
 
     @property
     def name(self) -> str:
@@ -88,6 +93,11 @@ class Result:
     def counting(self) -> str:
         """How its instructions, and so its joules, are known."""
         known = COUNTING[self.run.backend]
+        if emulated := self.experiment.nodes.emulate:
+            known = (
+                f"the firmware's core in-process, {emulated} of its rounds emulated on QEMU and "
+                "counted, the others taken for their mean"
+            )
         if self.entries and self.uncounted:
             known += f", but {self.uncounted} of {len(self.rows)} node rounds are missing"
         return known
@@ -113,13 +123,10 @@ class Result:
 
     @property
     def messages(self) -> dict[str, tuple[int, int]]:
-        """Bytes down and up by request; empty where the store does not say so of all rounds."""
+        """Bytes down and up by request, of all nodes."""
         found: dict[str, tuple[int, int]] = {}
         for row in self.rows:
-            messages: dict[str, tuple[int, int]] = json.loads(row.messages)
-            if not messages:
-                return {}
-            for name, (down, up) in messages.items():
+            for name, (down, up) in json.loads(row.messages).items():
                 before = found.get(name, (0, 0))
                 found[name] = (before[0] + down, before[1] + up)
         return found
@@ -151,7 +158,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TaskRuns:
     """Groups on the same task. repeated: runs left out since a later one has the same settings and
     seed."""
 
@@ -165,12 +172,12 @@ class Comparison:
         return [one for group in self.groups for one in group.results]
 
 
-def compare(results: Sequence[Result]) -> list[Comparison]:
+def compare(results: Sequence[Result]) -> list[TaskRuns]:
     """The runs by task and settings, in the order in which they come first."""
     tasks = _alike(results, lambda one: _flat(one.experiment.task.model_dump(mode="json"), "task."))
     names = [one.experiment.task.name for _, (one, *_) in tasks]
     return [
-        Comparison(label, *_groups(members))
+        TaskRuns(label, *_groups(members))
         for label, (_, members) in zip(_labels(names, tasks), tasks, strict=True)
     ]
 
