@@ -30,9 +30,6 @@ class Samples:
 
     def pack(self) -> bytes:
         """The samples one behind the other as the node takes them: inputs, then target."""
-        targets = self.targets.reshape(len(self), -1)
-        columns = [
-            self.inputs.astype("<f4").view("u4"),
-            targets.astype(f"<{targets.dtype.str[1:]}"),
-        ]
-        return np.hstack([columns[0], columns[1].view("u4")]).tobytes()
+        parts = self.inputs, self.targets.reshape(len(self), -1)
+        words = [part.view("u4").astype("<u4", copy=False) for part in parts]
+        return np.concatenate(words, axis=1).tobytes()

@@ -11,12 +11,12 @@ struct tmf_host {
     uint8_t *sent; /* what the node has sent and nobody has read */
     size_t sent_size;
     size_t sent_capacity;
+    struct tmf_window window; /* a frame goes through it in one piece */
     float memory[TMF_MODEL_MEMORY / sizeof(float)];
 };
 
-static void host_write(void *context, const uint8_t *data, size_t size)
+static void keep(struct tmf_host *host, const uint8_t *data, size_t size)
 {
-    struct tmf_host *host = context;
     if (host->sent_capacity - host->sent_size < size) {
         size_t capacity = 2 * (host->sent_size + size);
         uint8_t *sent = realloc(host->sent, capacity);
@@ -30,6 +30,14 @@ static void host_write(void *context, const uint8_t *data, size_t size)
     host->sent_size += size;
 }
 
+static void host_write(void *context, const uint8_t *data, size_t size)
+{
+    struct tmf_host *host = context;
+    keep(host, host->window.up.data, host->window.up.size);
+    host->window.up.size = 0;
+    keep(host, data, size);
+}
+
 struct tmf_host *tmf_host_new(const uint8_t *build)
 {
     struct tmf_host *host = calloc(1, sizeof *host);
@@ -39,6 +47,7 @@ struct tmf_host *tmf_host_new(const uint8_t *build)
             .memory = host->memory,
             .memory_size = sizeof host->memory,
             .build = host->build,
+            .window = &host->window,
             .write = host_write,
             .context = host,
         };
@@ -56,13 +65,33 @@ void tmf_host_free(struct tmf_host *host)
     }
 }
 
+static void receive(struct tmf_host *host, uint8_t byte)
+{
+    tmf_node_receive(&host->node, byte);
+    if (tmf_node_ready(&host->node)) {
+        tmf_node_poll(&host->node);
+    }
+}
+
 void tmf_host_write(struct tmf_host *host, const uint8_t *data, size_t size)
 {
-    for (size_t i = 0; i < size; i++) {
-        tmf_node_receive(&host->node, data[i]);
-        if (tmf_node_ready(&host->node)) {
-            tmf_node_poll(&host->node);
+    while (size > 0) {
+        const uint8_t *zero = memchr(data, 0, size);
+        size_t piece = zero != NULL ? (size_t)(zero - data) : size;
+        if (zero != NULL && piece > 0 && piece <= TMF_RECEIVE_SIZE && tmf_link_is_idle(&host->node.link)) {
+            memcpy(host->window.down.data, data, piece);
+            host->window.down.size = (uint32_t)piece;
+        } else {
+            for (size_t i = 0; i < piece; i++) {
+                receive(host, data[i]);
+            }
         }
+        if (zero != NULL) {
+            receive(host, 0);
+            piece++;
+        }
+        data += piece;
+        size -= piece;
     }
 }
 

@@ -1,5 +1,7 @@
 """One connection to a node: what to send, and what the bytes that came mean."""
 
+from functools import lru_cache
+
 from . import frame, messages
 from .messages import UNASKED, Hello, Request, Response
 
@@ -37,7 +39,7 @@ class Connection:
     def send(self, request: Request) -> bytes:
         """The bytes of a new request. Raises ValueError where the node would not take them."""
         sequence = self._sequence % LAST_SEQUENCE + 1
-        data = frame.encode(messages.encode(sequence, request))
+        data = (_shared if isinstance(request, messages.Weights) else _encode)(sequence, request)
         if len(data) > self.receive_buffer:
             raise ValueError(
                 f"a {type(request).__name__} of {len(data)} bytes is longer than the node's "
@@ -67,3 +69,11 @@ class Connection:
                 self.receive_buffer = response.receive_buffer
             events.append(response)
         return events
+
+
+def _encode(sequence: int, request: Request) -> bytes:
+    return frame.encode(messages.encode(sequence, request))
+
+
+_shared = lru_cache(maxsize=256)(_encode)
+"""The same broadcast goes to many nodes, mostly with the same number."""

@@ -1,8 +1,8 @@
 """The messages of firmware/protocol.cddl, which says what their fields mean."""
 
 import io
-from dataclasses import Field, dataclass, field, fields
-from typing import Any, ClassVar, cast
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, get_args
 
 import cbor2
 import numpy as np
@@ -173,62 +173,76 @@ class Fault:
 Response = (
     Hello | Loaded | Done | Trained | Evaluated | Outputs | Selected | Updated | Error | Fault
 )
-_RESPONSES: dict[int, type[Response]] = {
-    message.CODE: message
-    for message in (
-        Hello, Loaded, Done, Trained, Evaluated, Outputs, Selected, Updated, Error, Fault,
-    )
-}  # fmt: skip
 
-
-def _flat(value: object) -> list[Any]:
-    """A field as the items that it has in its message's list."""
-    match value:
-        case Chunk():
-            return [value.first, value.count, value.encoding, value.data]
-        case tuple():  # the layers of a model
-            layers = cast(tuple[Layer, ...], value)
-            return [[[layer.operation, layer.local, *layer.arguments] for layer in layers]]
-        case float():
-            return [float(np.float32(value))]
-        case _:
-            return [value]
+_ENCODER = cbor2.CBOREncoder(io.BytesIO(), canonical=True)  # to make one costs more than a message
 
 
 def encode(sequence: int, request: Request) -> bytes:
     """The CBOR of a request. Floats are as short as they can be without loss from float32."""
-    items = [request.CODE]
-    for value in vars(request).values():  # as the class declares its fields
-        items += _flat(value)
-    return cbor2.dumps([sequence, items], canonical=True)
+    items = [request.CODE, *vars(request).values()]  # as the class declares its fields
+    match request:
+        case Load(layers=layers):
+            items[-1] = [[layer.operation, layer.local, *layer.arguments] for layer in layers]
+        case Weights(chunk=chunk):
+            items[-1:] = vars(chunk).values()
+        case Train(rate=rate):
+            items[1] = float(np.float32(rate))
+        case _:
+            pass
+    return _ENCODER.encode_to_bytes([sequence, items])
 
 
 def decode(body: bytes) -> tuple[int, Response] | None:
     """Sequence number and response; None where the body is no response of the protocol."""
     stream = io.BytesIO(body)
     try:
-        sequence, (code, *values) = _list(cbor2.load(stream))
-        cls = _RESPONSES[code] if type(code) is int else None
-        part: Any = Chunk(*values) if cls is Updated else cls and cls(*values)
+        message = cbor2.load(stream)
+        sequence, part = message
+        code, *values = part
+        cls, limits = _RESPONSES[code]
+        found = Updated(Chunk(*values)) if cls is Updated else cls(*values)
     except Exception:  # whatever cbor2 makes of tags and numbers that no node sends
         return None
-    parts_fit = part and all(_fits(getattr(part, each.name), each) for each in fields(part))
-    if not parts_fit or stream.read() or type(sequence) is not int or not 0 <= sequence < 2**32:
+    if type(message) is not list or type(part) is not list or stream.read(1):
         return None
-    return sequence, Updated(part) if cls is Updated else part
+    if not (_fits(sequence, _UINT32) and _fits(code, _UINT32) and all(map(_fits, values, limits))):
+        return None
+    return sequence, found
 
 
-def _list(value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError
-    return cast(list[Any], value)
+@dataclass(frozen=True)
+class _Limit:
+    """Of a field: its type; of a number, the first too large; of bytes, how many where that is
+    fixed."""
+
+    type: Any
+    end: int = 2**32
+    size: int | None = None
 
 
-def _fits(value: object, field: Field[Any]) -> bool:
-    """Whether the value is of the field's type and size."""
-    if type(value) is not field.type:
+_UINT32 = _Limit(int)
+
+
+def _fits(value: object, limit: _Limit) -> bool:
+    if type(value) is not limit.type:
         return False
     if isinstance(value, int):
-        return 0 <= value < 2 ** field.metadata.get("bits", 32)
-    size = field.metadata.get("size")
-    return size is None or (isinstance(value, bytes) and len(value) == size)
+        return 0 <= value < limit.end
+    return limit.size is None or (isinstance(value, bytes) and len(value) == limit.size)
+
+
+def _limits(message: type[Any]) -> list[_Limit]:
+    found: list[_Limit] = []
+    for each in fields(message):
+        if each.type is Chunk:
+            found += _limits(Chunk)
+        else:
+            found.append(
+                _Limit(each.type, 2 ** each.metadata.get("bits", 32), each.metadata.get("size"))
+            )
+    return found
+
+
+_RESPONSES: dict[int, tuple[type[Any], list[_Limit]]] = {
+    message.CODE: (message, _limits(message)) for message in get_args(Response)
+}

@@ -15,6 +15,8 @@ class FaultyLink:
         spoiled: bytes that were.
     """
 
+    immediate = False
+
     def __init__(self, name: str, open_transport: OpenTransport, seed: tuple[int, ...]) -> None:
         self.rate = 0.0
         self.spoiled = 0

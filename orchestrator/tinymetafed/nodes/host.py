@@ -1,6 +1,5 @@
 """Backend `host`: the firmware's core in-process, through the same frames as everywhere."""
 
-import asyncio
 import hashlib
 from functools import cache
 from pathlib import Path
@@ -31,6 +30,8 @@ def _library(path: Path) -> tuple[cffi.FFI, Any, bytes, Any]:
 class HostTransport:
     """A node as a handle of the shared library. It works inside `write` and never waits."""
 
+    immediate = True
+
     def __init__(self, library: Path = HOST_LIBRARY) -> None:
         self._ffi, self._lib, build, self._buffer = _library(library)
         host = self._lib.tmf_host_new(build)
@@ -45,8 +46,8 @@ class HostTransport:
     async def read(self) -> bytes:
         """See Transport."""
         size = self._lib.tmf_host_read(self._host, self._buffer, len(self._buffer))
-        if size == 0:  # nothing is on its way either: wait for the caller's time-out
-            await asyncio.get_running_loop().create_future()
+        if size == 0:  # nothing is on its way either, however long the caller would wait
+            raise TimeoutError
         return bytes(self._ffi.buffer(self._buffer, size))
 
     def counts(self) -> None:

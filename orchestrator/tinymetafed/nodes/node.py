@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -83,16 +84,22 @@ class Broadcast:
     theta: NDArray[np.float32]
     changed: NDArray[np.int64]
     version: int
-    _pieces: dict[tuple[int, int], list[chunk.Chunk]] = field(default_factory=dict, repr=False)
+    _requests: dict[tuple[int, int], list[messages.Weights]] = field(
+        default_factory=dict, repr=False
+    )
 
-    def pieces(self, base: int, capacity: int) -> list[chunk.Chunk]:
+    def requests(self, base: int, capacity: int) -> list[messages.Weights]:
         """What lifts a node from version `base` (0: it holds nothing) in chunks of at most
         `capacity` bytes; at least one. Made once for all nodes that stand there."""
-        if (base, capacity) not in self._pieces:
+        if (base, capacity) not in self._requests:
             marked = self.changed > base if base else np.ones(len(self.theta), dtype=np.bool_)
             pieces = list(chunk.encode(self.theta, marked, 0, len(self.theta), capacity))
-            self._pieces[base, capacity] = pieces or [chunk.Chunk(0, 0, chunk.DENSE, b"")]
-        return self._pieces[base, capacity]
+            pieces = pieces or [chunk.Chunk(0, 0, chunk.DENSE, b"")]
+            self._requests[base, capacity] = [
+                messages.Weights(base, self.version, i == len(pieces), piece)
+                for i, piece in enumerate(pieces, 1)
+            ]
+        return self._requests[base, capacity]
 
 
 @dataclass(frozen=True)
@@ -114,9 +121,12 @@ class Delta:
     values: NDArray[np.float32]
 
 
+_NOTHING = nullcontext()
+
+
 def _unwatched(request: messages.Request) -> AbstractAsyncContextManager[None]:
     del request
-    return nullcontext()
+    return _NOTHING
 
 
 @dataclass
@@ -260,12 +270,8 @@ class Node:
         # From older to newer only what changed; back to an older version, everything.
         base = self.version if self.version <= broadcast.version else 0
         self.version = 0  # until the last piece has arrived
-        *pieces, last = broadcast.pieces(base, self._connection.capacity - CHUNK_OVERHEAD)
-        for piece in pieces:
-            await self._request(
-                messages.Weights(base, broadcast.version, False, piece), messages.Done
-            )
-        await self._request(messages.Weights(base, broadcast.version, True, last), messages.Done)
+        for request in broadcast.requests(base, self._connection.capacity - CHUNK_OVERHEAD):
+            await self._request(request, messages.Done)
         self.version, self._untouched = broadcast.version, True
 
     async def train(
@@ -356,11 +362,14 @@ class Node:
                 "smaller mini-batches"
             )
         step = room // batch * batch
+        if len(samples) <= step:
+            yield samples
+            return
         for first in range(0, len(samples), step):
             yield samples[first : first + step]
 
     async def _request(self, request: messages.Request, expected: type[T]) -> T:
-        name = type(request).__name__.removesuffix("Request").lower()
+        name = _name(type(request))
         samples = len(getattr(request, "samples", None) or b"")
         data = self._connection.send(request)
         transport = self._transport
@@ -372,7 +381,8 @@ class Node:
                 self._sensor += samples
                 self._down[name] += len(data) - samples
                 try:
-                    async with asyncio.timeout(self.timeout):
+                    # A node in this process answers while it is written to.
+                    async with _NOTHING if transport.immediate else asyncio.timeout(self.timeout):
                         await transport.write(data)
                         return await self._answer(transport, expected, name)
                 except TimeoutError:
@@ -389,18 +399,25 @@ class Node:
             for event in self._connection.receive(data):
                 if isinstance(event, expected):
                     return event
-                match event:
-                    case Error():
-                        raise NodeRefused(self.name, name, event)
-                    case Fault():
-                        raise NodeLost(
-                            f"{self.name}: HardFault at pc {event.pc:#010x}, lr {event.lr:#010x}, "
-                            f"CFSR {event.cfsr:#010x}, HFSR {event.hfsr:#010x}, "
-                            f"address {event.address:#010x}"
-                        )
-                    case Hello():
-                        raise NodeLost(f"{self.name} has restarted by itself")
-                    case _:
-                        raise NodeLost(
-                            f"{self.name} answered '{name}' with {type(event).__name__.lower()}"
-                        )
+                raise self._unexpected(event, name)
+
+    def _unexpected(self, event: messages.Response, name: str) -> TinyMetaFedError:
+        match event:
+            case Error():
+                return NodeRefused(self.name, name, event)
+            case Fault():
+                return NodeLost(
+                    f"{self.name}: HardFault at pc {event.pc:#010x}, lr {event.lr:#010x}, "
+                    f"CFSR {event.cfsr:#010x}, HFSR {event.hfsr:#010x}, "
+                    f"address {event.address:#010x}"
+                )
+            case Hello():
+                return NodeLost(f"{self.name} has restarted by itself")
+            case _:
+                answer = _name(type(event))
+                return NodeLost(f"{self.name} answered '{name}' with {answer}")
+
+
+@cache
+def _name(message: type[messages.Request | messages.Response]) -> str:
+    return message.__name__.removesuffix("Request").lower()

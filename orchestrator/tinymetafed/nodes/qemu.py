@@ -43,6 +43,8 @@ class QemuTransport:
         log: file with what the emulator said.
     """
 
+    immediate = False
+
     def __init__(
         self,
         process: asyncio.subprocess.Process,

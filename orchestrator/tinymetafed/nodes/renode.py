@@ -267,6 +267,8 @@ class Renode:
 class RenodeTransport:
     """A node in a machine of Renode."""
 
+    immediate = False
+
     def __init__(self, renode: Renode, name: str, uart: int) -> None:
         self._renode = renode
         self._name = name

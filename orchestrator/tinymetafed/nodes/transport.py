@@ -13,7 +13,14 @@ class NodeLost(TinyMetaFedError):
 
 
 class Transport(Protocol):
-    """The byte stream to one running node: its emulated UART, or what stands for it."""
+    """The byte stream to one running node: its emulated UART, or what stands for it.
+
+    Attributes:
+        immediate: it answers while it is written to, so that nobody has to wait.
+    """
+
+    @property
+    def immediate(self) -> bool: ...
 
     async def write(self, data: bytes) -> None:
         """Sends `data`, a frame. Raises NodeLost."""
