@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from running import execute
@@ -13,6 +14,10 @@ from tinymetafed.experiment import Experiment, parse
 from tinymetafed.places import PROJECT
 from tinymetafed.store import Store
 from tinymetafed.tasks import keywords, omniglot, tabular
+
+# The same examples every time, however busy the machine is.
+hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("tests")
 
 SMALL = """
 name = "test"

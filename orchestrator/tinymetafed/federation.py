@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import json
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import to_json
 
 from .energy.profile import COUNTED
 from .errors import TinyMetaFedError
@@ -84,6 +84,7 @@ class Federation:
         await node.start()
         loaded = await node.load(self.model, accumulate=strategy.batch > 1, capacity=capacity)
         self.memory = loaded.needed
+        node.rest()
 
     async def close(self) -> None:
         """Ends the nodes."""
@@ -127,6 +128,7 @@ class Federation:
 
             delta = await _persistently(node, work)
             usage = node.take_usage()  # here, where other nodes are still at work
+            node.rest()
             number = state.done + 1
             return delta, _row(number, index, device, usage), list(_phases(number, index, usage))
 
@@ -164,6 +166,7 @@ class Federation:
                     for device in range(first, count, len(present))
                 ]
                 await _persistently(node, lambda: node.set_weights(state.broadcast))
+            node.rest()
             return results
 
         shares = await together(judge_share(i) for i in range(min(count, len(present))))
@@ -186,11 +189,12 @@ class Federation:
 
 def _row(done: int, node: int, device: int, usage: Usage) -> NodeRound:
     counted = usage.profile is not None
-    names = sorted(usage.down | usage.up)
-    messages = json.dumps({name: (usage.down[name], usage.up[name]) for name in names})
+    down, up = usage.down, usage.up
+    traffic = {name: (down.get(name, 0), up.get(name, 0)) for name in sorted({*down, *up})}
     return NodeRound(
-        done, node, device, usage.bytes_down, usage.bytes_up, usage.bytes_sensor, counted, messages
-    )
+        done, node, device, usage.bytes_down, usage.bytes_up, usage.bytes_sensor, counted,
+        to_json(traffic).decode(),
+    )  # fmt: skip
 
 
 def _phases(done: int, node: int, usage: Usage) -> Iterator[PhaseCount]:
@@ -200,11 +204,11 @@ def _phases(done: int, node: int, usage: Usage) -> Iterator[PhaseCount]:
     instructions = profile.instructions.tolist()
     for i in np.flatnonzero(profile.counts.any(axis=1)).tolist():
         counts = zip(COUNTED, profile.counts[i].tolist(), strict=True)
-        classes = {name: count for name, count in counts if count}
-        cycles = {core: figures[i].tolist() for core, figures in profile.cycles.items()}
-        yield PhaseCount(
-            done, node, profile.phases[i], instructions[i], json.dumps(classes), json.dumps(cycles)
-        )
+        classes = to_json({name: count for name, count in counts if count}).decode()
+        cycles = to_json(
+            {core: figures[i].tolist() for core, figures in profile.cycles.items()}
+        ).decode()
+        yield PhaseCount(done, node, profile.phases[i], instructions[i], classes, cycles)
 
 
 async def _persistently(node: Node, work: Callable[[], Awaitable[T]]) -> T:

@@ -1,6 +1,7 @@
 """Samples: what a device's sensor delivers."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,8 @@ class Samples:
         """Bytes of one packed sample."""
         return 4 * (self.inputs.shape[1] + (self.targets[:1].size if len(self) else 0))
 
-    def pack(self) -> bytes:
+    @cached_property
+    def packed(self) -> bytes:
         """The samples one behind the other as the node takes them: inputs, then target."""
         parts = self.inputs, self.targets.reshape(len(self), -1)
         words = [part.view("u4").astype("<u4", copy=False) for part in parts]

@@ -149,7 +149,7 @@ def test_a_stream_of_several_requests_trains_as_the_store_does_and_as_the_refere
     async def session() -> None:
         async with started(model, theta, accumulate=True, capacity=700) as node:
             assert node.hello is not None
-            assert len(problem.samples.pack()) > node.hello.receive_buffer
+            assert len(problem.samples.packed) > node.hello.receive_buffer
             loss = await node.train(problem.samples, rate=0.01, batch=4)
             streamed = await difference(node, model)
             await node.set_weights(full(theta))

@@ -16,6 +16,8 @@ DATA = bytes(np.random.default_rng(1).integers(0, 256, 20_000, dtype=np.uint8))
 class Echo:
     """A node that sends what it was sent."""
 
+    immediate = False
+
     def __init__(self) -> None:
         self.data = b""
         self.open = True

@@ -85,7 +85,7 @@ def _nearest(origins: dict[bytes, Origin], values: np.ndarray) -> Origin:
 
 def test_the_same_seed_and_device_give_the_same_samples(recordings: tuple[str, Recordings]):
     def packed(seed: int, device: int) -> tuple[bytes, ...]:
-        return tuple(part.pack() for part in _task(recordings[0]).device(seed, device, 4, 6))
+        return tuple(part.packed for part in _task(recordings[0]).device(seed, device, 4, 6))
 
     assert packed(1, 2) == packed(1, 2)
     assert len({packed(seed, device) for seed in (1, 2, 3) for device in range(20)}) == 60
@@ -100,7 +100,7 @@ def test_features_are_computed_once(
     assert (before.inputs.shape[1], other.inputs.shape[1]) == (250, 175)
     keywords._split.cache_clear()
     monkeypatch.setattr(keywords, "_mfcc", None)
-    assert _task(data).device(1, 1, 4, 4)[0].pack() == before.pack()
+    assert _task(data).device(1, 1, 4, 4)[0].packed == before.packed
 
 
 def test_another_seed_has_other_unseen_speakers(recordings: tuple[str, Recordings]):

@@ -70,7 +70,7 @@ def test_every_character_and_rotation_is_drawn(drawings: Drawings):
 
 def test_the_same_seed_and_device_give_the_same_samples(drawings: Drawings):
     def packed(seed: int, device: int) -> tuple[bytes, ...]:
-        return tuple(part.pack() for part in _task().device(seed, device, 6, 9))
+        return tuple(part.packed for part in _task().device(seed, device, 6, 9))
 
     assert packed(1, 2) == packed(1, 2)
     assert len({packed(seed, device) for seed in range(10) for device in range(10)}) == 100

@@ -29,7 +29,7 @@ def test_samples_lie_on_the_device_s_sine(seed: int, device: int, support: int, 
 @given(SEEDS, DEVICES)
 def test_the_same_seed_and_device_give_the_same_samples(seed: int, device: int):
     first, again = TASK.device(seed, device, 3, 4), TASK.device(seed, device, 3, 4)
-    assert [part.pack() for part in first] == [part.pack() for part in again]
+    assert [part.packed for part in first] == [part.packed for part in again]
 
 
 def test_devices_and_seeds_differ():

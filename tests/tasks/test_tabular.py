@@ -66,7 +66,7 @@ def test_devices_of_consecutive_numbers_differ(table: Table):
     """An experiment numbers the unseen ones from where the seen ones end."""
     for first in range(5):
         population = _population(_task(), 1, first, unseen=True)
-        assert len({samples.pack() for samples in population}) == 2
+        assert len({samples.packed for samples in population}) == 2
 
 
 def test_support_and_query_share_no_row(table: Table):
@@ -78,7 +78,7 @@ def test_support_and_query_share_no_row(table: Table):
 
 def test_the_seed_decides_who_has_what(table: Table):
     def packed(seed: int) -> bytes:
-        return _task(alpha=0.5).device(seed, 1, 8, 0)[0].pack()
+        return _task(alpha=0.5).device(seed, 1, 8, 0)[0].packed
 
     assert packed(1) == packed(1)
     assert len({packed(seed) for seed in range(20)}) == 20

@@ -5,6 +5,8 @@
 
 #include "tmf_node.h"
 
+#define TMF_LOAD_SIZE 2048u /* bytes of the frame of a `load` of 32 layers of 6 arguments, and some more */
+
 struct tmf_host {
     struct tmf_node node;
     uint8_t build[TMF_BUILD_SIZE];
@@ -12,6 +14,8 @@ struct tmf_host {
     size_t sent_size;
     size_t sent_capacity;
     struct tmf_window window; /* a frame goes through it in one piece */
+    uint8_t load[TMF_LOAD_SIZE]; /* the frame of the model that is loaded */
+    size_t load_size;            /* 0: none, or another way than by tmf_host_wake */
     float memory[TMF_MODEL_MEMORY / sizeof(float)];
 };
 
@@ -33,8 +37,10 @@ static void keep(struct tmf_host *host, const uint8_t *data, size_t size)
 static void host_write(void *context, const uint8_t *data, size_t size)
 {
     struct tmf_host *host = context;
-    keep(host, host->window.up.data, host->window.up.size);
-    host->window.up.size = 0;
+    if (host->window.up.size > 0) {
+        keep(host, host->window.up.data, host->window.up.size);
+        host->window.up.size = 0;
+    }
     keep(host, data, size);
 }
 
@@ -43,18 +49,24 @@ struct tmf_host *tmf_host_new(const uint8_t *build)
     struct tmf_host *host = calloc(1, sizeof *host);
     if (host != NULL) {
         memcpy(host->build, build, sizeof host->build);
-        const struct tmf_port port = {
-            .memory = host->memory,
-            .memory_size = sizeof host->memory,
-            .build = host->build,
-            .window = &host->window,
-            .write = host_write,
-            .context = host,
-        };
-        tmf_node_init(&host->node, &port);
-        tmf_node_start(&host->node);
+        tmf_host_boot(host);
     }
     return host;
+}
+
+void tmf_host_boot(struct tmf_host *host)
+{
+    const struct tmf_port port = {
+        .memory = host->memory,
+        .memory_size = sizeof host->memory,
+        .build = host->build,
+        .window = &host->window,
+        .write = host_write,
+        .context = host,
+    };
+    host->sent_size = host->load_size = 0;
+    tmf_node_init(&host->node, &port);
+    tmf_node_start(&host->node);
 }
 
 void tmf_host_free(struct tmf_host *host)
@@ -93,6 +105,37 @@ void tmf_host_write(struct tmf_host *host, const uint8_t *data, size_t size)
         data += piece;
         size -= piece;
     }
+}
+
+int tmf_host_wake(struct tmf_host *host, const uint8_t *load, size_t load_size, const float *theta,
+                  uint32_t version)
+{
+    struct tmf_node *node = &host->node;
+    struct tmf_model *model = &node->model;
+    if (load_size > sizeof host->load) {
+        return 0;
+    }
+    if (load_size != host->load_size || memcmp(load, host->load, load_size) != 0) {
+        tmf_host_boot(host);
+        tmf_host_write(host, load, load_size);
+        memcpy(host->load, load, load_size);
+        host->load_size = load_size;
+    }
+    host->sent_size = 0;
+    if (!node->loaded) {
+        return 0;
+    }
+    node->answered = false;
+    node->broadcast = (struct tmf_broadcast){.to = 0};
+    node->version = version;
+    node->working = TMF_EMPTY;
+    model->stored = 0;
+    if (version != 0) {
+        memcpy(model->held, theta, model->parameters * sizeof(float));
+        memcpy(model->working, theta, model->parameters * sizeof(float));
+        node->working = TMF_TRAINING;
+    }
+    return 1;
 }
 
 size_t tmf_host_read(struct tmf_host *host, uint8_t *data, size_t size)

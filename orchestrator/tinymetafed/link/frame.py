@@ -29,19 +29,24 @@ class FrameReceiver:
 
     def receive(self, data: bytes) -> list[bytes]:
         """The bodies that `data` completes, in order."""
+        if not self._partial and data.find(b"\0") == len(data) - 1:  # one, whole
+            return self._checked(data[:-1])
         *complete, rest = data.split(b"\0")
         bodies: list[bytes] = []
         for piece in complete:
-            encoded = bytes(self._partial) + piece
+            bodies += self._checked(bytes(self._partial) + piece)
             self._partial.clear()
-            if encoded:
-                body = _decode(encoded)
-                if body is None:
-                    self.bad_frames += 1
-                else:
-                    bodies.append(body)
         self._partial += rest
         return bodies
+
+    def _checked(self, encoded: bytes) -> list[bytes]:
+        if not encoded:
+            return []
+        body = _decode(encoded)
+        if body is None:
+            self.bad_frames += 1
+            return []
+        return [body]
 
 
 def _decode(encoded: bytes) -> bytes | None:

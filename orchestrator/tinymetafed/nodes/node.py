@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from ..energy.profile import Counts, Pricer, Profile, total
 from ..errors import TinyMetaFedError
-from ..link import Connection, Error, Fault, Hello, chunk, messages
+from ..link import Connection, Error, Fault, Hello, chunk, frame, messages
 from ..model import Model
 from ..samples import Samples
-from .transport import NodeLost, OpenTransport, Transport
+from .transport import NodeLost, OpenTransport, PooledTransport, Transport
 
 log = logging.getLogger(__name__)
 T = TypeVar("T", bound=messages.Response)
@@ -38,6 +38,10 @@ class NodeRefused(TinyMetaFedError):
         self.error = error
 
 
+Traffic = dict[str, int]
+"""Bytes by request."""
+
+
 @dataclass(frozen=True)
 class Usage:
     """What a node did over some time.
@@ -46,8 +50,8 @@ class Usage:
     leads into an emulated node, and are counted apart: they are no communication.
     """
 
-    down: Counter[str] = field(default_factory=Counter)  # bytes on the link by request,
-    up: Counter[str] = field(default_factory=Counter)  # framing, repetitions included, samples not
+    down: Traffic = field(default_factory=dict)  # bytes on the link by request,
+    up: Traffic = field(default_factory=dict)  # framing, repetitions included, samples not
     bytes_sensor: int = 0
     profile: Profile | None = None  # None: nothing was counted
     uncounted: bool = False  # some of it was lost, so that the profile would be wrong
@@ -55,18 +59,18 @@ class Usage:
     @property
     def bytes_down(self) -> int:
         """Of all requests."""
-        return self.down.total()
+        return sum(self.down.values())
 
     @property
     def bytes_up(self) -> int:
         """Of all requests."""
-        return self.up.total()
+        return sum(self.up.values())
 
     def __add__(self, other: "Usage") -> "Usage":
         uncounted = self.uncounted or other.uncounted
         return Usage(
-            self.down + other.down,
-            self.up + other.up,
+            dict(Counter(self.down) + Counter(other.down)),
+            dict(Counter(self.up) + Counter(other.up)),
             self.bytes_sensor + other.bytes_sensor,
             None if uncounted else total(p for p in (self.profile, other.profile) if p),
             uncounted,
@@ -152,13 +156,17 @@ class Node:
     version: int = 0
 
     _transport: Transport | None = None
+    _pooled: PooledTransport | None = None  # the same, where it is one
     _connection: Connection = field(default_factory=Connection)
     _load: messages.Load | None = None
+    _loaded: bytes = b""  # its frame
+    _held: Broadcast | None = None
     _untouched: bool = False  # working weights are those that are held
-    _down: Counter[str] = field(default_factory=Counter)  # since take_usage, as in Usage
-    _up: Counter[str] = field(default_factory=Counter)
+    _resting: bool = False
+    _down: Traffic = field(default_factory=dict)  # since take_usage, as in Usage
+    _up: Traffic = field(default_factory=dict)
     _sensor: int = 0
-    _carried: Usage = Usage()
+    _carried: Usage | None = None
     _before: Counts | None = None  # when take_usage last looked, of this transport
     _asked: bool = False  # anything, since then
     _uncounted: bool = False  # a transport was closed since then
@@ -168,6 +176,7 @@ class Node:
         await self.close()
         self._connection = Connection()
         self._transport = await self.open_transport()
+        self._pooled = self._transport if isinstance(self._transport, PooledTransport) else None
         try:  # it says hello by itself, unless it booted before anybody listened
             async with asyncio.timeout(self.timeout / 4):
                 hello = await self._answer(self._transport, Hello, "hello")
@@ -201,11 +210,18 @@ class Node:
         if self._load is not None:
             await self._request(self._load, messages.Loaded)
 
+    def rest(self) -> None:
+        """The node keeps its model and the weights that it holds, but nothing else, until it is
+        asked for something again. Where many share the memory of few, this gives it back."""
+        if self._pooled is not None and self._load is not None:
+            self._pooled.rest()
+            self._resting = True
+
     async def close(self) -> None:
         """Ends the node."""
-        self.version, self._untouched = 0, False
+        self.version, self._held, self._untouched, self._resting = 0, None, False, False
         if self._transport is not None:
-            transport, self._transport = self._transport, None
+            transport, self._transport, self._pooled = self._transport, None, None
             self._uncounted = self.pricing is not None
             self._before = None
             await transport.close()
@@ -214,10 +230,11 @@ class Node:
         """What the node did since the last call."""
         profile = self._take_profile()
         uncounted = profile is None and self.pricing is not None
-        usage = self._carried + Usage(self._down, self._up, self._sensor, profile, uncounted)
-        self._down, self._up, self._sensor = Counter(), Counter(), 0
+        usage = Usage(self._down, self._up, self._sensor, profile, uncounted)
+        if self._carried is not None:
+            usage, self._carried = self._carried + usage, None
+        self._down, self._up, self._sensor = {}, {}, 0
         self._asked = self._uncounted = False
-        self._carried = Usage()
         return usage
 
     def _take_profile(self) -> Profile | None:
@@ -249,7 +266,7 @@ class Node:
             yield
         finally:
             self.take_usage()
-            self._carried += usage
+            self._carried = usage
 
     async def greet(self) -> Hello:
         """Asks the node who it is. Raises NodeLost where it does not answer."""
@@ -257,8 +274,9 @@ class Node:
 
     async def load(self, model: Model, *, accumulate: bool, capacity: int) -> messages.Loaded:
         """Describes the model. Raises NodeRefused where it does not fit."""
-        self.version, self._untouched = 0, False
+        self.version, self._held, self._untouched = 0, None, False
         self._load = model.description(accumulate=accumulate, capacity=capacity)
+        self._loaded = frame.encode(messages.encode(1, self._load))
         return await self._request(self._load, messages.Loaded)
 
     async def set_weights(self, broadcast: Broadcast) -> None:
@@ -269,10 +287,11 @@ class Node:
             return
         # From older to newer only what changed; back to an older version, everything.
         base = self.version if self.version <= broadcast.version else 0
-        self.version = 0  # until the last piece has arrived
+        self._wake()
+        self.version, self._held = 0, None  # until the last piece has arrived
         for request in broadcast.requests(base, self._connection.capacity - CHUNK_OVERHEAD):
             await self._request(request, messages.Done)
-        self.version, self._untouched = broadcast.version, True
+        self.version, self._held, self._untouched = broadcast.version, broadcast, True
 
     async def train(
         self, samples: Samples | None, *, rate: float, frozen: int = 0, batch: int = 1,
@@ -290,7 +309,7 @@ class Node:
             raise ValueError("samples that are dropped after use make one epoch: store them first")
         total = 0.0
         for piece in self._pieces(samples, batch):
-            request = messages.Train(rate, frozen, batch, 1, piece.pack())
+            request = messages.Train(rate, frozen, batch, 1, piece.packed)
             total += (await self._request(request, messages.Trained)).loss * len(piece)
         return total / len(samples)
 
@@ -298,14 +317,14 @@ class Node:
         """Puts the samples into the node's memory, in place of those there."""
         append = False
         for piece in self._pieces(samples):
-            await self._request(messages.Store(append, piece.pack()), messages.Done)
+            await self._request(messages.Store(append, piece.packed), messages.Done)
             append = True
 
     async def evaluate(self, samples: Samples) -> Evaluation:
         """Judges the working weights."""
         loss = correct = 0.0
         for piece in self._pieces(samples):
-            result = await self._request(messages.Evaluate(piece.pack()), messages.Evaluated)
+            result = await self._request(messages.Evaluate(piece.packed), messages.Evaluated)
             loss += result.loss
             correct += result.correct
         return Evaluation(loss / len(samples), correct / len(samples))
@@ -376,10 +395,11 @@ class Node:
         if transport is None:
             raise NodeLost(f"{self.name} is not running")
         self._asked = True
+        self._wake()
         async with self.watch(request):
             for _ in range(self.attempts):
                 self._sensor += samples
-                self._down[name] += len(data) - samples
+                self._down[name] = self._down.get(name, 0) + len(data) - samples
                 try:
                     # A node in this process answers while it is written to.
                     async with _NOTHING if transport.immediate else asyncio.timeout(self.timeout):
@@ -392,10 +412,16 @@ class Node:
             f"within {self.timeout:g} s each; {transport.said()}"
         )
 
+    def _wake(self) -> None:
+        if self._resting and self._pooled is not None:
+            theta = self._held.theta if self._held else None
+            self._pooled.wake(self._loaded, theta, self.version)
+            self._resting = False
+
     async def _answer(self, transport: Transport, expected: type[T], name: str) -> T:
         while True:
             data = await transport.read()
-            self._up[name] += len(data)
+            self._up[name] = self._up.get(name, 0) + len(data)
             for event in self._connection.receive(data):
                 if isinstance(event, expected):
                     return event

@@ -4,6 +4,7 @@ The task of Finn et al. 2017 (MAML, arXiv:1703.03400, section 5.1) and of Nichol
 (Reptile, arXiv:1803.02999, section 2): A ∈ [0.1, 5], φ ∈ [0, 2π), x ∈ [−5, 5].
 """
 
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -12,15 +13,17 @@ from pydantic import model_validator
 from ..samples import Samples
 from .base import Task
 
+Range = tuple[float, float]
+
 
 class Sine(Task):
     """Settings of the task, which is a function of seed and device alone: no two devices have the
     same sine, so the unseen ones need no other."""
 
     name: Literal["sine"]
-    amplitude: tuple[float, float] = (0.1, 5.0)
-    phase: tuple[float, float] = (0.0, 2 * np.pi)
-    x: tuple[float, float] = (-5.0, 5.0)
+    amplitude: Range = (0.1, 5.0)
+    phase: Range = (0.0, 2 * np.pi)
+    x: Range = (-5.0, 5.0)
 
     @property
     def inputs(self) -> int:
@@ -44,15 +47,29 @@ class Sine(Task):
 
     def wave(self, seed: int, device: int) -> tuple[float, float, np.random.Generator]:
         """Amplitude and phase of a device, and the generator that its samples come from."""
-        rng = np.random.default_rng([seed, device])
-        return float(rng.uniform(*self.amplitude)), float(rng.uniform(*self.phase)), rng
+        return _wave(self.amplitude, self.phase, seed, device)
 
     def device(
         self, seed: int, device: int, support: int, query: int, *, unseen: bool = False
     ) -> tuple[Samples, Samples]:
         """x is drawn uniformly."""
-        amplitude, phase, rng = self.wave(seed, device)
-        x = rng.uniform(*self.x, size=(support + query, 1))
-        y = amplitude * np.sin(x + phase)
-        samples = Samples(x.astype(np.float32), y.astype(np.float32))
-        return samples[:support], samples[support:]
+        ranges = self.amplitude, self.phase, self.x
+        return _device(*ranges, seed, device, support, query)
+
+
+@lru_cache(maxsize=10_000)
+def _device(
+    amplitudes: Range, phases: Range, xs: Range, seed: int, device: int, support: int, query: int
+) -> tuple[Samples, Samples]:
+    amplitude, phase, rng = _wave(amplitudes, phases, seed, device)
+    x = rng.uniform(*xs, size=(support + query, 1))
+    y = amplitude * np.sin(x + phase)
+    samples = Samples(x.astype(np.float32), y.astype(np.float32))
+    return samples[:support], samples[support:]
+
+
+def _wave(
+    amplitudes: Range, phases: Range, seed: int, device: int
+) -> tuple[float, float, np.random.Generator]:
+    rng = np.random.default_rng([seed, device])
+    return float(rng.uniform(*amplitudes)), float(rng.uniform(*phases)), rng
