@@ -28,6 +28,15 @@ class NodeSettings(Settings):
     timeout: Annotated[float, Field(gt=0, le=3600)] = 20.0  # seconds until a request is repeated
     emulate: Annotated[int, Field(ge=0)] = 0  # rounds that a qemu node for each host node plays too
 
+    # What has host nodes at work: this process, several on this machine, or a Ray cluster.
+    engine: Literal["local", "processes", "ray"] = "local"
+    workers: Annotated[int, Field(ge=1, le=1024)] | None = (
+        None  # processes; one a core if not given
+    )
+    address: Annotated[str, Field(pattern=r"^(local|[^\s:]+:\d{1,5})$")] | None = (
+        None  # of Ray's head
+    )
+
     @property
     def uses_dma(self) -> bool:
         """Frames go through memory that a node shares, and not over its UART byte by byte."""
@@ -123,6 +132,7 @@ class Experiment(Settings):
                 f"nodes.link: {self.nodes.backend} nodes have no dma; use uart or "
                 "nodes.backend=qemu"
             )
+        self._check_engine()
         if self.nodes.emulate and self.nodes.backend != "host":
             raise ValueError(
                 f"nodes.emulate: every round of {self.nodes.backend} nodes is emulated; use "
@@ -152,6 +162,21 @@ class Experiment(Settings):
         if all(part.local for part in model.parts):
             raise ValueError("model.layers: every layer is local, so there is nothing to exchange")
         return self
+
+    def _check_engine(self) -> None:
+        nodes = self.nodes
+        if nodes.engine != "local" and nodes.backend != "host":
+            raise ValueError(
+                f"nodes.engine: {nodes.backend} nodes are processes of this machine; use local or "
+                "nodes.backend=host"
+            )
+        if (nodes.address is None) == (nodes.engine == "ray"):
+            raise ValueError(
+                "nodes.address: ray has one, HOST:PORT of the cluster's head or local, the other "
+                "engines have none"
+            )
+        if nodes.workers is not None and nodes.engine != "processes":
+            raise ValueError("nodes.workers: only nodes.engine=processes has them")
 
     def _check_samples(self) -> None:
         judged = self.evaluation

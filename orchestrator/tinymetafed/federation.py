@@ -2,26 +2,20 @@
 
 import asyncio
 import itertools
-import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from .energy.profile import COUNTED
+from .engine import Engine, Local, together
 from .errors import TinyMetaFedError
 from .experiment import Experiment
 from .nodes.node import Broadcast, Delta, Node, Usage
-from .nodes.transport import NodeLost
 from .store import DeviceEvaluation, NodeRound, PhaseCount
-
-log = logging.getLogger(__name__)
-T = TypeVar("T")
-
-RESTARTS = 3  # of one node over one piece of work, before the run is given up
+from .work import Work
 
 
 @dataclass(frozen=True)
@@ -64,30 +58,33 @@ class Federation:
         memory: bytes that the model, and what training needs, take on a node; known after start.
     """
 
-    def __init__(self, experiment: Experiment, nodes: list[Node]) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        nodes: list[Node],
+        make_engine: Callable[[Work], Engine] = Local,
+    ) -> None:
+        """make_engine: of what has the nodes at work. Raises TinyMetaFedError."""
         self.experiment = experiment
         self.nodes = nodes
         self.unplugged: set[int] = set()
         self.memory = 0
-        self.model = experiment.built_model
+        self.work = Work(experiment)
+        self.model = self.work.model
+        self._engine = make_engine(self.work)
 
     async def start(self) -> None:
         """Boots the nodes and describes the model to them."""
-        await together(self.boot(node) for node in self.nodes)
+        await self._engine.start()
+        await together(map(self.boot, self.nodes))
 
     async def boot(self, node: Node) -> None:
         """Boots one of the nodes and describes the model to it."""
-        strategy = self.experiment.strategy
-        capacity = strategy.capacity
-        if capacity:  # an unseen device stores what it adapts on
-            capacity = max(capacity, self.experiment.evaluation.support)
-        await node.start()
-        loaded = await node.load(self.model, accumulate=strategy.batch > 1, capacity=capacity)
-        self.memory = loaded.needed
-        node.rest()
+        self.memory = await self.work.boot(node)
 
     async def close(self) -> None:
         """Ends the nodes."""
+        await self._engine.close()
         await asyncio.gather(*(node.close() for node in self.nodes), return_exceptions=True)
 
     async def unplug(self, index: int) -> None:
@@ -113,28 +110,19 @@ class Federation:
         self, state: ServerState
     ) -> tuple[ServerState, list[NodeRound], list[PhaseCount]]:
         """One round: the server's next state, what every node did, and what it executed."""
-        experiment, strategy = self.experiment, self.experiment.strategy
+        experiment, number = self.experiment, state.done + 1
         chosen, devices = self._select(state.done)  # step 1
 
-        async def take_part(index: int, device: int) -> tuple[Delta, NodeRound, list[PhaseCount]]:
-            node = self.nodes[index]
-            support, query = experiment.task.device(
-                experiment.seed, device, strategy.support, strategy.query
-            )
+        def note(i: int, delta: Delta, usage: Usage) -> tuple[Delta, NodeRound, list[PhaseCount]]:
+            row = _row(number, chosen[i], devices[i], usage)
+            return delta, row, list(_phases(number, chosen[i], usage))
 
-            async def work() -> Delta:
-                await node.set_weights(state.broadcast)  # step 2
-                return await strategy.adapt(node, self.model, support, query)  # steps 3 to 5
-
-            delta = await _persistently(node, work)
-            usage = node.take_usage()  # here, where other nodes are still at work
-            node.rest()
-            number = state.done + 1
-            return delta, _row(number, index, device, usage), list(_phases(number, index, usage))
-
-        results = await together(take_part(i, d) for i, d in zip(chosen, devices, strict=True))
+        nodes = [self.nodes[i] for i in chosen]
+        results = await self._engine.learn(nodes, state.broadcast, devices, note)  # steps 2 to 5
         deltas, rows, phases = zip(*results, strict=True)
-        theta = strategy.aggregate(state.theta, deltas, state.done, experiment.rounds)  # step 6
+        theta = experiment.strategy.aggregate(
+            state.theta, deltas, state.done, experiment.rounds
+        )  # step 6
         return state.advance(theta), list(rows), list(itertools.chain(*phases))
 
     def _select(self, done: int) -> tuple[list[int], list[int]]:
@@ -150,41 +138,14 @@ class Federation:
     async def evaluate(self, state: ServerState) -> list[DeviceEvaluation]:
         """Few-shot adaptation of devices that training never sees, shared out over the nodes.
 
-        It is a measurement and not part of the federation's work: what the nodes do for it is not
-        counted, but for the broadcast, which is the next round's, sent early.
+        It is a measurement and not part of the federation's work.
         """
         count, present = self.experiment.evaluation.devices, self._present()
-
-        async def judge_share(first: int) -> list[DeviceEvaluation]:
-            node = self.nodes[present[first]]
-            await _persistently(node, lambda: node.set_weights(state.broadcast))
-            with node.not_counted():
-                results = [
-                    await _persistently(
-                        node, lambda device=device: self._judge(node, state, device)
-                    )
-                    for device in range(first, count, len(present))
-                ]
-                await _persistently(node, lambda: node.set_weights(state.broadcast))
-            node.rest()
-            return results
-
-        shares = await together(judge_share(i) for i in range(min(count, len(present))))
-        return sorted((row for share in shares for row in share), key=lambda row: row.device)
-
-    async def _judge(self, node: Node, state: ServerState, device: int) -> DeviceEvaluation:
-        experiment, settings = self.experiment, self.experiment.evaluation
-        number = experiment.devices.seen + device
-        support, query = experiment.task.device(
-            experiment.seed, number, settings.support, settings.query, unseen=True
-        )
-        await node.set_weights(state.broadcast)
-        before = await node.evaluate(query)
-        await experiment.strategy.personalise(node, self.model, support, settings.steps)
-        after = await node.evaluate(query)
-        return DeviceEvaluation(
-            state.done, number, before.loss, after.loss, before.accuracy, after.accuracy
-        )
+        busy = min(count, len(present))
+        nodes = [self.nodes[i] for i in present[:busy]]
+        devices = [range(first, count, len(present)) for first in range(busy)]
+        rows = await self._engine.judge(nodes, state.broadcast, state.done, devices)
+        return sorted(rows, key=lambda row: row.device)
 
 
 def _row(done: int, node: int, device: int, usage: Usage) -> NodeRound:
@@ -209,35 +170,3 @@ def _phases(done: int, node: int, usage: Usage) -> Iterator[PhaseCount]:
             {core: figures[i].tolist() for core, figures in profile.cycles.items()}
         ).decode()
         yield PhaseCount(done, node, profile.phases[i], instructions[i], classes, cycles)
-
-
-async def _persistently(node: Node, work: Callable[[], Awaitable[T]]) -> T:
-    """The result of `work` on a node that may be lost on the way.
-
-    A node keeps nothing between rounds that the server cannot give it again, so a new start and
-    the same work come to the same result.
-    """
-    for restarts in itertools.count():
-        try:
-            if restarts:
-                await node.restart()
-            return await work()
-        except NodeLost as error:
-            if restarts == RESTARTS:
-                raise
-            log.warning("%s; it is started again", error)
-    raise AssertionError
-
-
-async def together(work: Iterator[Awaitable[T]]) -> list[T]:
-    """All results in order; the first error ends the rest."""
-
-    async def run(one: Awaitable[T]) -> T:
-        return await one
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(run(one)) for one in work]
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]

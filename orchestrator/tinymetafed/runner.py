@@ -14,6 +14,7 @@ from dataclasses import astuple, dataclass
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF
 
 from . import accounts
+from .engine import make_engine
 from .errors import TinyMetaFedError
 from .experiment import Experiment
 from .federation import Federation, ServerState
@@ -82,7 +83,7 @@ async def _execute(
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with private_directory() as directory:
         nodes = make_nodes(experiment.nodes, directory)
-        federation = Federation(experiment, nodes)
+        federation = Federation(experiment, nodes, make_engine)
         sample = EmulatedSample(experiment, directory) if experiment.nodes.emulate else None
         progress(run.done if run else 0, f"booting {len(nodes)} nodes")
         try:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from .engine import together
 from .errors import TinyMetaFedError
 from .experiment import Experiment
-from .federation import Federation, ServerState, together
+from .federation import Federation, ServerState
 from .nodes.backends import make_nodes
 from .nodes.node import Broadcast, Node
 from .store import NodeRound, PhaseCount

@@ -59,7 +59,7 @@ def test_the_size_of_a_request_says_nothing_of_how_many_came_before():
 
 def test_sequence_numbers_go_on_from_one_after_the_last():
     connection = ready()
-    connection._sequence = LAST_SEQUENCE - 1
+    connection.sequence = LAST_SEQUENCE - 1
     assert [sequence_of(connection.send(Select(1))) for _ in range(2)] == [LAST_SEQUENCE, 1]
     assert connection.receive(response(LAST_SEQUENCE, DONE)) == []
     assert connection.receive(response(1, DONE)) == [Done()]

@@ -17,11 +17,12 @@ class Connection:
     Attributes:
         hello: the node's last hello, None before the first.
         receive_buffer: bytes of the longest frame that the node takes.
+        sequence: number of the last request.
     """
 
     def __init__(self) -> None:
         self._receiver = frame.FrameReceiver()
-        self._sequence = UNASKED
+        self.sequence = UNASKED
         self._frame = b""
         self.hello: Hello | None = None
         self.receive_buffer = 256  # before the hello: room for a hello request
@@ -38,14 +39,14 @@ class Connection:
 
     def send(self, request: Request) -> bytes:
         """The bytes of a new request. Raises ValueError where the node would not take them."""
-        sequence = self._sequence % LAST_SEQUENCE + 1
+        sequence = self.sequence % LAST_SEQUENCE + 1
         data = (_shared if isinstance(request, messages.Weights) else _encode)(sequence, request)
         if len(data) > self.receive_buffer:
             raise ValueError(
                 f"a {type(request).__name__} of {len(data)} bytes is longer than the node's "
                 f"receive buffer of {self.receive_buffer}"
             )
-        self._sequence, self._frame = sequence, data
+        self.sequence, self._frame = sequence, data
         return data
 
     def resend(self) -> bytes:
@@ -62,7 +63,7 @@ class Connection:
                 self._receiver.bad_frames += 1
                 continue
             sequence, response = decoded
-            if sequence not in (self._sequence, UNASKED):
+            if sequence not in (self.sequence, UNASKED):
                 continue
             if isinstance(response, Hello):
                 self.hello = response

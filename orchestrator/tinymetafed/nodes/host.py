@@ -49,6 +49,11 @@ class _Library:
 _library = cache(_Library)
 
 
+def library_build(path: Path = HOST_LIBRARY) -> bytes:
+    """SHA-1 of the library, as its nodes' hello has it. Raises TinyMetaFedError."""
+    return _library(path).build
+
+
 class HostTransport:
     """A node as a handle of the shared library. It works inside `write` and never waits."""
 

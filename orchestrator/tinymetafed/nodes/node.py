@@ -128,6 +128,21 @@ class Delta:
 _NOTHING = nullcontext()
 
 
+@dataclass(frozen=True)
+class NodeState:
+    """What a node is between two pieces of work, but for the weights that it holds: others of the
+    same model take its place by it.
+
+    version: of these weights. untouched: nothing has moved the working weights since. sequence: of
+    the last request. usage: see take_usage.
+    """
+
+    version: int
+    untouched: bool
+    sequence: int
+    usage: Usage
+
+
 def _unwatched(request: messages.Request) -> AbstractAsyncContextManager[None]:
     del request
     return _NOTHING
@@ -209,6 +224,22 @@ class Node:
         await self.start()
         if self._load is not None:
             await self._request(self._load, messages.Loaded)
+
+    def state(self) -> NodeState:
+        """Of a node that rests; take_usage is called by that."""
+        return NodeState(
+            self.version, self._untouched, self._connection.sequence, self.take_usage()
+        )
+
+    def become(self, state: NodeState, broadcast: Broadcast) -> None:
+        """Takes the place of another node, or comes back, before it works with `broadcast`. What
+        of its weights is not in there anyway, the broadcast replaces."""
+        self.take_usage()
+        self.rest()
+        self.version, self._untouched = state.version, state.untouched
+        self._held = broadcast if state.version else None
+        self._connection.sequence = state.sequence
+        self._carried = state.usage
 
     def rest(self) -> None:
         """The node keeps its model and the weights that it holds, but nothing else, until it is
