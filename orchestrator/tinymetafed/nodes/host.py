@@ -18,8 +18,9 @@ def _library(path: Path) -> tuple[cffi.FFI, Any, bytes, Any]:
     if not path.is_file():
         raise TinyMetaFedError(f"{path}: no host build of the firmware; run 'make firmware'")
     ffi = cffi.FFI()
-    header = (FIRMWARE / "ports/host/tmf_host.h").read_text()
-    ffi.cdef("\n".join(line for line in header.splitlines() if not line.startswith("#")))
+    for header in ("core/tmf_sizes.h", "ports/host/tmf_host.h"):
+        lines = (FIRMWARE / header).read_text().splitlines()
+        ffi.cdef("\n".join(line for line in lines if not line.startswith("#")))
     return (
         ffi,
         ffi.dlopen(str(path)),
@@ -48,6 +49,11 @@ class HostTransport:
         if size == 0:  # nothing is on its way either: wait for the caller's time-out
             await asyncio.get_running_loop().create_future()
         return bytes(self._ffi.buffer(self._buffer, size))
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes that the last model loaded takes, whether it fits or not: struct tmf_sizes."""
+        sizes = self._lib.tmf_host_sizes(self._host)
+        return {name: getattr(sizes, name) for name, _ in self._ffi.typeof(sizes).fields}
 
     def counts(self) -> None:
         """None: the host's processor is not the node's."""
