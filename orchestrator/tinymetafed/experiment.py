@@ -100,7 +100,9 @@ class Experiment(Settings):
     @property
     def built_model(self) -> Model:
         """The model on the task's samples, its local parts as the strategy uses them."""
-        return Model.build(self.model, self.task.inputs, local=self.strategy.uses_local)
+        shape = self.model.shape or self.task.shape
+        shaped = self.model.model_copy(update={"shape": shape})
+        return Model.build(shaped, self.task.inputs, local=self.strategy.uses_local)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Experiment":

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from pydantic import model_validator
 
+from ..model import Shape
 from ..samples import Samples
 from .base import Task
 
@@ -23,8 +24,8 @@ class Sine(Task):
     x: tuple[float, float] = (-5.0, 5.0)
 
     @property
-    def inputs(self) -> int:
-        return 1
+    def shape(self) -> Shape:
+        return Shape(1, 1, 1)
 
     @property
     def outputs(self) -> int:
