@@ -6,17 +6,20 @@ imaginary part of loss(θ + ih·e) is h·∂loss/∂θ·e, and nothing cancels, 
 result is exact. Or by finite differences, which need no more than losses.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 import reference as ref
 from tinymetafed.model import OPERATIONS, Model
 
-Numbers = NDArray[Any]  # float64 or complex128: one value, in each direction
+Numbers = NDArray[np.complex128]  # one value, in each direction
 
 KINDS = {number: name for name, number in OPERATIONS.items()}
+
+
+def value(model: Model, theta: ref.Vector, x: ref.Vector, target: ref.Target) -> float:
+    """One sample's loss."""
+    return float(loss(model, theta[:, None].astype(np.complex128), x, target)[0].real)
 
 
 def gradient(model: Model, theta: ref.Vector, x: ref.Vector, target: ref.Target) -> ref.Vector:
@@ -27,14 +30,14 @@ def gradient(model: Model, theta: ref.Vector, x: ref.Vector, target: ref.Target)
 
 def differences(model: Model, theta: ref.Vector, x: ref.Vector, target: ref.Target) -> ref.Vector:
     """The same by central differences, correct to about 1e-9 where no kink is nearer than 1e-5."""
-    step = 1e-5 * np.eye(theta.size)
+    step = 1e-5 * np.eye(theta.size) + 0j
     up, down = (loss(model, theta[:, None] + sign * step, x, target) for sign in (1, -1))
     return (up - down).real / 2e-5
 
 
 def loss(model: Model, theta: Numbers, x: ref.Vector, target: ref.Target) -> Numbers:
     """Of one sample, [directions]; theta: [parameters, directions]."""
-    values: list[Numbers] = [np.full(theta.shape[1], value, theta.dtype) for value in x]
+    values: list[Numbers] = [np.full(theta.shape[1], value, np.complex128) for value in x]
     parameters = iter(theta)
 
     def take(n: int) -> list[Numbers]:

@@ -71,7 +71,7 @@ def test_a_gradient_is_the_definition_s(layers: list[dict[str, Any]], loss: str)
     problem = problem_of(layers, loss)
     [sample] = problem.pairs()
     expected = definition.gradient(problem.model, problem.start, *sample)
-    value = definition.loss(problem.model, problem.start[:, None], *sample)[0]
+    value = definition.value(problem.model, problem.start, *sample)
     near = definition.differences(problem.model, problem.start, *sample)
     assert norm(near - expected) <= 1e-7 * norm(expected)
     found, slopes = ref.gradient(problem.layers, problem.start, problem.kind, *sample)
@@ -105,6 +105,6 @@ def test_the_reference_s_gradient_is_the_definition_s(problem: Problem):
     [sample] = problem.pairs()
     expected = definition.gradient(problem.model, problem.start, *sample)
     found, slopes = ref.gradient(problem.layers, problem.start, problem.kind, *sample)
-    value = definition.loss(problem.model, problem.start[:, None], *sample)[0]
+    value = definition.value(problem.model, problem.start, *sample)
     assert found == pytest.approx(value, rel=1e-10)
     np.testing.assert_allclose(slopes, expected, rtol=1e-9, atol=1e-12 * norm(expected))
