@@ -27,7 +27,7 @@ RAM = range(0x2000_0000, 0x4000_0000)
 """Where a Cortex-M has it (Armv7-M Architecture Reference Manual, B3.1)."""
 
 MOST_NODES = 8
-"""That play a round before the one that is counted; more change hardly more of the weights."""
+"""That play a round before the one that is counted, so that a plan takes seconds."""
 
 
 @dataclass(frozen=True)

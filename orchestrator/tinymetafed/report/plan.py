@@ -50,7 +50,7 @@ def after(
     if uncounted is not None:
         yield Text(f"Cycles, time and energy are missing: {uncounted}")
         return
-    yield _cycles(played)
+    yield from _cycles(played)
     entries = {name: _entries(experiment, played, name) for name in names(power.FOLDER)}
     radio = power.radio(experiment.energy.radio).name
     yield _by_device(f"Milliseconds of a later round, {radio}", entries, "seconds")
@@ -140,23 +140,19 @@ def _messages(row: NodeRound) -> dict[str, tuple[int, int]]:
     return json.loads(row.messages)
 
 
-def _cycles(played: Played) -> Table:
+def _cycles(played: Played) -> Iterator[Table]:
+    """For each core, by the readings of its manual."""
     counted = {row.phase: json.loads(row.cycles) for row in played.phases}
-    cores = list(next(iter(counted.values())))
-    table = _table(
-        "Thousands of cycles of a later round, by the manual's readings",
-        "phase", *(f"{core}\n{reading}" for core in cores for reading in READINGS),
-    )  # fmt: skip
-    figures = {
-        phase: [n for core in cores for n in by_core[core]] for phase, by_core in counted.items()
-    }
-    for phase in sorted(figures, key=in_order):
-        if phase != ledger.ASLEEP:
+    counted.pop(ledger.ASLEEP, None)
+    for core in next(iter(counted.values())):
+        table = _table(f"Thousands of cycles, {core}", "phase", *READINGS)
+        figures = {phase: by_core[core] for phase, by_core in counted.items()}
+        for phase in sorted(figures, key=in_order):
             table.add_row(phase, *(f"{n / 1e3:,.1f}" for n in figures[phase]))
-    table.add_section()
-    awake = [row for phase, row in figures.items() if phase != ledger.ASLEEP]
-    table.add_row("all", *(f"{sum(column) / 1e3:,.1f}" for column in zip(*awake, strict=True)))
-    return table
+        table.add_section()
+        sums = map(sum, zip(*figures.values(), strict=True))
+        table.add_row("all", *(f"{n / 1e3:,.1f}" for n in sums))
+        yield table
 
 
 def _entries(
