@@ -113,7 +113,8 @@ def problems(draw: st.DrawFn, samples: st.SearchStrategy[int], local: bool = Fal
         layers.append(draw(WINDOWS))
     for units in draw(st.lists(st.integers(1, 8), min_size=int(local), max_size=3)):
         layers.append({"units": units, "activation": draw(activation)})
-    layers.append({"units": draw(st.integers(2 if loss != "mse" else 1, 5))})
+    last = draw(st.sampled_from(["linear", "tanh"]))
+    layers.append({"units": draw(st.integers(2 if loss != "mse" else 1, 5)), "activation": last})
     with_parameters = [layer for layer in layers if "pool" not in layer.get("type", "")]
     if local:
         is_local = [draw(st.booleans()) for _ in with_parameters]

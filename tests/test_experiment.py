@@ -1,5 +1,6 @@
 """Experiment files: what is wrong is said with file, key, and what is allowed."""
 
+import math
 import re
 from pathlib import Path
 
@@ -126,6 +127,32 @@ def test_a_table_has_so_many_devices(override: str, says: str):
     parse(SMALL, "f.toml", table)
     with pytest.raises(TinyMetaFedError, match=f"f.toml: {re.escape(says)}"):
         parse(SMALL, "f.toml", (*table, override))
+
+
+CONVOLUTION = "model.layers=[{type='conv2d', filters=2, stride=2, activation='relu'}, {units=5}]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "seen"),
+    [
+        ((), (14, 14)),
+        (("task.size=28",), (28, 28)),
+        (("model.shape=[49, 2, 2]", "model.layers=[{type='conv2d', filters=2, size=1}, {units=5}]"),
+            (49, 2)),
+        (("task={name='keywords', data='fsdd', step=20}",), (49, 10)),
+    ],
+)  # fmt: skip
+def test_layers_see_a_sample_as_the_task_or_the_model_says(
+    changes: tuple[str, ...], seen: tuple[int, int]
+):
+    model = parse(SMALL, "f.toml", (*CLASSES, CONVOLUTION, *changes)).built_model
+    assert model.layers[0].arguments[:2] == seen
+    assert model.inputs == math.prod(seen) * (2 if "shape" in "".join(changes) else 1)
+
+
+def test_a_shape_of_other_values_than_the_task_s():
+    with pytest.raises(TinyMetaFedError, match=r"model.shape: 14 × 7 × 1 are 98 values, a sample"):
+        parse(SMALL, "f.toml", (*CLASSES, "model.shape=[14, 7, 1]"))
 
 
 def test_every_error_has_a_line():

@@ -114,9 +114,9 @@ def test_a_row_says_what_the_run_depended_on(tmp_path: Path, experiment: MakeExp
     assert (run.seed, run.backend, run.rounds, run.done) == (9, "host", 4, 4)
     assert '"numpy"' in run.versions
     assert '"build"' in run.firmware
-    # Floats: 53 weights as broadcast and as trained; of six values at most, two layers' ∂loss; the
-    # layers' values.
-    assert run.memory == 4 * (2 * 53 + 2 * 6 + (1 + 6 + 5 + 1))
+    # Floats: 53 weights as broadcast and as trained; the layers' values, and behind the last ones
+    # the derivative of the five before.
+    assert run.memory == 4 * (2 * 53 + (1 + 6 + 5 + 1) + 5)
 
 
 def test_of_runs_that_are_alike_the_one_with_the_most_rounds_is_found(

@@ -40,7 +40,7 @@ const float *tmf_predict(struct tmf_model *model, const uint8_t *inputs)
     return layer->y;
 }
 
-/* Forward and loss; ∂loss/∂outputs is in delta[0] then. */
+/* Forward and loss; model->dy is ∂loss/∂outputs then. */
 static float judge(struct tmf_model *model, const uint8_t *sample, bool *correct)
 {
     const float *y = tmf_predict(model, sample);
@@ -55,9 +55,9 @@ static float judge(struct tmf_model *model, const uint8_t *sample, bool *correct
         class = tmf_get_u32(target);
         *correct = best == class;
     } else {
-        memcpy(model->delta[0], target, model->outputs * sizeof(float));
+        memcpy(model->dy, target, model->outputs * sizeof(float));
     }
-    return model->loss->value(y, model->outputs, class, model->delta[0]);
+    return model->loss->value(y, model->outputs, class, model->dy);
 }
 
 static bool moves(const struct tmf_model *model, uint32_t layer, uint32_t frozen)
@@ -72,16 +72,18 @@ static void backward(struct tmf_model *model, uint32_t frozen, float *sink, floa
     while (lowest < model->layer_count && !moves(model, lowest, frozen)) {
         lowest++;
     }
-    float *dy = model->delta[0], *spare = model->delta[1];
+    const float *dy = model->dy;
     for (uint32_t i = model->layer_count; i-- > lowest;) {
         const struct tmf_layer *layer = &model->layers[i];
-        float *dx = i == lowest ? NULL : layer->operation->in_place ? dy : spare;
+        /* In the place of the outputs, which are not read any more, it leaves what is behind free. */
+        if (!layer->operation->in_place && dy != layer->y) {
+            tmf_vector_copy(layer->y, dy, layer->outputs);
+            dy = layer->y;
+        }
+        float *dx = i > lowest ? layer->dx : NULL;
         layer->operation->backward(layer, model->working + layer->first, dy, dx,
                                    moves(model, i, frozen) ? sink + layer->first : NULL, scale);
-        if (dx == spare) {
-            spare = dy;
-            dy = dx;
-        }
+        dy = dx;
     }
 }
 

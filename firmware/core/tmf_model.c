@@ -41,28 +41,51 @@ enum tmf_error tmf_model_add(struct tmf_model *model, uint32_t operation, bool l
 struct pen {
     uint8_t *memory;
     uint64_t used;
+    uint64_t most; /* that was used at once */
 };
 
-static void *take(struct pen *pen, uint64_t values)
+/* Inlined everywhere it would be several times the code. */
+static __attribute__((noinline)) void *take(struct pen *pen, uint64_t values)
 {
     void *place = pen->memory != NULL ? pen->memory + pen->used : NULL;
     pen->used += values * sizeof(float);
+    pen->most = pen->used > pen->most ? pen->used : pen->most;
     return place;
 }
 
-/* Returns the number of parameters, which may be more than the model can number. */
-static uint64_t lay_out(struct tmf_model *model, struct pen *pen, bool accumulate)
+/* What only this layer needs lies behind its outputs, where the outputs of later layers do: these are not
+ * there yet in the forward pass, and done with in the backward pass. */
+static void place_own(struct tmf_layer *layer, struct pen *pen, bool gives)
 {
-    uint64_t parameters = 0;
-    uint64_t scratch = 0;
-    uint32_t widest = model->outputs; /* of the outputs that a derivative is needed for */
-    bool needs_y = false; /* the operation before */
-    float *values = take(pen, model->inputs);
-    for (uint32_t i = 0; i < model->layer_count; i++) {
+    const struct tmf_operation *operation = layer->operation;
+    const uint64_t used = pen->used;
+    layer->dx = operation->in_place ? layer->y : take(pen, gives ? layer->inputs : 0);
+    layer->scratch = take(pen, operation->scratch != NULL ? operation->scratch(layer) : 0);
+    pen->used = used;
+}
+
+static void place_values(struct tmf_model *model, struct pen *pen)
+{
+    uint32_t first = 0; /* layer with parameters */
+    while (first < model->layer_count && tmf_operation_parameters(&model->layers[first]) == 0) {
+        first++;
+    }
+    float *const entering = take(pen, first > 0 ? model->layers[first - 1].outputs : model->inputs);
+    const uint64_t used = pen->used;
+    /* The backward pass does not come below: each layer's inputs lie behind its outputs. */
+    float *values = entering;
+    for (uint32_t i = first; i-- > 0;) {
         struct tmf_layer *layer = &model->layers[i];
-        layer->first = (uint32_t)parameters;
-        layer->parameters = (uint32_t)tmf_operation_parameters(layer);
-        parameters += tmf_operation_parameters(layer);
+        layer->y = values;
+        values = layer->operation->in_place ? values : take(pen, layer->inputs);
+        layer->x = values;
+        place_own(layer, pen, false);
+    }
+    pen->used = used;
+    values = entering;
+    bool needs_y = false; /* the operation before */
+    for (uint32_t i = first; i < model->layer_count; i++) {
+        struct tmf_layer *layer = &model->layers[i];
         layer->x = values;
         /* An operation that can work in place reads its y in the backward pass: the next may not
          * overwrite that. */
@@ -71,22 +94,34 @@ static uint64_t lay_out(struct tmf_model *model, struct pen *pen, bool accumulat
         }
         layer->y = values;
         needs_y = layer->operation->in_place;
-        if (parameters > 0 && layer->outputs > widest) {
-            widest = layer->outputs;
-        }
-        const uint64_t own = layer->operation->scratch != NULL ? layer->operation->scratch(layer) : 0;
-        scratch = own > scratch ? own : scratch;
+        place_own(layer, pen, i > first);
     }
-    float *shared = take(pen, scratch);
+    const uint64_t activations = pen->used;
+    model->dy = take(pen, model->outputs);
+    pen->used = pen->most;
+    model->sizes.activations = activations;
+    model->sizes.backward = pen->used - activations;
+}
+
+/* Returns the number of parameters, which may be more than the model can number. */
+static uint64_t lay_out(struct tmf_model *model, struct pen *pen, bool accumulate)
+{
+    uint64_t parameters = 0;
     for (uint32_t i = 0; i < model->layer_count; i++) {
-        model->layers[i].scratch = shared;
+        struct tmf_layer *layer = &model->layers[i];
+        layer->first = (uint32_t)parameters;
+        layer->parameters = (uint32_t)tmf_operation_parameters(layer);
+        parameters += tmf_operation_parameters(layer);
     }
-    model->delta[0] = take(pen, widest);
-    model->delta[1] = take(pen, widest);
+    place_values(model, pen);
     model->held = take(pen, parameters);
     model->working = take(pen, parameters);
     model->gradient = accumulate ? take(pen, parameters) : NULL;
     model->store = take(pen, (uint64_t)model->capacity * (model->sample_size / sizeof(float)));
+    model->sizes.held = parameters * sizeof(float);
+    model->sizes.working = model->sizes.held;
+    model->sizes.gradient = accumulate ? model->sizes.held : 0;
+    model->sizes.store = (uint64_t)model->capacity * model->sample_size;
     return parameters;
 }
 

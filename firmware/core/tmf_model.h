@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "tmf_error.h"
+#include "tmf_sizes.h"
 
 #define TMF_MAX_LAYERS 32     /* one bit each in a mask */
 #define TMF_MAX_ARGUMENTS 6
@@ -25,7 +26,8 @@ struct tmf_layer {
     uint32_t first;      /* index of the first parameter in the model's vector */
     float *x;            /* inputs, in the model's memory */
     float *y;            /* outputs; the same as x where the operation works in place */
-    float *scratch;      /* shared by all layers */
+    float *dx;           /* ∂loss/∂x; the same as y where the operation works in place */
+    float *scratch;
 };
 
 /* A model and all that training it needs, laid out in one block of memory. */
@@ -42,8 +44,9 @@ struct tmf_model {
     float *held;          /* θ as broadcast: parameters values */
     float *working;       /* θ' that training moves: parameters values */
     float *gradient;      /* parameters values, or NULL where only batches of one are trained */
-    float *delta[2];      /* ∂loss/∂(a layer's values), for the layer at hand and the one before */
+    float *dy;            /* ∂loss/∂outputs; before the loss is known, the target where it has values */
     uint8_t *store;       /* capacity samples */
+    struct tmf_sizes sizes;
 };
 
 /* Starts a model of `inputs` values a sample. */
@@ -54,8 +57,8 @@ enum tmf_error tmf_model_add(struct tmf_model *model, uint32_t operation, bool l
                              const uint32_t *arguments, size_t count);
 
 /* Lays the model out in `memory` (aligned for float): TMF_ERROR_MEMORY where it does not fit,
- * TMF_ERROR_MODEL where the loss is unknown or cannot judge the outputs. `needed` is in bytes and is
- * set in any case but TMF_ERROR_MODEL. */
+ * TMF_ERROR_MODEL where the loss is unknown or cannot judge the outputs. `needed`, in bytes, and its
+ * parts, model->sizes, are set in any case but TMF_ERROR_MODEL. */
 enum tmf_error tmf_model_place(struct tmf_model *model, uint32_t loss, bool accumulate,
                                void *memory, size_t available, uint64_t *needed);
 

@@ -24,13 +24,14 @@ struct tmf_operation {
     /* layer->y from layer->x and the layer's parameters w. */
     void (*forward)(const struct tmf_layer *layer, const float *w);
 
-    /* dy: ∂loss/∂y. Where dx is not NULL, sets it to ∂loss/∂x (it may be dy where the operation works
-     * in place). Where sink is not NULL, adds scale · ∂loss/∂w to it; sink may be w, and dx is that
-     * of the parameters before. */
+    /* dy: ∂loss/∂y. Where dx is not NULL, sets it to ∂loss/∂x. Where sink is not NULL, adds
+     * scale · ∂loss/∂w to it; sink may be w, and dx is that of the parameters before. */
     void (*backward)(const struct tmf_layer *layer, const float *w, const float *dy, float *dx,
                      float *sink, float scale);
 
-    /* y may be x, so that the outputs take no memory of their own: backward reads y and not x. */
+    /* Value by value. y may be x, so that the outputs take no memory of their own, and dx takes the
+     * place of y: backward reads y and not x. Of any other, backward reads x and not y, whose place dy
+     * takes. */
     bool in_place;
 };
 

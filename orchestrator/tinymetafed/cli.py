@@ -24,12 +24,14 @@ from . import compare as compare_module
 from . import comparison as comparison_module
 from . import doctor as doctor_module
 from . import experiment as experiment_module
+from . import plan as plan_module
 from .energy.timing import Timing
 from .errors import TinyMetaFedError
 from .nodes import program as program_runner
 from .places import STORE
 from .report import comparison as comparison_tables
 from .report import energy as energy_tables
+from .report import plan as plan_tables
 from .report import summary
 from .store import Run, Store
 
@@ -47,6 +49,10 @@ COLUMNS = (
     TimeElapsedColumn(), TimeRemainingColumn(),
 )  # fmt: skip
 
+OverrideOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. nodes.count=8."),
+]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help='Its number, or "last".')]
 
 
@@ -58,10 +64,7 @@ def run(
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with a run that stopped.")
     ] = None,
-    override: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. nodes.count=8."),
-    ] = None,
+    override: OverrideOption = None,
     profile: Annotated[bool, typer.Option(help="Show where the time went.")] = False,
 ) -> None:
     """Run an experiment; show what it came to."""
@@ -99,6 +102,30 @@ def run(
     _show(store, after)
     if profile:
         console.print(_profile(where))
+
+
+@app.command()
+def plan(
+    experiment: Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", help="What to plan.")],
+    override: OverrideOption = None,
+) -> None:
+    """Show what an experiment takes on a node, and costs in a round, before anything is trained.
+
+    Exit status 1 where it does not fit.
+    """
+    settings = experiment_module.read(experiment, tuple(override or ()))
+    memory = plan_module.memory(settings)
+    for part in plan_tables.before(settings, list(plan_module.layers(settings)), memory):
+        console.print(part)
+    if not memory.fits:
+        raise TinyMetaFedError(
+            f"{experiment}: model.layers: the model and its training need {memory.needed} bytes of "
+            f"a node's RAM, {memory.available} are available, so no round can be played"
+        )
+    settings.task.prepare(settings.seed)
+    played = plan_module.play(settings)
+    for part in plan_tables.after(settings, played, plan_module.uncounted()):
+        console.print(part)
 
 
 @app.command()

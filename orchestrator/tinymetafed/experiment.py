@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from . import settings
 from .energy import power
 from .errors import TinyMetaFedError
-from .model import Model, ModelSettings
+from .model import Model, ModelSettings, Shape
 from .settings import Settings
 from .strategies import StrategySettings
 from .tasks import TaskSettings
@@ -107,9 +107,15 @@ class Experiment(Settings):
         return self.nodes.per_round or self.nodes.count
 
     @property
+    def shape(self) -> Shape:
+        """Of a sample, as the model sees it."""
+        return Shape(*(self.model.shape or self.task.shape))
+
+    @property
     def built_model(self) -> Model:
         """The model on the task's samples, its local parts as the strategy uses them."""
-        return Model.build(self.model, self.task.inputs, local=self.strategy.uses_local)
+        shaped = self.model.model_copy(update={"shape": self.shape})
+        return Model.build(shaped, self.task.inputs, local=self.strategy.uses_local)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Experiment":

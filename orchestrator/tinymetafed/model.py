@@ -187,7 +187,8 @@ LayerSettings = Annotated[
 class ModelSettings(Settings):
     """[model] of an experiment file.
 
-    shape: height, width and channels of a sample, for layers that see it as an image.
+    shape: height, width and channels of a sample, for layers that see it as an image; the task's
+    where not given.
     """
 
     shape: tuple[Length, Length, Length] | None = None

@@ -54,14 +54,19 @@ def test_the_host_adds_in_the_stated_order(
 
 HIDDEN = {"units": 18, "activation": "relu"}
 CONV2D = {"type": "conv2d", "filters": 6, "padding": 1, "activation": "relu"}
+POOL = {"type": "max_pool2d"}
 DEPTHWISE = {"type": "depthwise_conv2d", "size": 2, "activation": "tanh"}
 MODELS: list[tuple[int, dict[str, Any]]] = [
     (16, {"layers": [{"units": 8, "activation": "relu"}, {"units": 4}]}),
     (13, {"layers": [HIDDEN, {"units": 11, "activation": "tanh"}, {"units": 3}]}),
     (49, {"shape": (7, 7, 1), "layers": [CONV2D | {"stride": 2}, CONV2D, {"units": 3}]}),
-    (75, {"shape": (5, 5, 3), "layers": [CONV2D, {"type": "max_pool2d"}, DEPTHWISE, {"units": 2}]}),
+    (75, {"shape": (5, 5, 3), "layers": [CONV2D, POOL, DEPTHWISE, {"units": 2}]}),
     (48, {"shape": (4, 4, 3), "layers": [DEPTHWISE, {"type": "average_pool2d"}, {"units": 2}]}),
-]
+    (72, {"shape": (6, 6, 2), "layers": [
+        POOL | {"stride": 1}, CONV2D | {"activation": "linear"}, POOL | {"stride": 1, "size": 3},
+        DEPTHWISE | {"padding": 1, "stride": 2}, {"units": 2, "activation": "tanh"},
+    ]}),
+]  # fmt: skip
 """Inputs and settings: blocks of four by four weights, what is left at their edges, windows."""
 
 

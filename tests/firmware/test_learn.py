@@ -386,18 +386,32 @@ def test_of_equal_outputs_the_first_is_the_class():
 # ---- memory --------------------------------------------------------------------------------------
 
 
-def needed(model: Model, *, accumulate: bool, capacity: int) -> int:
-    """Bytes: what enters every layer and leaves the last, where activations work in place; what is
-    under a window of a convolution; the slopes on both sides of a layer that moves or has one
-    below that does; weights held and working, and a gradient; the samples."""
+def needed(model: Model, *, accumulate: bool, capacity: int) -> dict[str, int]:
+    """Bytes by part. What enters the first layer with parameters, and what leaves it and the later
+    ones, keeps its place, but activations work in place. Behind the outputs of a layer at work lie
+    the derivative of its inputs and what is under its window. What enters the layers below lies
+    where later layers come."""
     layers = reference_layers(model)
-    values = [n.outputs for n in layers if n.kind not in ("relu", "tanh")]
-    patches = [n.weights[1] for n in layers if n.kind == "conv2d"]
-    slopes = max(n.outputs for n in layers[model.parts[0].layer :])
-    target = 1 if model.loss == "softmax_cross_entropy" else model.outputs
-    vectors = (3 if accumulate else 2) * model.parameters
-    training = model.inputs + sum(values) + max(patches, default=0) + 2 * slopes
-    return 4 * (training + vectors + capacity * (model.inputs + target))
+    first = model.parts[0].layer
+    kept = layers[first].inputs
+    most = kept + sum(layer.inputs for layer in layers[:first])
+    for i, layer in enumerate(layers[first:], first):
+        if layer.kind not in ("relu", "tanh"):
+            kept += layer.outputs
+            own = layer.inputs if i > first else 0
+            own += layer.weights[1] if layer.kind == "conv2d" else 0
+            most = max(most, kept + own)
+    most = max(most, kept + model.outputs)  # the target, or the loss's derivative
+    sample = model.inputs + (1 if model.loss == "softmax_cross_entropy" else model.outputs)
+    values = {
+        "activations": kept,
+        "backward": most - kept,
+        "held": model.parameters,
+        "working": model.parameters,
+        "gradient": model.parameters if accumulate else 0,
+        "store": capacity * sample,
+    }
+    return {part: 4 * n for part, n in values.items()}
 
 
 @EXAMPLES
@@ -408,17 +422,21 @@ def test_a_model_fits_up_to_the_last_byte_and_is_refused_past_it(problem, accumu
     async def session() -> None:
         async with started(model) as node:
             assert node.hello is not None
+            assert isinstance(node.transport, HostTransport)
             memory = node.hello.memory
-            size = needed(model, accumulate=accumulate, capacity=0)
+            size = sum(needed(model, accumulate=accumulate, capacity=0).values())
             capacity = (memory - size) // problem.samples.size
             fits = needed(model, accumulate=accumulate, capacity=capacity)
             loaded = await node.load(model, accumulate=accumulate, capacity=capacity)
-            assert loaded == Loaded(model.parameters, fits, memory)
+            assert node.transport.sizes() == fits
+            assert loaded == Loaded(model.parameters, sum(fits.values()), memory)
+            more = needed(model, accumulate=accumulate, capacity=capacity + 1)
             with pytest.raises(NodeRefused) as caught:
                 await node.load(model, accumulate=accumulate, capacity=capacity + 1)
+            assert node.transport.sizes() == more
             error = caught.value.error
             assert error.code == MEMORY
-            assert (error.needed, error.available) == (fits + problem.samples.size, memory)
+            assert (error.needed, error.available) == (sum(more.values()), memory)
             assert await refused(node.evaluate(problem.samples)) == NO_MODEL
 
     asyncio.run(session())
@@ -434,7 +452,7 @@ def test_weights_that_do_not_fit_are_counted_even_past_32_bits(units):
             async with started(model, capacity=2**32 - 1):
                 pass
         error = caught.value.error
-        assert error.needed == needed(model, accumulate=False, capacity=2**32 - 1)
+        assert error.needed == sum(needed(model, accumulate=False, capacity=2**32 - 1).values())
         assert error.needed > max(error.available, 2**32)
 
     asyncio.run(session())

@@ -1156,17 +1156,17 @@ def test_what_memory_held_before_does_not_matter(requests: list[Request]):
 
 
 def test_a_model_may_take_the_memory_to_its_last_byte():
-    line = model_of(1, 1)
-    (empty,) = ask([line])
+    plane = model_of(4, 1)  # what is left for samples is a whole number of these
+    (empty,) = ask([plane])
     assert isinstance(empty, Loaded)
-    capacity = (MEMORY - empty.needed) // 8
-    starts = range(0, capacity, 1000)
-    values = [some_values(start, 2 * min(1000, capacity - start), False) for start in starts]
+    capacity = (MEMORY - empty.needed) // 20
+    starts = range(0, capacity, 400)
+    values = [some_values(start, 5 * min(400, capacity - start), False) for start in starts]
     requests = [
-        replace(line, capacity=capacity),
-        Weights(0, 1, True, Chunk(0, 2, DENSE, bytes(8))),
+        replace(plane, capacity=capacity),
+        Weights(0, 1, True, Chunk(0, 5, DENSE, bytes(20))),
         *(Store(True, data) for data in values),
-        Store(True, bytes(8)),
+        Store(True, bytes(20)),
         Train(0.01, 0, 1, 1, None),
         Evaluate(values[-1]),
     ]

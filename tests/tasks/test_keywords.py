@@ -130,9 +130,11 @@ def test_more_words_than_there_are(recordings: tuple[str, Recordings]):
 
 @settings(deadline=None)
 @given(st.integers(20, 1000), st.integers(10, 1000), st.integers(1, 23))
-def test_inputs_are_the_frames_coefficients(window: int, step: int, coefficients: int):
+def test_a_sample_s_rows_are_frames_and_its_columns_coefficients(
+    window: int, step: int, coefficients: int
+):
     task = _task("fsdd", window=window, step=step, coefficients=coefficients)
-    assert keywords._mfcc(wav(SPEECH[0]), task.features).size == task.inputs
+    assert (*keywords._mfcc(wav(SPEECH[0]), task.features).shape, 1) == task.shape
 
 
 @pytest.mark.parametrize("sound", SPEECH, ids=range(3))

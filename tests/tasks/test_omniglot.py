@@ -145,6 +145,7 @@ def _area_averaged(ink: NDArray[np.bool_], size: int) -> NDArray[np.float64]:
 def test_images_are_reduced_to_the_part_of_an_area_that_is_ink(size: int, seed: int):
     ink = np.random.default_rng(seed).random((105, 105)) < 0.3
     found = _ink(png(ink), size) / 255
+    assert (*found.shape, 1) == _task(size=size).shape
     np.testing.assert_allclose(found, _area_averaged(ink, size), atol=0.51 / 255)
 
 

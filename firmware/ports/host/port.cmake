@@ -1,5 +1,5 @@
-# The core as a shared library for the orchestrator, the same with what the tests look into, and a
-# program that is a node on its standard input and output, for the sanitizers.
+# The core as a shared library for the orchestrator, the same with what the tests look into, and two
+# programs for the sanitizers: a node on its standard input and output, and training in two layouts.
 if(TMF_SANITIZE)
   add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=address,undefined)
@@ -21,3 +21,7 @@ add_executable(tinymetafed_pipe "${tests}/pipe_node.c" ports/host/tmf_host.c)
 target_include_directories(tinymetafed_pipe PRIVATE ports/host)
 target_compile_options(tinymetafed_pipe PRIVATE ${TMF_WARNINGS})
 target_link_libraries(tinymetafed_pipe PRIVATE tmf_core)
+
+add_executable(tinymetafed_layouts "${tests}/layouts.c")
+target_compile_options(tinymetafed_layouts PRIVATE ${TMF_WARNINGS})
+target_link_libraries(tinymetafed_layouts PRIVATE tmf_core)

@@ -146,3 +146,8 @@ size_t tmf_host_read(struct tmf_host *host, uint8_t *data, size_t size)
     memmove(host->sent, host->sent + n, host->sent_size);
     return n;
 }
+
+struct tmf_sizes tmf_host_sizes(const struct tmf_host *host)
+{
+    return host->node.model.sizes;
+}

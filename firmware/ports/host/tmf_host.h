@@ -2,6 +2,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tmf_sizes.h"
+
 /* The firmware's core in-process, one node a handle. Python reads this file (cffi): declarations only,
  * lines that begin with # are passed over. */
 
@@ -25,3 +27,6 @@ void tmf_host_write(struct tmf_host *host, const uint8_t *data, size_t size);
 
 /* Takes at most `size` bytes that the node has sent; returns how many. */
 size_t tmf_host_read(struct tmf_host *host, uint8_t *data, size_t size);
+
+/* What the last model loaded takes, whether it fits or not; nothing where it cannot be. */
+struct tmf_sizes tmf_host_sizes(const struct tmf_host *host);

@@ -15,6 +15,7 @@ FOLDER = EMULATION / "power"
 
 T = TypeVar("T")
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Size = Annotated[int, Field(ge=1, le=2**32)]
 _NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -29,6 +30,7 @@ class Device(Settings):
     """A microcontroller: currents by what it does.
 
     flash_factor: cycles from its flash, with wait states and cache, to those without wait states.
+    ram_kib: of each bank; what lies in one place has to fit into one bank.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Device(Settings):
     sleep_current_ua: Figure[_NotNegative]
     wake_up_us: Figure[_NotNegative]
     flash_factor: Figure[Annotated[float, Field(ge=1, le=100)]]
+    flash_kib: Figure[_Size]
+    ram_kib: Figure[Annotated[tuple[_Size, ...], Field(min_length=1)]]
 
     @property
     def run_power(self) -> float:
@@ -49,6 +53,16 @@ class Device(Settings):
     def sleep_power(self) -> float:
         """Watts, with the RAM kept."""
         return self.supply_voltage_v.value * self.sleep_current_ua.value * 1e-6
+
+    def missing(self, flash: int, block: int, ram: int) -> dict[str, int]:
+        """Bytes that it has too few of: for a program of `flash` bytes that needs `ram`, `block` of
+        them in one place. Empty where it fits."""
+        banks = [1024 * kib for kib in self.ram_kib.value]
+        missing = {
+            "flash": flash - 1024 * self.flash_kib.value,
+            "RAM": max(block - max(banks), ram - sum(banks)),
+        }
+        return {memory: n for memory, n in missing.items() if n > 0}
 
     def seconds(self, cycles: float) -> float:
         """For cycles of the core without wait states."""

@@ -24,9 +24,9 @@ class _Library:
         if not path.is_file():
             raise TinyMetaFedError(f"{path}: no host build of the firmware; run 'make firmware'")
         self.ffi = cffi.FFI()
-        header = (FIRMWARE / "ports/host/tmf_host.h").read_text()
-        lines = (line for line in header.splitlines() if not line.startswith("#"))
-        self.ffi.cdef("\n".join(lines))
+        for header in ("core/tmf_sizes.h", "ports/host/tmf_host.h"):
+            lines = (FIRMWARE / header).read_text().splitlines()
+            self.ffi.cdef("\n".join(line for line in lines if not line.startswith("#")))
         self.lib: Any = self.ffi.dlopen(str(path))
         self.build = hashlib.sha1(path.read_bytes()).digest()
         self.answer = self.ffi.new(f"uint8_t[{ANSWER_SIZE}]")
@@ -91,6 +91,11 @@ class HostTransport:
         weights = ffi.NULL if theta is None else ffi.from_buffer("float[]", theta.data)
         if not self._lib.tmf_host_wake(self._host, load, len(load), weights, version):
             raise NodeLost("a host node cannot be woken: it had no model")
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes that the last model loaded takes, whether it fits or not: struct tmf_sizes."""
+        sizes = self._lib.tmf_host_sizes(self._host)
+        return {name: getattr(sizes, name) for name, _ in self._library.ffi.typeof(sizes).fields}
 
     def counts(self) -> None:
         """None: the host's processor is not the node's."""

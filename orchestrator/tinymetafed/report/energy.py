@@ -52,7 +52,7 @@ def by_account(
     table.add_column("account")
     for column in ("M instr.", "M cycles", "bounds", "ms", "mJ"):
         table.add_column(column, justify="right")
-    for name in sorted({*cycles, *(one.account for one in entries)}, key=_order):
+    for name in sorted({*cycles, *(one.account for one in entries)}, key=in_order):
         counts = _counts(instructions[name], cycles[name]) if name in cycles else [""] * 3
         found = ledger.balance([one for one in entries if one.account == name])
         energy = ["asleep", ""] if name == ledger.ASLEEP else _energy(found)
@@ -68,7 +68,7 @@ def by_class(phases: Sequence[PhaseCount]) -> Table:
     counts: dict[str, Counter[str]] = {}
     for row in phases:
         counts.setdefault(row.phase, Counter()).update(json.loads(row.classes))
-    names = sorted(counts, key=_order)
+    names = sorted(counts, key=in_order)
     table = Table(title="Thousands of instructions by class", title_justify="left")
     table.add_column("class")
     for name in names:
@@ -79,8 +79,9 @@ def by_class(phases: Sequence[PhaseCount]) -> Table:
     return table
 
 
-def _order(name: str) -> tuple[int, str]:
-    return (ORDER.index(name) if name in ORDER else -1, name)
+def in_order(account: str) -> tuple[int, str]:
+    """A key to sort phases and accounts by."""
+    return (ORDER.index(account) if account in ORDER else -1, account)
 
 
 def _counts(instructions: int, cycles: Sequence[int]) -> list[str]:

@@ -4,6 +4,7 @@ import math
 from abc import abstractmethod
 from dataclasses import dataclass
 
+from ..model import Shape
 from ..samples import Samples
 from ..settings import Settings
 
@@ -29,8 +30,14 @@ class Task(Settings):
 
     @property
     @abstractmethod
+    def shape(self) -> Shape:
+        """Of a sample's inputs as they lie, for layers with a window; 1 × 1 pixels where they are
+        no image."""
+
+    @property
     def inputs(self) -> int:
         """Values of a sample."""
+        return self.shape.values
 
     @property
     @abstractmethod

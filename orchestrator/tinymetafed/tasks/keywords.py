@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from .. import datasets
+from ..model import Shape
 from .base import Limits
 from .fewshot import FewShot, Pool
 
@@ -76,8 +77,9 @@ class Keywords(FewShot):
     coefficients: Annotated[int, Field(ge=1, le=23)] = 10
 
     @property
-    def inputs(self) -> int:
-        return self.features.frames * self.coefficients
+    def shape(self) -> Shape:
+        """A frame is a row, a coefficient a column."""
+        return Shape(self.features.frames, self.coefficients, 1)
 
     @property
     def features(self) -> "Features":

@@ -17,6 +17,7 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from .. import datasets
+from ..model import Shape
 from .base import Limits
 from .fewshot import FewShot, Pool
 
@@ -48,8 +49,8 @@ class Omniglot(FewShot):
     unseen: Annotated[tuple[str, ...], Field(min_length=1)] = ("images_evaluation",)
 
     @property
-    def inputs(self) -> int:
-        return self.size**2
+    def shape(self) -> Shape:
+        return Shape(self.size, self.size, 1)
 
     def limits(self, *, unseen: bool) -> Limits:
         return Limits(samples=self.ways * DRAWINGS, classes=self.ways)

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from pydantic import model_validator
 
+from ..model import Shape
 from ..samples import Samples
 from .base import Task
 
@@ -26,8 +27,8 @@ class Sine(Task):
     x: Range = (-5.0, 5.0)
 
     @property
-    def inputs(self) -> int:
-        return 1
+    def shape(self) -> Shape:
+        return Shape(1, 1, 1)
 
     @property
     def outputs(self) -> int:

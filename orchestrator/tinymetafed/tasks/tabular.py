@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from .. import datasets
+from ..model import Shape
 from ..samples import Samples
 from .base import Limits, Task
 
@@ -37,8 +38,8 @@ class Tabular(Task):
     alpha: Annotated[float, Field(ge=1e-3, le=1e6)] | None = None
 
     @property
-    def inputs(self) -> int:
-        return self.card.columns
+    def shape(self) -> Shape:
+        return Shape(1, 1, self.card.columns)
 
     @property
     def outputs(self) -> int:
