@@ -1,5 +1,7 @@
 #include "tmf_model.h"
 
+#include <string.h>
+
 #include "tmf_loss.h"
 #include "tmf_operation.h"
 
@@ -51,7 +53,7 @@ static void *take(struct pen *pen, uint64_t values)
 }
 
 /* Returns the number of parameters, which may be more than the model can number. */
-static uint64_t lay_out(struct tmf_model *model, struct pen *pen, bool accumulate)
+static uint64_t lay_out(struct tmf_model *model, struct pen *pen, bool accumulate, bool residual)
 {
     uint64_t parameters = 0;
     uint64_t scratch = 0;
@@ -85,12 +87,13 @@ static uint64_t lay_out(struct tmf_model *model, struct pen *pen, bool accumulat
     model->delta[1] = take(pen, widest);
     model->held = take(pen, parameters);
     model->working = take(pen, parameters);
+    model->residual = residual ? take(pen, parameters) : NULL;
     model->gradient = accumulate ? take(pen, parameters) : NULL;
     model->store = take(pen, (uint64_t)model->capacity * (model->sample_size / sizeof(float)));
     return parameters;
 }
 
-enum tmf_error tmf_model_place(struct tmf_model *model, uint32_t loss, bool accumulate,
+enum tmf_error tmf_model_place(struct tmf_model *model, uint32_t loss, bool accumulate, bool residual,
                                void *memory, size_t available, uint64_t *needed)
 {
     model->loss = tmf_loss(loss);
@@ -100,12 +103,15 @@ enum tmf_error tmf_model_place(struct tmf_model *model, uint32_t loss, bool accu
     uint32_t target = model->loss->target_is_class ? 1 : model->outputs;
     model->sample_size = (model->inputs + target) * (uint32_t)sizeof(float);
     struct pen pen = {.memory = NULL};
-    lay_out(model, &pen, accumulate);
+    lay_out(model, &pen, accumulate, residual);
     *needed = pen.used;
     if (pen.used > available) {
         return TMF_ERROR_MEMORY;
     }
     pen = (struct pen){.memory = memory};
-    model->parameters = (uint32_t)lay_out(model, &pen, accumulate);
+    model->parameters = (uint32_t)lay_out(model, &pen, accumulate, residual);
+    if (residual) {
+        memset(model->residual, 0, model->parameters * sizeof(float));
+    }
     return TMF_OK;
 }

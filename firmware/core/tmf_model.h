@@ -41,6 +41,7 @@ struct tmf_model {
     uint32_t stored;      /* samples */
     float *held;          /* θ as broadcast: parameters values */
     float *working;       /* θ' that training moves: parameters values */
+    float *residual;      /* of updates what was not sent: parameters values, or NULL where it is not kept */
     float *gradient;      /* parameters values, or NULL where only batches of one are trained */
     float *delta[2];      /* ∂loss/∂(a layer's values), for the layer at hand and the one before */
     uint8_t *store;       /* capacity samples */
@@ -55,8 +56,8 @@ enum tmf_error tmf_model_add(struct tmf_model *model, uint32_t operation, bool l
 
 /* Lays the model out in `memory` (aligned for float): TMF_ERROR_MEMORY where it does not fit,
  * TMF_ERROR_MODEL where the loss is unknown or cannot judge the outputs. `needed` is in bytes and is
- * set in any case but TMF_ERROR_MODEL. */
-enum tmf_error tmf_model_place(struct tmf_model *model, uint32_t loss, bool accumulate,
+ * set in any case but TMF_ERROR_MODEL. The residual starts with zeros. */
+enum tmf_error tmf_model_place(struct tmf_model *model, uint32_t loss, bool accumulate, bool residual,
                                void *memory, size_t available, uint64_t *needed);
 
 #endif

@@ -4,8 +4,8 @@ import asyncio
 import itertools
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .energy.profile import COUNTED
 from .errors import TinyMetaFedError
 from .experiment import Experiment
-from .nodes.node import Broadcast, Delta, Node, Usage
+from .nodes.node import Broadcast, Delta, Node, Residual, Usage
 from .nodes.transport import NodeLost
 from .store import DeviceEvaluation, NodeRound, PhaseCount
 
@@ -29,28 +29,40 @@ class ServerState:
     """What the server knows between rounds.
 
     broadcast: θ, float32 [parameters], as nodes are told it. Its version is done + 1, since 0
-    stands for no weights. done: rounds done.
+    stands for no weights. done: rounds done. residuals: by node, what it keeps of its updates; of
+    one that is not there all is zero. A server would not know them: they are here so that a node
+    can be brought to where it was.
     """
 
     broadcast: Broadcast
     done: int
+    residuals: Mapping[int, Residual] = field(default_factory=dict[int, Residual])
 
     @classmethod
-    def start(cls, theta: NDArray[np.float32], done: int = 0) -> "ServerState":
+    def start(
+        cls,
+        theta: NDArray[np.float32],
+        done: int = 0,
+        residuals: Mapping[int, Residual] | None = None,
+    ) -> "ServerState":
         """The state of a server whose nodes hold nothing yet."""
-        return cls(Broadcast(theta, np.full(len(theta), done + 1), done + 1), done)
+        broadcast = Broadcast(theta, np.full(len(theta), done + 1), done + 1)
+        return cls(broadcast, done, residuals or {})
 
     @property
     def theta(self) -> NDArray[np.float32]:
         """float32 [parameters]"""
         return self.broadcast.theta
 
-    def advance(self, theta: NDArray[np.float32]) -> "ServerState":
-        """The state after one more round."""
+    def advance(
+        self, theta: NDArray[np.float32], residuals: Mapping[int, Residual] | None = None
+    ) -> "ServerState":
+        """The state after one more round, in which these residuals have changed."""
         version = self.broadcast.version + 1
         moved = theta.view(np.uint32) != self.theta.view(np.uint32)
         changed = np.where(moved, version, self.broadcast.changed)
-        return ServerState(Broadcast(theta, changed, version), self.done + 1)
+        kept = {**self.residuals, **(residuals or {})}
+        return ServerState(Broadcast(theta, changed, version), self.done + 1, kept)
 
 
 class Federation:
@@ -82,7 +94,9 @@ class Federation:
         if capacity:  # an unseen device stores what it adapts on
             capacity = max(capacity, self.experiment.evaluation.support)
         await node.start()
-        loaded = await node.load(self.model, accumulate=strategy.batch > 1, capacity=capacity)
+        loaded = await node.load(
+            self.model, accumulate=strategy.batch > 1, capacity=capacity, keeps=strategy.keeps
+        )
         self.memory = loaded.needed
 
     async def close(self) -> None:
@@ -115,25 +129,33 @@ class Federation:
         experiment, strategy = self.experiment, self.experiment.strategy
         chosen, devices = self._select(state.done)  # step 1
 
-        async def take_part(index: int, device: int) -> tuple[Delta, NodeRound, list[PhaseCount]]:
+        async def take_part(
+            index: int, device: int
+        ) -> tuple[Delta, Residual | None, NodeRound, list[PhaseCount]]:
             node = self.nodes[index]
             support, query = experiment.task.device(
-                experiment.seed, device, strategy.support, strategy.query
+                experiment.seed, device, strategy.support, experiment.query(device)
             )
 
-            async def work() -> Delta:
+            async def work() -> tuple[Delta, Residual | None]:
+                await node.set_residual(self.model, state.residuals.get(index))
                 await node.set_weights(state.broadcast)  # step 2
-                return await strategy.adapt(node, self.model, support, query)  # steps 3 to 5
+                delta = await strategy.adapt(  # steps 3 to 5
+                    node, self.model, support, query, state.done, experiment.rounds
+                )
+                return delta, await node.get_residual(self.model) if strategy.keeps else None
 
-            delta = await _persistently(node, work)
+            delta, residual = await _persistently(node, work)
             usage = node.take_usage()  # here, where other nodes are still at work
             number = state.done + 1
-            return delta, _row(number, index, device, usage), list(_phases(number, index, usage))
+            row, phases = _row(number, index, device, usage), list(_phases(number, index, usage))
+            return delta, residual, row, phases
 
         results = await together(take_part(i, d) for i, d in zip(chosen, devices, strict=True))
-        deltas, rows, phases = zip(*results, strict=True)
+        deltas, kept, rows, phases = zip(*results, strict=True)
         theta = strategy.aggregate(state.theta, deltas, state.done, experiment.rounds)  # step 6
-        return state.advance(theta), list(rows), list(itertools.chain(*phases))
+        residuals = {i: one for i, one in zip(chosen, kept, strict=True) if one is not None}
+        return state.advance(theta, residuals), list(rows), list(itertools.chain(*phases))
 
     def _select(self, done: int) -> tuple[list[int], list[int]]:
         """M nodes, or all that are there, and for each the device whose task it plays in this

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, cast
 import cbor2
 import numpy as np
 
+from . import chunk
 from .chunk import Chunk
 
 PROTOCOL = 1
@@ -37,6 +38,7 @@ class Load:
     accumulate: bool
     capacity: int
     layers: tuple[Layer, ...]
+    keeps: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Predict:
 class Select:
     CODE: ClassVar = 7
     keep: int
+    values: int = chunk.FLOAT32
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,25 @@ class Update:
     end: int
 
 
-Request = HelloRequest | Load | Weights | Train | Store | Evaluate | Predict | Select | Update
+@dataclass(frozen=True)
+class Residual:
+    CODE: ClassVar = 9
+    first: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Restore:
+    CODE: ClassVar = 10
+    chunk: Chunk
+
+
+Request = (
+    HelloRequest | Load | Weights | Train | Store | Evaluate | Predict | Select | Update
+    | Residual | Restore
+)  # fmt: skip
+_LEFT_OUT = {"keeps", "values"}
+"""Fields at the end of a request that are not sent where they are false or 0."""
 
 
 @dataclass(frozen=True)
@@ -198,8 +219,9 @@ def _flat(value: object) -> list[Any]:
 def encode(sequence: int, request: Request) -> bytes:
     """The CBOR of a request. Floats are as short as they can be without loss from float32."""
     items = [request.CODE]
-    for value in vars(request).values():  # as the class declares its fields
-        items += _flat(value)
+    for name, value in vars(request).items():  # as the class declares its fields
+        if value or name not in _LEFT_OUT:
+            items += _flat(value)
     return cbor2.dumps([sequence, items], canonical=True)
 
 
