@@ -314,7 +314,7 @@ def test_rounds_of_tinymetafed_are_the_reference_s(problem, percent):
             total += way(problem, ready, query, rates[1], model.global_mask)
             learned, _ = ref.learn(layers, ready, kind, query, rates[1])
             delta = np.where(model.global_mask, learned - theta, 0)
-            assume(is_decided(delta, strategy.keep(model), 2 * TOLERANCE * total))
+            assume(is_decided(delta, strategy.keep(model, 0, 1), 2 * TOLERANCE * total))
         return total / len(tasks)
 
     async def session() -> None:
@@ -327,12 +327,12 @@ def test_rounds_of_tinymetafed_are_the_reference_s(problem, percent):
                     await node.set_weights(Broadcast(theta, changed, t + 1))
                     samples = problem.samples
                     deltas.append(
-                        await strategy.adapt(node, model, samples[support], samples[query])
+                        await strategy.adapt(node, model, samples[support], samples[query], t, 4)
                     )
                 margin = TOLERANCE * length(theta.astype(float))
                 expected, sent = ref.tinymetafed_round(
                     layers, theta.astype(float), kind, tasks, *rates,
-                    0.75 * (1 - t / 4), strategy.keep(model) / int(model.global_mask.sum()),
+                    0.75 * (1 - t / 4), strategy.keep(model, 0, 1) / int(model.global_mask.sum()),
                 )  # fmt: skip
                 for delta, indices in zip(deltas, sent, strict=True):
                     assert np.array_equal(delta.indices, indices)

@@ -128,8 +128,8 @@ def decode(chunk: Chunk) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
             raise ChunkError("the bitmap is cut short")
         data = data[size:]
     elif encoding == INDICES:
-        numbers, data = _split_leb(data)
-        offsets = np.cumsum(np.array(numbers, dtype=np.int64) + 1) - 1
+        gaps, data = _split_leb(data)
+        offsets = np.cumsum(np.array(gaps, dtype=np.int64) + 1) - 1
     else:
         raise ChunkError(f"unknown encoding {chunk.encoding}")
     if len(data) != dtype.itemsize * len(offsets) or (len(offsets) and offsets[-1] >= chunk.count):
@@ -139,7 +139,8 @@ def decode(chunk: Chunk) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         values == INT8 and (codes == -128).any()
     ):
         raise ChunkError("a code that stands for no value")
-    return offsets + chunk.first, np.ldexp(codes.astype(np.float32), exponent)
+    numbers = codes.astype(np.float32)
+    return offsets + chunk.first, np.ldexp(numbers, exponent) if values == INT8 else numbers
 
 
 def _split_leb(data: bytes) -> tuple[list[int], bytes]:
