@@ -152,6 +152,24 @@ def bits(state: ServerState) -> list[bytes]:
     return [vector.tobytes() for vector in (state.theta, *kept)]
 
 
+def test_a_round_that_is_done_again_comes_to_the_same(experiment: MakeExperiment):
+    settings = experiment(*STRATEGIES["feedback-int8"])
+
+    async def session() -> None:
+        with private_directory() as directory:
+            federation = Federation(settings, make_nodes(settings.nodes, directory))
+            await federation.start()
+            state = ServerState.start(federation.model.initial(settings.seed))
+            for _ in range(3):
+                after, *_ = await federation.round(state)
+                again, *_ = await federation.round(state)
+                assert bits(again) == bits(after)
+                state = after
+            await federation.close()
+
+    asyncio.run(session())
+
+
 def test_what_nodes_keep_is_read_and_only_written_to_one_that_was_lost(
     experiment: MakeExperiment, tmp_path: Path
 ):

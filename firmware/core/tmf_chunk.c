@@ -61,7 +61,7 @@ static struct tmf_chunk measure(const float *values, const struct tmf_selection 
                                 uint32_t first, uint32_t end, size_t capacity, uint32_t *marked)
 {
     struct tmf_chunk chunk = {.first = first};
-    const size_t width = tmf_format_size(&selection->format);
+    const size_t width = tmf_format_size(&selection->format), dense = capacity / width;
     size_t gaps = 0;
     uint32_t next = first;
     *marked = 0;
@@ -70,7 +70,7 @@ static struct tmf_chunk measure(const float *values, const struct tmf_selection 
         bool is_marked = tmf_is_marked(selection, values, i);
         size_t wider = gaps + (is_marked ? leb_size(i - next) : 0);
         /* What fits densely fits; only past that does the encoding matter. */
-        if ((size_t)count * width > capacity &&
+        if (count > dense &&
             smallest(count, *marked + is_marked, wider, width, &chunk.encoding) > capacity) {
             break;
         }
@@ -83,15 +83,19 @@ static struct tmf_chunk measure(const float *values, const struct tmf_selection 
     return chunk;
 }
 
-/* Puts a value's code; the compiler knows each size. */
+/* Puts a value's code; a float32 is its own. */
 static uint8_t *put_value(uint8_t *p, const struct tmf_format *format, float value)
 {
-    const uint32_t code = tmf_format_code(format, value);
-    switch (format->values) {
-    case TMF_FLOAT16: memcpy(p, &code, 2); return p + 2;
-    case TMF_INT8: memcpy(p, &code, 1); return p + 1;
-    default: memcpy(p, &code, 4); return p + 4;
+    if (format->values == TMF_FLOAT32) {
+        memcpy(p, &value, sizeof value);
+        return p + sizeof value;
     }
+    const uint32_t code = tmf_format_code(format, value);
+    *p++ = (uint8_t)code;
+    if (format->values == TMF_FLOAT16) {
+        *p++ = (uint8_t)(code >> 8);
+    }
+    return p;
 }
 
 struct tmf_chunk tmf_chunk_encode(const float *values, const struct tmf_selection *selection,

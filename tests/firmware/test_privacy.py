@@ -28,6 +28,7 @@ from tinymetafed.link.messages import Residual, Store, Train, Weights
 from tinymetafed.model import Model
 from tinymetafed.nodes import backends
 from tinymetafed.nodes.host import HostTransport
+from tinymetafed.strategies import TinyMetaFed
 
 LAYERS = (
     "model.layers=[{units=6, activation='tanh'}, {units=5, activation='tanh', local=true}, "
@@ -219,11 +220,12 @@ def test_a_node_that_is_not_told_what_is_local_is_found(
         )
 
     settings = experiment(LAYERS, *STRATEGIES[name])
-    model = settings.built_model
+    strategy, model = settings.strategy, settings.built_model
+    assert isinstance(strategy, TinyMetaFed)
     monkeypatch.setattr(Model, "description", forgetful)
     monkeypatch.setattr(Model, "global_runs", property(lambda self: [(0, self.parameters)]))
     for session in record(monkeypatch, settings, tmp_path):
         found = leaks(session, of_the_local_part(session, core, model), model)
         assert any("entry" in one for one in found)
-        if settings.strategy.values == "float32":  # else it is sent in other bytes
+        if strategy.values == "float32":  # else it is sent in other bytes
             assert any("entry" not in one for one in found)

@@ -122,6 +122,21 @@ def test_a_node_that_gets_the_residual_of_another_goes_on_as_that_one(
     asyncio.run(session())
 
 
+def test_a_node_goes_back_to_what_it_kept_before_an_update():
+    problem = seeded(Model.build(ModelSettings(layers=(Dense(units=3),)), 4), 1, 3)
+    model = problem.model
+
+    async def session() -> None:
+        async with started(model, problem.theta, keeps=True) as node:
+            before = await node.get_residual(model)
+            await node.train(problem.samples, rate=RATE)
+            await difference(node, model, 2)
+            await node.set_residual(model, before)
+            assert (await node.get_residual(model)).tobytes() == before.tobytes()
+
+    asyncio.run(session())
+
+
 def large(units: int) -> Model:
     return Model.build(ModelSettings(layers=(Dense(units=units),)), 9)
 
