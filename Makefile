@@ -33,6 +33,11 @@ $(VENV)/.installed: pyproject.toml | packages
 	@echo "Installing the Python packages into $(VENV)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; give another one: make PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/.installed
+	@echo "Installing what tests need into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
@@ -109,13 +114,13 @@ profile: setup ## where the time goes: eight nodes, 50 rounds
 validate: setup ## the cycle model beside the manual; with COREMARK=folder beside boards too
 	@$(BIN)/tinymetafed validate $(if $(COREMARK),--coremark '$(COREMARK)')
 
-test: setup ## every test
+test: setup $(VENV)/.dev ## every test
 	@$(BIN)/pytest
 
-robot: setup ## scenarios in Robot Framework, on QEMU and, where there is one, on Renode
+robot: setup $(VENV)/.dev ## scenarios in Robot Framework, on QEMU and, where there is one, on Renode
 	@PATH="$(BIN):$$PATH" bash robot_tests/run.sh
 
-lint: setup ## ruff, pyright, and the C warnings of both compilers
+lint: setup $(VENV)/.dev ## ruff, pyright, and the C warnings of both compilers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@for port in mps2 host; do $(call build,build/$$port --clean-first); done

@@ -165,21 +165,24 @@ async def started(
     *,
     accumulate: bool = False,
     capacity: int = 0,
+    keeps: bool = False,
     transport: OpenTransport = open_host,
 ) -> AsyncIterator[Node]:
     node = Node("node", transport, timeout=0)  # on the host an answer is there or never comes
     await node.start()
-    await node.load(model, accumulate=accumulate, capacity=capacity)
+    await node.load(model, accumulate=accumulate, capacity=capacity, keeps=keeps)
     if theta is not None:
         await node.set_weights(full(theta))
     yield node
     await node.close()
 
 
-async def difference(node: Node, model: Model, keep: int | None = None) -> ref.Vector:
+async def difference(
+    node: Node, model: Model, keep: int | None = None, values: str = "float32"
+) -> ref.Vector:
     """Δ of all parameters; the local part is asked for as well."""
     keep = model.parameters if keep is None else keep
-    delta = await node.update([(0, model.parameters)], keep)
+    delta = await node.update([(0, model.parameters)], keep, values)
     dense = np.zeros(model.parameters)
     dense[delta.indices] = delta.values
     return dense

@@ -1,8 +1,9 @@
-"""The learning primitives and two strategies in plain float64: what the firmware is tested against.
+"""The learning primitives and the strategies in plain float64: what the firmware is tested against.
 
 Written the obvious way from the papers, not from the firmware: Reptile (arXiv:1803.02999),
 Federated Reconstruction (arXiv:2102.03448), TinyReptile (arXiv:2304.05201), TinyMetaFed
-(arXiv:2307.06822); backpropagation from Goodfellow et al. 2016, Deep Learning, section 6.5.
+(arXiv:2307.06822), FedAvg (arXiv:1602.05629), Deep Gradient Compression (arXiv:1712.01887);
+backpropagation from Goodfellow et al. 2016, Deep Learning, section 6.5.
 
 Throughout, `theta` is a float64 vector, shape (parameters,): for each layer that has some in order,
 its weights row-major from shape (outputs, inputs), then its bias, shape (outputs,). Masks are bool
@@ -319,10 +320,42 @@ def reptile_round(
     layers: Layers, theta: Vector, kind: str, tasks: Sequence[Task], rate: float,
     outer_rate: float, batch: int, epochs: int,
 ) -> Vector:  # fmt: skip
-    """One round of Reptile, algorithm 2, on the support sets: all parameters move, all are sent.
-
-    TinyReptile is this with one task, `batch` 1 and `epochs` 1.
-    """
+    """One round of Reptile, algorithm 2, on the support sets: all parameters move, all are sent."""
     everything = np.ones(theta.size, dtype=bool)
     runs = [train(layers, theta, kind, s, rate, everything, batch, epochs) for s, _ in tasks]
     return aggregate(theta, [trained - theta for trained, _ in runs], outer_rate)
+
+
+def tiny_reptile(
+    layers: Layers, theta: Vector, kind: str, streams: Sequence[Samples], rate: float,
+    outer_rate: float,
+) -> Vector:  # fmt: skip
+    """All of TinyReptile: one device after the other, each with its stream of samples, which are
+    used once; the outer rate falls linearly from round to round, to 0 after the last."""
+    for t, samples in enumerate(streams):
+        found = theta
+        for x, target in samples:
+            _, grad = gradient(layers, found, kind, x, target)
+            found = found - rate * grad
+        theta = theta + outer_rate * (1 - t / len(streams)) * (found - theta)
+    return theta
+
+
+def fedavg_round(
+    layers: Layers, theta: Vector, kind: str, tasks: Sequence[Samples], rate: float, batch: int,
+    epochs: int,
+) -> Vector:  # fmt: skip
+    """One round of FedAvg, algorithm 1: Σ nₖ wₖ / Σ nₖ over the devices."""
+    everything = np.ones(theta.size, dtype=bool)
+    ends = [train(layers, theta, kind, s, rate, everything, batch, epochs)[0] for s in tasks]
+    return np.average(ends, axis=0, weights=[len(samples) for samples in tasks])
+
+
+def with_feedback(delta: Vector, left: Vector, keep: int) -> tuple[Vector, Vector]:
+    """What of an update is sent, and what is left of it for the next: Deep Gradient Compression,
+    algorithm 1, on the changes of weights in place of gradients."""
+    whole = delta + left
+    sent = np.zeros_like(whole)
+    chosen = select_top(whole, keep)
+    sent[chosen] = whole[chosen]
+    return sent, whole - sent

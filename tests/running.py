@@ -1,5 +1,7 @@
-"""A run without the command line."""
+"""A run without the command line, or rounds without a run."""
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,31 @@ from numpy.typing import NDArray
 
 from tinymetafed import runner
 from tinymetafed.experiment import Experiment
+from tinymetafed.federation import Federation, ServerState
+from tinymetafed.nodes.host import HostTransport
+from tinymetafed.nodes.node import Node
+from tinymetafed.nodes.transport import Transport
 from tinymetafed.store import Run, Store
+
+STRATEGIES: dict[str, tuple[str, ...]] = {
+    "fedavg": (
+        "strategy={name='fedavg', query=8, batch=3, epochs=2}", "devices.fraction=[0.25, 1.0]",
+    ),
+    "local": ("strategy={name='local', query=6, batch=4, epochs=2}",),
+    "reptile": ("strategy={name='reptile', query=6, batch=3, epochs=2}",),
+    "tinyreptile": ("strategy={name='tinyreptile', query=6}", "nodes.per_round=1"),
+    "tinymetafed": ("strategy.percent=20",),
+    "feedback": (
+        "strategy.percent={start=60, end=10}", "strategy.error_feedback=true", "nodes.per_round=2",
+    ),
+    "feedback-float16": (
+        "strategy.percent=20", "strategy.values=float16", "strategy.error_feedback=true",
+    ),
+    "feedback-int8": (
+        "strategy.percent=20", "strategy.values=int8", "strategy.error_feedback=true",
+    ),
+}  # fmt: skip
+"""Changes to the small experiment that make it one of each."""
 
 
 def execute(experiment: Experiment, folder: Path) -> tuple[Store, Run]:
@@ -21,3 +47,26 @@ def weights(experiment: Experiment, folder: Path) -> NDArray[np.uint32]:
     """The bits of the weights that the experiment ends with."""
     _, run = execute(experiment, folder)
     return run.weights.view(np.uint32)
+
+
+def play(
+    experiment: Experiment, rounds: int, transport: Callable[[], Transport] = HostTransport
+) -> list[ServerState]:
+    """The states before, between and after the first rounds of an experiment, on nodes in-process
+    over such transports."""
+
+    async def open_transport() -> Transport:
+        return transport()
+
+    async def session() -> list[ServerState]:
+        nodes = [Node(f"node-{i}", open_transport) for i in range(experiment.nodes.count)]
+        federation = Federation(experiment, nodes)
+        await federation.start()
+        states = [ServerState.start(federation.model.initial(experiment.seed))]
+        for _ in range(rounds):
+            state, *_ = await federation.round(states[-1])
+            states.append(state)
+        await federation.close()
+        return states
+
+    return asyncio.run(session())

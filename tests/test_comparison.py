@@ -70,6 +70,8 @@ def test_the_comparison_of_the_project_is_valid():
     settings, cells = comparison.read(PROJECT / "experiments/comparison.toml")
     assert len(cells) == len(settings.tasks) * len(settings.strategies) * len(settings.seeds)
     assert all(isinstance(cell.experiment, Experiment) for cell in cells)
+    names = {cell.experiment.strategy.name for cell in cells}
+    assert names == {"fedavg", "local", "reptile", "tinymetafed", "tinyreptile"}
 
 
 CLASSES = (

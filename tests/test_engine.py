@@ -14,7 +14,7 @@ import pytest
 
 import dying
 from conftest import MakeExperiment
-from running import execute
+from running import STRATEGIES, execute
 from tinymetafed import engine, worker
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiment import Experiment
@@ -57,13 +57,16 @@ def cluster() -> Iterator[str]:
 
 def _result(settings: Experiment, folder: Path) -> tuple[object, ...]:
     store, run = execute(settings, folder)
-    return run.theta, store.node_rounds(run.id), store.evaluations(run.id)
+    residuals = {node: one.tobytes() for node, one in store.residuals(run.id).items()}
+    return run.theta, store.node_rounds(run.id), store.evaluations(run.id), residuals
 
 
-def test_processes_come_to_the_same(experiment: MakeExperiment, tmp_path: Path):
-    local = _result(experiment(*NODES), tmp_path / "local")
+@pytest.mark.parametrize("strategy", ["tinymetafed", "feedback-int8", "fedavg"])
+def test_processes_come_to_the_same(strategy: str, experiment: MakeExperiment, tmp_path: Path):
+    changes = (*NODES, *STRATEGIES[strategy])
+    local = _result(experiment(*changes), tmp_path / "local")
     spread = ("nodes.engine=processes", "nodes.workers=2")
-    assert _result(experiment(*NODES, *spread), tmp_path / "spread") == local
+    assert _result(experiment(*changes, *spread), tmp_path / "spread") == local
 
 
 def test_a_ray_cluster_comes_to_the_same(experiment: MakeExperiment, tmp_path: Path, cluster: str):
@@ -125,7 +128,7 @@ def test_a_cluster_of_another_version_is_an_error(cluster: str, monkeypatch: pyt
 def test_a_worker_with_another_build_is_an_error(experiment: MakeExperiment):
     job = worker.Job(experiment().model_dump_json(), bytes(20))
     none = np.zeros(0)
-    common = worker.Common(job, none.astype(np.float32), none.astype(np.int64), 1, 0)
+    common = worker.Common(job, none.astype(np.float32), none.astype(np.int64), 1)
     with pytest.raises(
         TinyMetaFedError, match="its host build of the firmware is another than here"
     ):

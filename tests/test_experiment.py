@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from conftest import SMALL, MakeExperiment
+from running import STRATEGIES
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiment import Experiment, parse, read
 from tinymetafed.places import PROJECT
@@ -37,8 +38,21 @@ def test_the_experiments_of_the_project_are_valid(path: Path):
             "'renode' or 'host'"),
         ("strategy.percent=101", "f.toml: strategy.percent: 101 is not allowed; use a number more "
             "than 0 and at most 100"),
-        ("strategy.name=sgd", "f.toml: strategy.name: 'sgd' is unknown; use 'reptile', "
-            "'tinymetafed'"),
+        ("strategy.percent={start=0, end=5}", "f.toml: strategy.percent.start: 0 is not allowed; "
+            "use a number more than 0 and at most 100"),
+        ("strategy.percent={start=9}", "f.toml: strategy.percent.end: missing"),
+        ("strategy.percent={from=9}", "f.toml: strategy.percent.start: missing"),
+        ("strategy.percent=few", "f.toml: strategy.percent: 'few' is not allowed; use a number"),
+        ("strategy.values=int4", "f.toml: strategy.values: 'int4' is not allowed; use 'float32', "
+            "'float16' or 'int8'"),
+        ("strategy={name='tinyreptile'}", "f.toml: nodes.per_round: tinyreptile is serial, but 3 "
+            "nodes take part; use 1"),
+        ("devices.fraction=[0.5, 0.2]", "f.toml: devices.fraction: the second value may not be "),
+        ("devices.fraction=[0, 1]", "f.toml: devices.fraction.0: 0 is not allowed; use a number "
+            "more than 0 and at most 1"),
+        ("devices.fraction=0.5", "f.toml: devices.fraction: 0.5 is not allowed; use a list of "),
+        ("strategy.name=sgd", "f.toml: strategy.name: 'sgd' is unknown; use 'fedavg', 'local', "
+            "'reptile', 'tinymetafed', 'tinyreptile'"),
         ("model.layers=[{units=0}]", "f.toml: model.layers.0.units: 0 is not allowed; use a whole "
             "number at least 1"),
         ("model.layers=[{units=3}]", "f.toml: model.layers.0: the task has 1 outputs, the "
@@ -190,3 +204,10 @@ def test_overrides_change_what_they_name(experiment: MakeExperiment):
     assert isinstance(settings.strategy, TinyMetaFed)
     assert settings.strategy.percent == 12.5
     assert settings.rounds == 4
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_settings_are_stored_as_they_are(experiment: MakeExperiment, name: str):
+    settings = experiment(*STRATEGIES[name])
+    again = Experiment.model_validate_json(settings.model_dump_json())
+    assert (again, hash(again)) == (settings, hash(settings))

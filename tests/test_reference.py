@@ -135,3 +135,31 @@ def test_rounds_send_what_they_may_and_average_it():
     ends = [ref.train(layers, theta, "mse", s, 0.1, EVERYTHING, 2, 3)[0] for s, _ in tasks]
     moved = ref.reptile_round(layers, theta, "mse", tasks, 0.1, 0.5, 2, 3)
     np.testing.assert_allclose(moved, theta / 2 + (ends[0] + ends[1]) / 4)
+
+
+def test_the_strategies_of_one_device_that_does_one_step_are_the_same():
+    layers, theta, samples = problem(3, "mse", samples=1)
+    stepped = theta - 0.1 * ref.gradient(layers, theta, "mse", *samples[0])[1]
+    one = [samples]
+    np.testing.assert_allclose(ref.tiny_reptile(layers, theta, "mse", one, 0.1, 1), stepped)
+    np.testing.assert_allclose(ref.fedavg_round(layers, theta, "mse", one, 0.1, 4, 1), stepped)
+
+
+def test_devices_weigh_by_their_samples():
+    layers, theta, samples = problem(4, "mse", samples=4)
+    ends = [
+        ref.train(layers, theta, "mse", part, 0.1, EVERYTHING)[0]
+        for part in (samples[:1], samples[1:])
+    ]
+    found = ref.fedavg_round(layers, theta, "mse", [samples[:1], samples[1:]], 0.1, 1, 1)
+    np.testing.assert_allclose(found, (ends[0] + 3 * ends[1]) / 4)
+
+
+def test_what_is_left_is_sent_when_it_is_large_enough():
+    left = np.zeros(3)
+    sent = []
+    for _ in range(4):
+        now, left = ref.with_feedback(np.array([4.0, 3.0, 0.5]), left, 1)
+        sent.append(now.tolist())
+    assert sent == [[4, 0, 0], [0, 6, 0], [8, 0, 0], [0, 6, 0]]
+    assert left.tolist() == [4, 0, 2]

@@ -37,14 +37,17 @@ def test_a_sample_is_spread_over_the_rounds(rounds: int, data: st.DataObject):
     assert max(abs(gaps - rounds / count)) <= 1
 
 
-@pytest.mark.parametrize("nodes", ["count=3", "per_round=2"])
+@pytest.mark.parametrize(
+    "settings",
+    ["nodes.count=3", "nodes.per_round=2", "strategy.error_feedback=true"],
+)
 def test_it_executes_what_a_whole_emulation_does(
-    tmp_path: Path, experiment: MakeExperiment, nodes: str
+    tmp_path: Path, experiment: MakeExperiment, settings: str
 ):
     def run(changes: str) -> tuple[Store, Run]:
         few = ("strategy.percent=5", "evaluation.every=4")  # so that a broadcast has few entries
-        settings = experiment(f"nodes.{nodes}", changes, *few, rounds=4)
-        return execute(settings, tmp_path / changes)
+        more = ("nodes.per_round=2",) if "feedback" in settings else ()
+        return execute(experiment(settings, changes, *few, *more, rounds=4), tmp_path / changes)
 
     store, whole = run("nodes.backend=qemu")
     other, sample = run("nodes.emulate=2")
@@ -85,6 +88,22 @@ def test_other_weights_on_the_emulator_are_an_error(
     monkeypatch.setattr(EmulatedSample, "follow", differ)
     with pytest.raises(TinyMetaFedError, match="round 2: 1 of 53 weights of the emulated nodes"):
         execute(experiment("nodes.emulate=1", rounds=2), tmp_path)
+
+
+def test_another_residual_on_the_emulator_is_an_error(
+    tmp_path: Path, experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
+):
+    follow = EmulatedSample.follow
+
+    async def differ(
+        self: EmulatedSample, before: ServerState, after: ServerState, rows: list[NodeRound]
+    ):
+        other = {node: -residual for node, residual in after.residuals.items()}
+        return await follow(self, before, dataclasses.replace(after, residuals=other), rows)
+
+    monkeypatch.setattr(EmulatedSample, "follow", differ)
+    with pytest.raises(TinyMetaFedError, match="of 212 weights of the emulated nodes are not the"):
+        execute(experiment("nodes.emulate=1", "strategy.error_feedback=true", rounds=2), tmp_path)
 
 
 def _phase(number: int, node: int, name: str, size: int) -> PhaseCount:

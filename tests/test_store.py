@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from conftest import SMALL, MakeExperiment
-from running import execute
+from running import STRATEGIES, execute, play
 from tinymetafed import runner
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiment import parse
@@ -43,34 +43,44 @@ runner.execute(parse(text, "text"), store, run, lambda done, doing: None)
 """
 
 
-def _run_until_killed(folder: Path, statement: int, resume: bool) -> int:
-    arguments = [str(folder), SMALL, str(statement), "yes" if resume else "no"]
+def _run_until_killed(folder: Path, statement: int, resume: bool, text: str = SMALL) -> int:
+    arguments = [str(folder), text, str(statement), "yes" if resume else "no"]
     # What a killed process leaves of temporary files goes with the test's own.
     environment = os.environ | {"TMPDIR": str(folder.parent)}
     command = [sys.executable, "-c", KILLED, *arguments]
     return subprocess.run(command, check=False, env=environment).returncode
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_a_run_that_is_killed_goes_on_to_the_same_weights(
-    tmp_path: Path, experiment: MakeExperiment, seed: int
-):
-    """kill -9 at two statements of the database, so within rounds as well as between them."""
+FEEDBACK = SMALL.replace("query = 6", "query = 6, percent = 20, error_feedback = true")
+
+
+@pytest.mark.parametrize(
+    ("text", "seed"),
+    [*((SMALL, seed) for seed in range(6)), *((FEEDBACK, seed) for seed in range(2))],
+)
+def test_a_run_that_is_killed_goes_on_to_the_same_weights(tmp_path: Path, text: str, seed: int):
+    """kill -9 at two statements of the database, so within rounds as well as between them. What
+    nodes keep of their updates is that of the rounds in the store."""
     rng = np.random.default_rng(seed)
     folder = tmp_path / "killed"
-    assert _run_until_killed(folder, int(rng.integers(12, 40)), False) == -signal.SIGKILL
+    assert _run_until_killed(folder, int(rng.integers(12, 40)), False, text) == -signal.SIGKILL
     store = Store(folder)
     between = store.run("last")
     _whole(store, between.id, between.done)
     if between.done < 3:
-        assert _run_until_killed(folder, int(rng.integers(3, 12)), True) == -signal.SIGKILL
+        assert _run_until_killed(folder, int(rng.integers(3, 12)), True, text) == -signal.SIGKILL
         between = store.run("last")
         _whole(store, between.id, between.done)
-    end, _ = runner.execute(parse(SMALL, "SMALL"), store, between, lambda done, doing: None)
+    end, _ = runner.execute(parse(text, "text"), store, between, lambda done, doing: None)
     _whole(store, end.id, 4)
 
-    undisturbed_store, undisturbed = execute(experiment(), tmp_path / "undisturbed")
+    undisturbed_store, undisturbed = execute(parse(text, "text"), tmp_path / "undisturbed")
     assert end.theta == undisturbed.theta
+    kept = [some.residuals(end.id) for some in (store, undisturbed_store)]
+    assert set(kept[0]) == ({0, 1, 2} if text == FEEDBACK else set())
+    for node, residual in kept[0].items():
+        assert residual.any()
+        assert residual.tobytes() == kept[1][node].tobytes()
     assert store.evaluations(end.id) == undisturbed_store.evaluations(undisturbed.id)
 
 
@@ -89,6 +99,19 @@ def _whole(store: Store, run: int, done: int) -> None:
     ]
     judged = {row.round for row in store.evaluations(run)}
     assert judged == {number for number in (0, 2, 4) if number <= done}
+
+
+def test_of_a_node_the_last_residual_is_there(tmp_path: Path, experiment: MakeExperiment):
+    """Also of one that was not in the last rounds."""
+    settings = experiment(*STRATEGIES["feedback"], "nodes.per_round=1", "nodes.count=3", rounds=8)
+    states = play(settings, 8)
+    store, run = execute(settings, tmp_path)
+    kept = store.residuals(run.id)
+    assert set(kept) == {row.node for row in store.node_rounds(run.id)} == {0, 1, 2}
+    for node, residual in kept.items():
+        assert residual.tobytes() == states[-1].residuals[node].tobytes()
+    store._db.execute("DELETE FROM run")
+    assert store.residuals(run.id) == {}
 
 
 def test_two_processes_cannot_go_on_with_the_same_run(tmp_path: Path, experiment: MakeExperiment):

@@ -19,6 +19,13 @@ static inline uint32_t tmf_float_bits(float value)
     return bits;
 }
 
+static inline float tmf_bits_float(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 /* |value| as an integer that orders as magnitudes do; infinities and NaN from TMF_NOT_FINITE on. */
 static inline uint32_t tmf_magnitude(float value)
 {

@@ -39,15 +39,16 @@ static bool leb_get(const uint8_t **p, const uint8_t *end, uint32_t *value)
 
 /* ---- encode ----------------------------------------------------------------------------------------- */
 
-static size_t smallest(uint32_t count, uint32_t marked, size_t gaps, enum tmf_encoding *encoding)
+static size_t smallest(uint32_t count, uint32_t marked, size_t gaps, size_t width,
+                       uint32_t *encoding)
 {
     const size_t sizes[] = {
-        [TMF_DENSE] = (size_t)count * 4,
-        [TMF_BITMAP] = (size_t)(count + 7) / 8 + (size_t)marked * 4,
-        [TMF_INDICES] = leb_size(marked) + gaps + (size_t)marked * 4,
+        [TMF_DENSE] = (size_t)count * width,
+        [TMF_BITMAP] = (size_t)(count + 7) / 8 + (size_t)marked * width,
+        [TMF_INDICES] = leb_size(marked) + gaps + (size_t)marked * width,
     };
     *encoding = TMF_DENSE;
-    for (enum tmf_encoding i = TMF_BITMAP; i <= TMF_INDICES; i++) {
+    for (uint32_t i = TMF_BITMAP; i <= TMF_INDICES; i++) {
         if (sizes[i] < sizes[*encoding]) {
             *encoding = i;
         }
@@ -60,6 +61,7 @@ static struct tmf_chunk measure(const float *values, const struct tmf_selection 
                                 uint32_t first, uint32_t end, size_t capacity, uint32_t *marked)
 {
     struct tmf_chunk chunk = {.first = first};
+    const size_t width = tmf_format_size(&selection->format), dense = capacity / width;
     size_t gaps = 0;
     uint32_t next = first;
     *marked = 0;
@@ -68,8 +70,8 @@ static struct tmf_chunk measure(const float *values, const struct tmf_selection 
         bool is_marked = tmf_is_marked(selection, values, i);
         size_t wider = gaps + (is_marked ? leb_size(i - next) : 0);
         /* What fits densely fits; only past that does the encoding matter. */
-        if ((size_t)count * 4 > capacity &&
-            smallest(count, *marked + is_marked, wider, &chunk.encoding) > capacity) {
+        if (count > dense &&
+            smallest(count, *marked + is_marked, wider, width, &chunk.encoding) > capacity) {
             break;
         }
         chunk.count = count;
@@ -77,15 +79,36 @@ static struct tmf_chunk measure(const float *values, const struct tmf_selection 
         gaps = wider;
         next = is_marked ? i + 1 : next;
     }
-    chunk.size = smallest(chunk.count, *marked, gaps, &chunk.encoding);
+    chunk.size = smallest(chunk.count, *marked, gaps, width, &chunk.encoding);
     return chunk;
+}
+
+/* Puts a value's code; a float32 is its own. */
+static uint8_t *put_value(uint8_t *p, const struct tmf_format *format, float value)
+{
+    if (format->values == TMF_FLOAT32) {
+        memcpy(p, &value, sizeof value);
+        return p + sizeof value;
+    }
+    const uint32_t code = tmf_format_code(format, value);
+    *p++ = (uint8_t)code;
+    if (format->values == TMF_FLOAT16) {
+        *p++ = (uint8_t)(code >> 8);
+    }
+    return p;
 }
 
 struct tmf_chunk tmf_chunk_encode(const float *values, const struct tmf_selection *selection,
                                   uint32_t first, uint32_t end, uint8_t *out, size_t capacity)
 {
+    const struct tmf_format *const format = &selection->format;
+    uint8_t *const data = out;
+    if (format->values == TMF_INT8) {
+        *out++ = (uint8_t)format->exponent;
+    }
     uint32_t marked;
-    struct tmf_chunk chunk = measure(values, selection, first, end, capacity, &marked);
+    struct tmf_chunk chunk =
+        measure(values, selection, first, end, capacity - (size_t)(out - data), &marked);
     uint8_t *p = out;
     if (chunk.encoding == TMF_BITMAP) {
         memset(out, 0, (chunk.count + 7) / 8);
@@ -109,13 +132,13 @@ struct tmf_chunk tmf_chunk_encode(const float *values, const struct tmf_selectio
     }
     for (uint32_t i = first; i < first + chunk.count; i++) {
         bool is_marked = tmf_is_marked(selection, values, i);
-        float value = is_marked ? values[i] : 0.0f;
         if (is_marked || chunk.encoding == TMF_DENSE) {
-            memcpy(p, &value, sizeof value);
-            p += sizeof value;
+            p = put_value(p, format, is_marked ? values[i] : 0.0f);
         }
     }
-    chunk.data = out;
+    chunk.encoding |= (unsigned)format->values << TMF_VALUES_SHIFT;
+    chunk.data = data;
+    chunk.size = (size_t)(p - data);
     return chunk;
 }
 

@@ -11,20 +11,23 @@
  * lower number of equals. */
 enum tmf_encoding { TMF_DENSE = 0, TMF_BITMAP = 1, TMF_INDICES = 2 };
 
+#define TMF_VALUES_SHIFT 2 /* what is above it in an encoding's number is the values' format */
+
 struct tmf_chunk {
     uint32_t first; /* the entries first … first + count − 1 */
     uint32_t count;
-    enum tmf_encoding encoding;
+    uint32_t encoding; /* enum tmf_encoding; with a format, enum tmf_values above it */
     const uint8_t *data;
     size_t size; /* bytes of data */
 };
 
-/* Encodes the marked entries of values[first … end) into `out`: as many as `capacity` bytes hold in
- * the smallest encoding. A dense chunk has zero for an entry that is not marked. */
+/* Encodes the marked entries of values[first … end) into `out`, in the selection's format: as many as
+ * `capacity` bytes hold in the smallest encoding. A dense chunk has zero for an entry that is not marked. */
 struct tmf_chunk tmf_chunk_encode(const float *values, const struct tmf_selection *selection,
                                   uint32_t first, uint32_t end, uint8_t *out, size_t capacity);
 
-/* Writes a chunk's entries over those of values[0 … n). Nothing is written unless all is well. */
+/* Writes a chunk's entries, which are float32, over those of values[0 … n). Nothing is written unless all
+ * is well. */
 enum tmf_error tmf_chunk_apply(const struct tmf_chunk *chunk, float *values, uint32_t n);
 
 #endif

@@ -1,5 +1,7 @@
 #include "tmf_model.h"
 
+#include <string.h>
+
 #include "tmf_loss.h"
 #include "tmf_operation.h"
 
@@ -104,7 +106,7 @@ static void place_values(struct tmf_model *model, struct pen *pen)
 }
 
 /* Returns the number of parameters, which may be more than the model can number. */
-static uint64_t lay_out(struct tmf_model *model, struct pen *pen, bool accumulate)
+static uint64_t lay_out(struct tmf_model *model, struct pen *pen, bool accumulate, bool residual)
 {
     uint64_t parameters = 0;
     for (uint32_t i = 0; i < model->layer_count; i++) {
@@ -116,16 +118,18 @@ static uint64_t lay_out(struct tmf_model *model, struct pen *pen, bool accumulat
     place_values(model, pen);
     model->held = take(pen, parameters);
     model->working = take(pen, parameters);
+    model->residual = residual ? take(pen, parameters) : NULL;
     model->gradient = accumulate ? take(pen, parameters) : NULL;
     model->store = take(pen, (uint64_t)model->capacity * (model->sample_size / sizeof(float)));
     model->sizes.held = parameters * sizeof(float);
     model->sizes.working = model->sizes.held;
+    model->sizes.residual = residual ? model->sizes.held : 0;
     model->sizes.gradient = accumulate ? model->sizes.held : 0;
     model->sizes.store = (uint64_t)model->capacity * model->sample_size;
     return parameters;
 }
 
-enum tmf_error tmf_model_place(struct tmf_model *model, uint32_t loss, bool accumulate,
+enum tmf_error tmf_model_place(struct tmf_model *model, uint32_t loss, bool accumulate, bool residual,
                                void *memory, size_t available, uint64_t *needed)
 {
     model->loss = tmf_loss(loss);
@@ -135,12 +139,15 @@ enum tmf_error tmf_model_place(struct tmf_model *model, uint32_t loss, bool accu
     uint32_t target = model->loss->target_is_class ? 1 : model->outputs;
     model->sample_size = (model->inputs + target) * (uint32_t)sizeof(float);
     struct pen pen = {.memory = NULL};
-    lay_out(model, &pen, accumulate);
+    lay_out(model, &pen, accumulate, residual);
     *needed = pen.used;
     if (pen.used > available) {
         return TMF_ERROR_MEMORY;
     }
     pen = (struct pen){.memory = memory};
-    model->parameters = (uint32_t)lay_out(model, &pen, accumulate);
+    model->parameters = (uint32_t)lay_out(model, &pen, accumulate, residual);
+    if (residual) {
+        memset(model->residual, 0, model->parameters * sizeof(float));
+    }
     return TMF_OK;
 }

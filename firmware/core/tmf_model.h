@@ -43,6 +43,7 @@ struct tmf_model {
     uint32_t stored;      /* samples */
     float *held;          /* θ as broadcast: parameters values */
     float *working;       /* θ' that training moves: parameters values */
+    float *residual;      /* of updates what was not sent: parameters values, or NULL where it is not kept */
     float *gradient;      /* parameters values, or NULL where only batches of one are trained */
     float *dy;            /* ∂loss/∂outputs; before the loss is known, the target where it has values */
     uint8_t *store;       /* capacity samples */
@@ -58,8 +59,8 @@ enum tmf_error tmf_model_add(struct tmf_model *model, uint32_t operation, bool l
 
 /* Lays the model out in `memory` (aligned for float): TMF_ERROR_MEMORY where it does not fit,
  * TMF_ERROR_MODEL where the loss is unknown or cannot judge the outputs. `needed`, in bytes, and its
- * parts, model->sizes, are set in any case but TMF_ERROR_MODEL. */
-enum tmf_error tmf_model_place(struct tmf_model *model, uint32_t loss, bool accumulate,
+ * parts, model->sizes, are set in any case but TMF_ERROR_MODEL. The residual starts with zeros. */
+enum tmf_error tmf_model_place(struct tmf_model *model, uint32_t loss, bool accumulate, bool residual,
                                void *memory, size_t available, uint64_t *needed);
 
 #endif

@@ -7,6 +7,7 @@
 #include "tmf_bits.h"
 #include "tmf_chunk.h"
 #include "tmf_learn.h"
+#include "tmf_matrix.h"
 #include "tmf_phase.h"
 
 /* A response's CBOR around the bytes of a chunk or of outputs: sequence, heads, numbers. */
@@ -95,6 +96,7 @@ static enum tmf_error handle_load(struct tmf_node *node, const struct load *load
     }
     uint64_t needed = 0;
     enum tmf_error error = tmf_model_place(model, load->load_loss, load->load_accumulate,
+                                           load->load_keeps_present && load->load_keeps,
                                            node->port.memory, node->port.memory_size, &needed);
     if (error == TMF_ERROR_MEMORY) {
         refuse(response, error, needed, node->port.memory_size);
@@ -113,19 +115,24 @@ static enum tmf_error handle_load(struct tmf_node *node, const struct load *load
     return TMF_OK;
 }
 
+static struct tmf_chunk received_chunk(const struct chunk *chunk)
+{
+    return (struct tmf_chunk){
+        .first = chunk->chunk_first,
+        .count = chunk->chunk_count,
+        .encoding = chunk->chunk_encoding,
+        .data = chunk->chunk_data.value,
+        .size = chunk->chunk_data.len,
+    };
+}
+
 static enum tmf_error handle_weights(struct tmf_node *node, const struct weights *weights,
                               struct response *response)
 {
     struct tmf_broadcast *broadcast = &node->broadcast;
     const struct tmf_model *model = &node->model;
     const uint32_t from = weights->weights_base, to = weights->weights_to;
-    const struct tmf_chunk chunk = {
-        .first = weights->weights_chunk_m.chunk_first,
-        .count = weights->weights_chunk_m.chunk_count,
-        .encoding = (enum tmf_encoding)weights->weights_chunk_m.chunk_encoding,
-        .data = weights->weights_chunk_m.chunk_data.value,
-        .size = weights->weights_chunk_m.chunk_data.len,
-    };
+    const struct tmf_chunk chunk = received_chunk(&weights->weights_chunk_m);
     if (broadcast->to != to || broadcast->from != from || (from == 0 && chunk.first == 0)) {
         if (to == 0 || (from != 0 && from != node->version)) {
             return TMF_ERROR_WEIGHTS;
@@ -269,13 +276,32 @@ static enum tmf_error handle_predict(struct tmf_node *node, const struct predict
     return TMF_OK;
 }
 
+/* What is not sent of the update is the residual. */
+static void keep_rest(struct tmf_model *model, const struct tmf_selection *selection)
+{
+    for (uint32_t i = 0; i < model->parameters; i++) {
+        float rest = model->working[i];
+        if (tmf_is_marked(selection, model->working, i)) {
+            rest -= tmf_format_value(&selection->format, tmf_format_code(&selection->format, rest));
+        }
+        model->residual[i] = rest;
+    }
+}
+
 static enum tmf_error handle_select(struct tmf_node *node, const struct select *select,
                              struct response *response)
 {
     struct tmf_model *model = &node->model;
+    const uint32_t values = select->select_values_present ? select->select_values : TMF_FLOAT32;
+    if (values > TMF_INT8) {
+        return TMF_ERROR_ARGUMENT;
+    }
     tmf_phase_select();
     for (uint32_t i = 0; i < model->parameters; i++) {
         model->working[i] -= model->held[i];
+    }
+    if (model->residual != NULL) {
+        tmf_vector_add(model->working, model->residual, model->parameters);
     }
     /* The local part ends here: what is zero is never marked, and nothing else is ever sent. */
     for (uint32_t i = 0; i < model->layer_count; i++) {
@@ -288,9 +314,27 @@ static enum tmf_error handle_select(struct tmf_node *node, const struct select *
     if (!tmf_select(model->working, model->parameters, select->select_keep, &node->selection)) {
         return TMF_ERROR_DIVERGED;
     }
+    if (values != TMF_FLOAT32) {
+        tmf_select_format(model->working, model->parameters, (enum tmf_values)values, &node->selection);
+    }
+    if (model->residual != NULL) {
+        keep_rest(model, &node->selection);
+    }
     node->working = TMF_SELECTED;
     response->response_body_choice = response_body_selected_m_c;
     response->response_body_selected_m.selected_entries = (uint32_t)node->selection.marked;
+    return TMF_OK;
+}
+
+static enum tmf_error send_chunk(const struct tmf_chunk *chunk, struct response *response)
+{
+    response->response_body_choice = response_body_updated_m_c;
+    response->response_body_updated_m.updated_chunk_m = (struct chunk){
+        .chunk_first = chunk->first,
+        .chunk_count = chunk->count,
+        .chunk_encoding = chunk->encoding,
+        .chunk_data = string(chunk->data, chunk->size),
+    };
     return TMF_OK;
 }
 
@@ -304,14 +348,37 @@ static enum tmf_error handle_update(struct tmf_node *node, const struct update *
     const struct tmf_chunk chunk =
         tmf_chunk_encode(node->model.working, &node->selection, update->update_first,
                          update->update_end, node->frame, TMF_BODY_SIZE - OVERHEAD);
-    response->response_body_choice = response_body_updated_m_c;
-    response->response_body_updated_m.updated_chunk_m = (struct chunk){
-        .chunk_first = chunk.first,
-        .chunk_count = chunk.count,
-        .chunk_encoding = chunk.encoding,
-        .chunk_data = string(chunk.data, chunk.size),
+    return send_chunk(&chunk, response);
+}
+
+static enum tmf_error handle_residual(const struct tmf_node *node, const struct residual *residual,
+                                      struct response *response)
+{
+    const struct tmf_model *model = &node->model;
+    const uint32_t first = residual->residual_first, most = (TMF_BODY_SIZE - OVERHEAD) / sizeof(float);
+    if (model->residual == NULL || first >= residual->residual_end ||
+        residual->residual_end > model->parameters) {
+        return TMF_ERROR_RANGE;
+    }
+    const uint32_t left = residual->residual_end - first, count = left < most ? left : most;
+    const struct tmf_chunk chunk = {
+        .first = first,
+        .count = count,
+        .encoding = TMF_DENSE,
+        .data = (const uint8_t *)(model->residual + first),
+        .size = count * sizeof(float),
     };
-    return TMF_OK;
+    return send_chunk(&chunk, response);
+}
+
+static enum tmf_error handle_restore(const struct tmf_node *node, const struct restore *restore,
+                                     struct response *response)
+{
+    const struct tmf_model *model = &node->model;
+    const struct tmf_chunk chunk = received_chunk(&restore->restore_chunk_m);
+    response->response_body_choice = response_body_done_m_c;
+    return model->residual == NULL ? TMF_ERROR_RANGE
+                                   : tmf_chunk_apply(&chunk, model->residual, model->parameters);
 }
 
 /* ---- the node --------------------------------------------------------------------------------------- */
@@ -330,6 +397,9 @@ static enum tmf_error handle(struct tmf_node *node, const struct request *reques
     switch (request->request_body_choice) {
     case request_body_weights_m_c: return handle_weights(node, &request->request_body_weights_m, response);
     case request_body_store_m_c: return handle_store(node, &request->request_body_store_m, response);
+    case request_body_residual_m_c:
+        return handle_residual(node, &request->request_body_residual_m, response);
+    case request_body_restore_m_c: return handle_restore(node, &request->request_body_restore_m, response);
     case request_body_update_m_c:
         return node->working == TMF_SELECTED
                    ? handle_update(node, &request->request_body_update_m, response)

@@ -47,3 +47,24 @@ bool tmf_select(const float *values, size_t n, size_t keep, struct tmf_selection
     }
     return true;
 }
+
+void tmf_select_format(const float *values, size_t n, enum tmf_values format,
+                       struct tmf_selection *selection)
+{
+    uint32_t largest = 0;
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t magnitude = tmf_magnitude(values[i]);
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    selection->format = tmf_format_for(format, largest);
+    const uint32_t zero = tmf_format_zero(&selection->format);
+    if (selection->threshold > zero) {
+        return;
+    }
+    selection->threshold = zero;
+    selection->ties_end = 0;
+    selection->marked = 0;
+    for (size_t i = 0; i < n; i++) {
+        selection->marked += tmf_is_marked(selection, values, i);
+    }
+}

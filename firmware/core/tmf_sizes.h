@@ -10,6 +10,7 @@ struct tmf_sizes {
     uint64_t backward;    /* more than that while a layer works: scratch, and one derivative more */
     uint64_t held;        /* weights as broadcast */
     uint64_t working;     /* weights that training moves */
+    uint64_t residual;    /* what was not sent of updates */
     uint64_t gradient;    /* of a mini-batch */
     uint64_t store;       /* samples */
 };

@@ -15,14 +15,14 @@ from typing import Any, Protocol, TypeVar
 
 from . import worker
 from .errors import TinyMetaFedError
-from .nodes.node import Broadcast, Delta, Node, Usage
+from .nodes.node import Broadcast, Node
 from .nodes.process import die_with_parent
 from .store import DeviceEvaluation
-from .work import Work
+from .work import Learnt, Lesson, Work
 
 T = TypeVar("T")
 
-Note = Callable[[int, Delta, Usage], T]
+Note = Callable[[int, Learnt], T]
 """Takes what node i of those at work has done. It is called while others are still at work."""
 
 SHARES = 2  # of a round for each worker: the slower ones take fewer
@@ -37,9 +37,9 @@ class Engine(Protocol):
         ...
 
     async def learn(
-        self, nodes: Sequence[Node], broadcast: Broadcast, devices: Sequence[int], note: Note[T]
+        self, nodes: Sequence[Node], broadcast: Broadcast, lessons: Sequence[Lesson], note: Note[T]
     ) -> list[T]:
-        """Work.learn of each node on its device; what `note` makes of them, in order."""
+        """Work.learn of each node; what `note` makes of them, in order."""
         ...
 
     async def judge(
@@ -67,12 +67,12 @@ class Local:
         """See Engine."""
 
     async def learn(
-        self, nodes: Sequence[Node], broadcast: Broadcast, devices: Sequence[int], note: Note[T]
+        self, nodes: Sequence[Node], broadcast: Broadcast, lessons: Sequence[Lesson], note: Note[T]
     ) -> list[T]:
         """See Engine."""
 
         async def learn(i: int) -> T:
-            return note(i, *await self._work.learn(nodes[i], broadcast, devices[i]))
+            return note(i, await self._work.learn(nodes[i], broadcast, lessons[i]))
 
         return await together(map(learn, range(len(nodes))))
 
@@ -127,14 +127,14 @@ class Spread:
         await self._workers.start()
 
     async def learn(
-        self, nodes: Sequence[Node], broadcast: Broadcast, devices: Sequence[int], note: Note[T]
+        self, nodes: Sequence[Node], broadcast: Broadcast, lessons: Sequence[Lesson], note: Note[T]
     ) -> list[T]:
         """See Engine."""
         found: list[T] = []
-        for updates in await self._share_out(worker.learn, nodes, broadcast, 0, devices):
-            for state, delta, usage in updates:
-                nodes[len(found)].become(state, broadcast)
-                found.append(note(len(found), delta, usage))
+        results = chain(*await self._share_out(worker.learn, nodes, broadcast, lessons))
+        for i, (state, learnt) in enumerate(results):
+            nodes[i].become(state, broadcast)
+            found.append(note(i, learnt))
         return found
 
     async def judge(
@@ -145,7 +145,8 @@ class Spread:
         devices: Sequence[Sequence[int]],
     ) -> list[DeviceEvaluation]:
         """See Engine."""
-        results = chain(*await self._share_out(worker.judge, nodes, broadcast, done, devices))
+        tasks = [(done, mine) for mine in devices]
+        results = chain(*await self._share_out(worker.judge, nodes, broadcast, tasks))
         found: list[DeviceEvaluation] = []
         for node, (state, rows) in zip(nodes, results, strict=True):
             node.become(state, broadcast)
@@ -157,15 +158,12 @@ class Spread:
         function: Callable[[worker.Common, worker.Share], T],
         nodes: Sequence[Node],
         broadcast: Broadcast,
-        done: int,
-        devices: Sequence[Any],
+        tasks: Sequence[Any],
     ) -> list[T]:
-        common = worker.Common(
-            self._job, broadcast.theta, broadcast.changed, broadcast.version, done
-        )
+        common = worker.Common(self._job, broadcast.theta, broadcast.changed, broadcast.version)
         size = -(-len(nodes) // (SHARES * self._workers.count()))
         shares = [
-            worker.Share([node.state() for node in nodes[i : i + size]], devices[i : i + size])
+            worker.Share([node.state() for node in nodes[i : i + size]], tasks[i : i + size])
             for i in range(0, len(nodes), size)
         ]
         return await self._workers.call(function, common, shares)

@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -43,10 +44,21 @@ class NodeSettings(Settings):
         return self.backend == "qemu" and self.link != "uart"
 
 
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
 class DeviceSettings(Settings):
     """[devices]: the population whose tasks are learnt; a node plays one of them in a round."""
 
     seen: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    # Of the strategy's query samples a device has a part between these, the same in every round.
+    fraction: tuple[Share, Share] = (1.0, 1.0)
+
+    @model_validator(mode="after")
+    def _range_ascends(self) -> "DeviceSettings":
+        if self.fraction[0] > self.fraction[1]:
+            raise ValueError("fraction: the second value may not be below the first")
+        return self
 
 
 class EvaluationSettings(Settings):
@@ -117,6 +129,14 @@ class Experiment(Settings):
         shaped = self.model.model_copy(update={"shape": self.shape})
         return Model.build(shaped, self.task.inputs, local=self.strategy.uses_local)
 
+    def query(self, device: int) -> int:
+        """Samples that a training device learns from: its fraction of the strategy's query, drawn
+        uniformly, in whole sets of the task's classes; one at least."""
+        low, high = self.devices.fraction
+        share = np.random.default_rng([self.seed, 0x_F4AC, device]).uniform(low, high)
+        classes = self.task.limits(unseen=False).classes
+        return classes * max(1, round(share * self.strategy.query / classes))
+
     @model_validator(mode="after")
     def _fits_together(self) -> "Experiment":
         if self.nodes.backend == "host" and self.nodes.firmware != "bare":
@@ -150,6 +170,11 @@ class Experiment(Settings):
             raise ValueError(
                 f"nodes.per_round: {self.per_round} nodes take part but nodes.count is "
                 f"{self.nodes.count}"
+            )
+        if self.strategy.serial and self.per_round != 1:
+            raise ValueError(
+                f"nodes.per_round: {self.strategy.name} is serial, but {self.per_round} nodes take "
+                "part; use 1"
             )
         if self.per_round > self.devices.seen:
             raise ValueError(

@@ -2,8 +2,8 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,9 @@ from .energy.profile import COUNTED
 from .engine import Engine, Local, together
 from .errors import TinyMetaFedError
 from .experiment import Experiment
-from .nodes.node import Broadcast, Delta, Node, Usage
+from .nodes.node import Broadcast, Node, Residual, Usage
 from .store import DeviceEvaluation, NodeRound, PhaseCount
-from .work import Work
+from .work import Learnt, Lesson, Work
 
 
 @dataclass(frozen=True)
@@ -23,28 +23,40 @@ class ServerState:
     """What the server knows between rounds.
 
     broadcast: θ, float32 [parameters], as nodes are told it. Its version is done + 1, since 0
-    stands for no weights. done: rounds done.
+    stands for no weights. done: rounds done. residuals: by node, what it keeps of its updates; of
+    one that is not there all is zero. A server would not know them: they are here so that a node
+    can be brought to where it was.
     """
 
     broadcast: Broadcast
     done: int
+    residuals: Mapping[int, Residual] = field(default_factory=dict[int, Residual])
 
     @classmethod
-    def start(cls, theta: NDArray[np.float32], done: int = 0) -> "ServerState":
+    def start(
+        cls,
+        theta: NDArray[np.float32],
+        done: int = 0,
+        residuals: Mapping[int, Residual] | None = None,
+    ) -> "ServerState":
         """The state of a server whose nodes hold nothing yet."""
-        return cls(Broadcast(theta, np.full(len(theta), done + 1), done + 1), done)
+        broadcast = Broadcast(theta, np.full(len(theta), done + 1), done + 1)
+        return cls(broadcast, done, residuals or {})
 
     @property
     def theta(self) -> NDArray[np.float32]:
         """float32 [parameters]"""
         return self.broadcast.theta
 
-    def advance(self, theta: NDArray[np.float32]) -> "ServerState":
-        """The state after one more round."""
+    def advance(
+        self, theta: NDArray[np.float32], residuals: Mapping[int, Residual] | None = None
+    ) -> "ServerState":
+        """The state after one more round, in which these residuals have changed."""
         version = self.broadcast.version + 1
         moved = theta.view(np.uint32) != self.theta.view(np.uint32)
         changed = np.where(moved, version, self.broadcast.changed)
-        return ServerState(Broadcast(theta, changed, version), self.done + 1)
+        kept = {**self.residuals, **(residuals or {})}
+        return ServerState(Broadcast(theta, changed, version), self.done + 1, kept)
 
 
 class Federation:
@@ -113,17 +125,23 @@ class Federation:
         experiment, number = self.experiment, state.done + 1
         chosen, devices = self._select(state.done)  # step 1
 
-        def note(i: int, delta: Delta, usage: Usage) -> tuple[Delta, NodeRound, list[PhaseCount]]:
-            row = _row(number, chosen[i], devices[i], usage)
-            return delta, row, list(_phases(number, chosen[i], usage))
+        def note(i: int, learnt: Learnt) -> tuple[Learnt, NodeRound, list[PhaseCount]]:
+            row = _row(number, chosen[i], devices[i], learnt.usage)
+            return learnt, row, list(_phases(number, chosen[i], learnt.usage))
 
         nodes = [self.nodes[i] for i in chosen]
-        results = await self._engine.learn(nodes, state.broadcast, devices, note)  # steps 2 to 5
-        deltas, rows, phases = zip(*results, strict=True)
-        theta = experiment.strategy.aggregate(
-            state.theta, deltas, state.done, experiment.rounds
-        )  # step 6
-        return state.advance(theta), list(rows), list(itertools.chain(*phases))
+        lessons = [
+            Lesson(device, state.done, state.residuals.get(i))
+            for i, device in zip(chosen, devices, strict=True)
+        ]
+        results = await self._engine.learn(nodes, state.broadcast, lessons, note)  # steps 2 to 5
+        learnt, rows, phases = zip(*results, strict=True)
+        theta = experiment.strategy.aggregate(  # step 6
+            state.theta, [one.delta for one in learnt], state.done, experiment.rounds
+        )
+        kept = {i: one.residual for i, one in zip(chosen, learnt, strict=True)}
+        residuals = {i: one for i, one in kept.items() if one is not None}
+        return state.advance(theta, residuals), list(rows), list(itertools.chain(*phases))
 
     def _select(self, done: int) -> tuple[list[int], list[int]]:
         """M nodes, or all that are there, and for each the device whose task it plays in this

@@ -286,9 +286,9 @@ class Model:
         """The mask that freezes the local part, or else the global part: bit i for layer i."""
         return sum(1 << part.layer for part in self.parts if part.local == local)
 
-    def description(self, *, accumulate: bool, capacity: int) -> Load:
+    def description(self, *, accumulate: bool, capacity: int, keeps: bool = False) -> Load:
         """What the node is told; see `load` in firmware/protocol.cddl."""
-        return Load(self.inputs, LOSSES[self.loss], accumulate, capacity, self.layers)
+        return Load(self.inputs, LOSSES[self.loss], accumulate, capacity, self.layers, keeps)
 
     def initial(self, seed: int) -> NDArray[np.float32]:
         """float32 [parameters]: W uniform in ±√(6 / (inputs + outputs)), counted as `fans` does

@@ -136,7 +136,7 @@ async def _rounds(
                 f"run {run.id} was begun with another build of the firmware ({run.firmware}, now "
                 f"{build}); its weights would not be those of one run"
             )
-        state = ServerState.start(run.weights, run.done)
+        state = ServerState.start(run.weights, run.done, store.residuals(run.id))
     while state.done < experiment.rounds:
         progress(state.done, "training")
         before = state
@@ -148,7 +148,10 @@ async def _rounds(
             progress(state.done, "evaluating")
             evaluations = await federation.evaluate(state)
         entries = accounts.book(rows, phases, experiment.energy, experiment.nodes.count)
-        store.commit(run.id, state.done, state.theta, lap(), rows, evaluations, phases, entries)
+        changed = {row.node: state.residuals[row.node] for row in rows if state.residuals}
+        store.commit(
+            run.id, state.done, state.theta, lap(), rows, evaluations, phases, entries, changed
+        )
     progress(state.done, "done")
     return store.run(str(run.id))
 

@@ -8,6 +8,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .engine import together
 from .errors import TinyMetaFedError
@@ -21,6 +22,12 @@ from .store import NodeRound, PhaseCount
 def sampled(rounds: int, count: int) -> list[int]:
     """`count` of the rounds 1 … `rounds`, ascending: the middles of so many equal parts."""
     return [(2 * part + 1) * rounds // (2 * count) + 1 for part in range(count)]
+
+
+def _bits(state: ServerState) -> NDArray[np.uint32]:
+    """Of θ, and of what the nodes keep of their updates."""
+    kept = [state.residuals[node] for node in sorted(state.residuals)]
+    return np.concatenate([state.theta, *kept]).view(np.uint32)
 
 
 class EmulatedSample:
@@ -67,10 +74,9 @@ class EmulatedSample:
         await together(self._bring(self.nodes[row.node], before, row.node) for row in rows)
         found, emulated, phases = await self._federation.round(before)
         await self.close()
-        if found.theta.tobytes() != after.theta.tobytes():
-            moved = found.theta.view(np.uint32) != after.theta.view(np.uint32)
+        if (differ := _bits(found) != _bits(after)).any():
             raise TinyMetaFedError(
-                f"round {after.done}: {np.count_nonzero(moved)} of {len(moved)} weights of the "
+                f"round {after.done}: {np.count_nonzero(differ)} of {len(differ)} weights of the "
                 "emulated nodes are not the host's; build both from the same source ('make "
                 "firmware')"
             )

@@ -94,6 +94,9 @@ def _find(
     for step in (None, *location):
         if step is not None and "discriminator" in schema:
             schema = {"$ref": schema["discriminator"]["mapping"].get(step, "")}
+        elif step in ("number", "object") and "oneOf" in schema:  # a value, or a table for it
+            kinds = [("number" if "type" in one else "object", one) for one in schema["oneOf"]]
+            schema = dict(kinds)[step]
         elif isinstance(step, int):
             keys.append(str(step))
             items = schema.get("prefixItems", [])

@@ -2,7 +2,7 @@
 
 import sqlite3
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="DataclassInstance")
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 SCHEMA = """
 CREATE TABLE run (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -48,6 +48,12 @@ CREATE TABLE node_round (                -- what one node did in one round
     counted      INTEGER NOT NULL,       -- 1, or 0 where it has no rows in phase
     messages     TEXT NOT NULL,          -- by request: [bytes down, bytes up] as JSON
     PRIMARY KEY (run, round, node)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE node_state (                -- what a node keeps, after the last round that it was in
+    run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+    node         INTEGER NOT NULL,
+    residual     BLOB NOT NULL,          -- float32, little-endian: of its updates what was not sent
+    PRIMARY KEY (run, node)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE phase (                     -- what it executed meanwhile
     run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
@@ -216,8 +222,10 @@ class Store:
         evaluations: Iterable[DeviceEvaluation] = (),
         phases: Iterable[PhaseCount] = (),
         ledger: Iterable[Entry] = (),
+        residuals: Mapping[int, NDArray[np.float32]] | None = None,
     ) -> None:
-        """Adds a round, its evaluations, and the weights after it; all or nothing.
+        """Adds a round, its evaluations, the weights after it, and by node the residuals that it
+        has changed; all or nothing.
 
         Raises TinyMetaFedError where another process has gone on with the run.
         """
@@ -235,6 +243,11 @@ class Store:
             self._insert("evaluation", run, evaluations)
             self._insert("phase", run, phases)
             self._insert("ledger", run, ledger)
+            for node, residual in (residuals or {}).items():
+                self._db.execute(
+                    "INSERT OR REPLACE INTO node_state VALUES (?, ?, ?)",
+                    (run, node, residual.astype("<f4").tobytes()),
+                )
 
     def _insert(
         self,
@@ -295,6 +308,13 @@ class Store:
     def ledger(self, run: int) -> list[Entry]:
         """The nodes' energy, by round and node."""
         return self._rows(Entry, "ledger", run, "round, node, account")
+
+    def residuals(self, run: int) -> dict[int, NDArray[np.float32]]:
+        """What the nodes keep after the last round, float32 [parameters], by node; those are not
+        there that keep nothing."""
+        query = "SELECT node, residual FROM node_state WHERE run = ? ORDER BY node"
+        rows = self._db.execute(query, (run,))
+        return {node: np.frombuffer(blob, "<f4").astype(np.float32) for node, blob in rows}
 
     def evaluations(self, run: int) -> list[DeviceEvaluation]:
         """The evaluations, by round and device."""

@@ -3,10 +3,11 @@
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from .experiment import Experiment
-from .nodes.node import Broadcast, Delta, Node, Usage
+from .nodes.node import Broadcast, Delta, Node, Residual, Usage
 from .nodes.transport import NodeLost
 from .store import DeviceEvaluation
 
@@ -14,6 +15,26 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RESTARTS = 3  # of one node over one piece of work, before the run is given up
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a node is to learn in a round. device: that it plays. done: rounds before. residual:
+    that it had after its last one; None where all is zero."""
+
+    device: int
+    done: int
+    residual: Residual | None
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What it comes to. residual: None where the strategy keeps none. usage: what the node did
+    since it was last looked at."""
+
+    delta: Delta
+    residual: Residual | None
+    usage: Usage
 
 
 class Work:
@@ -31,26 +52,31 @@ class Work:
         if capacity:  # an unseen device stores what it adapts on
             capacity = max(capacity, self.experiment.evaluation.support)
         await node.start()
-        loaded = await node.load(self.model, accumulate=strategy.batch > 1, capacity=capacity)
+        loaded = await node.load(
+            self.model, accumulate=strategy.batch > 1, capacity=capacity, keeps=strategy.keeps
+        )
         node.rest()
         return loaded.needed
 
-    async def learn(self, node: Node, broadcast: Broadcast, device: int) -> tuple[Delta, Usage]:
-        """Steps 2 to 5 of a round, in which the node plays a device: its update, and what it did
-        since it was last looked at. Raises TinyMetaFedError."""
+    async def learn(self, node: Node, broadcast: Broadcast, lesson: Lesson) -> Learnt:
+        """Steps 2 to 5 of a round. Raises TinyMetaFedError."""
         experiment, strategy = self.experiment, self.experiment.strategy
         support, query = experiment.task.device(
-            experiment.seed, device, strategy.support, strategy.query
+            experiment.seed, lesson.device, strategy.support, experiment.query(lesson.device)
         )
 
-        async def learn() -> Delta:
+        async def learn() -> tuple[Delta, Residual | None]:
+            await node.set_residual(self.model, lesson.residual)
             await node.set_weights(broadcast)  # step 2
-            return await strategy.adapt(node, self.model, support, query)  # steps 3 to 5
+            delta = await strategy.adapt(  # steps 3 to 5
+                node, self.model, support, query, lesson.done, experiment.rounds
+            )
+            return delta, await node.get_residual(self.model) if strategy.keeps else None
 
-        delta = await _persistently(node, learn)
+        delta, residual = await _persistently(node, learn)
         usage = node.take_usage()
         node.rest()
-        return delta, usage
+        return Learnt(delta, residual, usage)
 
     async def judge(
         self, node: Node, broadcast: Broadcast, done: int, devices: Sequence[int]

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from .errors import TinyMetaFedError
 from .experiment import Experiment
 from .nodes.host import HostTransport, library_build
-from .nodes.node import Broadcast, Delta, Node, NodeState, Usage
+from .nodes.node import Broadcast, Node, NodeState
 from .store import DeviceEvaluation
-from .work import Work
+from .work import Learnt, Lesson, Work
 
 T = TypeVar("T")
 
@@ -35,21 +35,21 @@ class Job:
 
 @dataclass(frozen=True)
 class Common:
-    """What all shares of a round have. theta, changed, version: of the broadcast; done: rounds."""
+    """What all shares of a round have. theta, changed, version: of the broadcast."""
 
     job: Job
     theta: NDArray[np.float32]
     changed: NDArray[np.int64]
     version: int
-    done: int
 
 
 @dataclass(frozen=True)
 class Share:
-    """Nodes, by their states, and what each is to do: a device to play, or devices to judge by."""
+    """Nodes, by their states, and what each is to do: a lesson; or rounds done, and devices to
+    judge by."""
 
     states: list[NodeState]
-    devices: Sequence[Any]
+    tasks: Sequence[Any]
 
 
 class _Seat:
@@ -74,25 +74,22 @@ async def _open() -> HostTransport:
 _seat = lru_cache(maxsize=4)(_Seat)
 
 
-def learn(common: Common, share: Share) -> list[tuple[NodeState, Delta, Usage]]:
-    """Work.learn of each node: its state then, its update, and what it did.
+def learn(common: Common, share: Share) -> list[tuple[NodeState, Learnt]]:
+    """Work.learn of each node, and its state then. Raises TinyMetaFedError."""
 
-    Raises TinyMetaFedError.
-    """
+    async def learn(seat: _Seat, broadcast: Broadcast, lesson: Lesson) -> Learnt:
+        return await seat.work.learn(seat.node, broadcast, lesson)
 
-    async def learn(seat: _Seat, broadcast: Broadcast, device: int) -> tuple[Delta, Usage]:
-        return await seat.work.learn(seat.node, broadcast, device)
-
-    return [(state, delta, usage) for state, (delta, usage) in _each(common, share, learn)]
+    return _each(common, share, learn)
 
 
 def judge(common: Common, share: Share) -> list[tuple[NodeState, list[DeviceEvaluation]]]:
-    """Work.judge of each node: its state then, and the evaluations. Raises TinyMetaFedError."""
+    """Work.judge of each node, and its state then. Raises TinyMetaFedError."""
 
     async def judge(
-        seat: _Seat, broadcast: Broadcast, devices: Sequence[int]
+        seat: _Seat, broadcast: Broadcast, task: tuple[int, Sequence[int]]
     ) -> list[DeviceEvaluation]:
-        return await seat.work.judge(seat.node, broadcast, common.done, devices)
+        return await seat.work.judge(seat.node, broadcast, *task)
 
     return _each(common, share, judge)
 
@@ -103,7 +100,7 @@ def _each(
     async def run() -> list[tuple[NodeState, T]]:
         broadcast = Broadcast(common.theta, common.changed, common.version)
         found: list[tuple[NodeState, T]] = []
-        for state, task in zip(share.states, share.devices, strict=True):
+        for state, task in zip(share.states, share.tasks, strict=True):
             seat.node.become(state, broadcast)
             result = await work(seat, broadcast, task)
             found.append((seat.node.state(), result))

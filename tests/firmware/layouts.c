@@ -98,13 +98,14 @@ int main(void)
         }
     }
     uint64_t needed = 0;
-    if (tmf_model_place(&model, head.loss, head.batch > 1, NULL, 0, &needed) != TMF_ERROR_MEMORY ||
-        tmf_model_place(&model, head.loss, head.batch > 1, fresh(needed), needed, &needed) != TMF_OK) {
+    if (tmf_model_place(&model, head.loss, head.batch > 1, false, NULL, 0, &needed) != TMF_ERROR_MEMORY ||
+        tmf_model_place(&model, head.loss, head.batch > 1, false, fresh(needed), needed, &needed) !=
+            TMF_OK) {
         return 5;
     }
     const struct tmf_sizes *sizes = &model.sizes;
     if (needed != sizes->activations + sizes->backward + sizes->held + sizes->working +
-                      sizes->gradient + sizes->store) {
+                      sizes->residual + sizes->gradient + sizes->store) {
         return 6;
     }
     float *theta = values(model.parameters);

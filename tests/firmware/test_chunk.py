@@ -1,6 +1,7 @@
 """Chunks on the node: the orchestrator's bytes, and nothing is written that is not right."""
 
 from dataclasses import replace
+from itertools import zip_longest
 
 import hypothesis.strategies as st
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from numpy.typing import NDArray
 
+from reference import select_top
 from tinymetafed.link import chunk
 from tinymetafed.link.chunk import BITMAP, DENSE, INDICES, Chunk, ChunkError
 
@@ -39,12 +41,15 @@ def vectors(draw: st.DrawFn) -> tuple[NDArray[np.float32], NDArray[np.bool_], in
 
 
 def encode(
-    core, values: NDArray[np.float32], keep: int, first: int, end: int, capacity: int
+    core, values: NDArray[np.float32], keep: int, first: int, end: int, capacity: int, form: int = 0
 ) -> list[Chunk]:
-    """The chunks that the node makes of values[first:end] with the `keep` largest marked."""
+    """The chunks that the node makes of values[first:end] with the `keep` largest marked. form: how
+    values are sent."""
     floats = core.ffi.from_buffer("float[]", values)
     selection = core.ffi.new("struct tmf_selection *")
     assert core.lib.tmf_select(floats, len(values), keep, selection)
+    if form:
+        core.lib.tmf_select_format(floats, len(values), form, selection)
     chunks: list[Chunk] = []
     while first < end:
         out = bytearray(capacity) + GUARD
@@ -75,8 +80,9 @@ def apply(core, piece: Chunk, values: NDArray[np.float32]) -> tuple[int, NDArray
 
 
 def expected(piece: Chunk, values: NDArray[np.float32]) -> NDArray[np.uint32] | None:
-    """The bits of the values with the chunk written over them; None where that cannot be."""
-    if piece.first + piece.count > len(values):
+    """The bits of the values with the chunk written over them; None where that cannot be, as with
+    one that has other values than float32."""
+    if piece.first + piece.count > len(values) or piece.encoding > INDICES:
         return None
     try:
         where, what = chunk.decode(piece)
@@ -121,6 +127,57 @@ def test_what_follows_the_last_mark_is_in_the_chunks_as_nothing(core, vector, ca
     assert np.array_equal(received, np.where(marks & inside, values, 0))
 
 
+def rounded(values: NDArray[np.float32], form: int) -> NDArray[np.float32]:
+    """As they are sent: by numpy."""
+    if form == chunk.FLOAT16:
+        return np.clip(values, -65504, 65504).astype(np.float16).astype(np.float32)
+    if form == chunk.INT8:
+        exponent = max(-125, int(np.frexp(np.abs(values).max())[1]) - 7)
+        scaled = np.ldexp(values.astype(np.float64), -exponent)
+        return np.ldexp(np.clip(np.rint(scaled), -127, 127), exponent).astype(np.float32)
+    return values
+
+
+FORMS = st.sampled_from([chunk.FLOAT32, chunk.FLOAT16, chunk.INT8])
+
+
+@EXAMPLES
+@given(SEEDS, st.integers(1, 900), st.floats(0, 1), st.integers(1, 300), FORMS, CAPACITIES)
+def test_the_orchestrator_reads_the_values_as_they_were_rounded(
+    core, seed, n, density, keep, form, capacity
+):
+    """And each chunk is the smallest, and as long as it can be: no more than the first entry of the
+    next would fit."""
+    rng = np.random.default_rng(seed)
+    values = np.where(rng.random(n) < density, rng.normal(0, 2.0 ** rng.integers(-30, 20), n), 0)
+    values = values.astype(np.float32)
+    right = np.zeros(n, np.float32)
+    chosen = select_top(values.astype(np.float64), keep)
+    if len(chosen):
+        right[chosen] = rounded(values, form)[chosen]
+    pieces = encode(core, values, keep, 0, n, capacity, form)
+    received = np.zeros(n, np.float32)
+    for piece, after in zip_longest(pieces, pieces[1:]):
+        assert piece.encoding >> 2 == form
+        where, what = chunk.decode(piece)
+        received[where] = what
+        assert len(piece.data) == size_of(right, piece.first, piece.count, form) <= capacity
+        if after is not None:
+            assert size_of(right, piece.first, piece.count + 1, form) > capacity
+    assert np.array_equal(received, right)
+
+
+def size_of(sent: NDArray[np.float32], first: int, count: int, form: int) -> int:
+    """Bytes of a chunk in the smallest encoding, by firmware/protocol.cddl."""
+    where = np.flatnonzero(sent[first : first + count]).tolist()
+    gaps = [there - here - 1 for here, there in zip([-1, *where], where, strict=False)]
+    width, head = [(4, 0), (2, 0), (1, 1)][form]
+    indices = sum(max(1, -(-number.bit_length() // 7)) for number in [len(where), *gaps])
+    return head + min(
+        width * count, -(-count // 8) + width * len(where), indices + width * len(where)
+    )
+
+
 @st.composite
 def changed_chunks(draw: st.DrawFn) -> Chunk:
     """A good chunk with some of its bytes, or one number of its head, replaced."""
@@ -131,12 +188,12 @@ def changed_chunks(draw: st.DrawFn) -> Chunk:
         data[place % len(data)] = byte
     data = data[: len(data) - draw(st.integers(0, 5))] + draw(st.binary(max_size=5))
     changed = draw(st.sampled_from(["first", "count", "encoding", None, None]))
-    number = draw(st.integers(0, 3) | st.integers(0, 2**32 - 1))
+    number = draw(st.integers(0, 11) | st.integers(0, 2**32 - 1))
     return replace(piece, data=bytes(data), **({changed: number} if changed else {}))
 
 
 SMALL = st.builds(
-    Chunk, st.integers(0, 9), st.integers(0, 40), st.integers(0, 3), st.binary(max_size=30)
+    Chunk, st.integers(0, 9), st.integers(0, 40), st.integers(0, 11), st.binary(max_size=30)
 )
 LENGTHS = st.integers(0, 60) | st.integers(1000, 3000)
 

@@ -314,7 +314,7 @@ def test_rounds_of_tinymetafed_are_the_reference_s(problem, percent):
             total += way(problem, ready, query, rates[1], model.global_mask)
             learned, _ = ref.learn(layers, ready, kind, query, rates[1])
             delta = np.where(model.global_mask, learned - theta, 0)
-            assume(is_decided(delta, strategy.keep(model), 2 * TOLERANCE * total))
+            assume(is_decided(delta, strategy.keep(model, 0, 1), 2 * TOLERANCE * total))
         return total / len(tasks)
 
     async def session() -> None:
@@ -327,12 +327,12 @@ def test_rounds_of_tinymetafed_are_the_reference_s(problem, percent):
                     await node.set_weights(Broadcast(theta, changed, t + 1))
                     samples = problem.samples
                     deltas.append(
-                        await strategy.adapt(node, model, samples[support], samples[query])
+                        await strategy.adapt(node, model, samples[support], samples[query], t, 4)
                     )
                 margin = TOLERANCE * length(theta.astype(float))
                 expected, sent = ref.tinymetafed_round(
                     layers, theta.astype(float), kind, tasks, *rates,
-                    0.75 * (1 - t / 4), strategy.keep(model) / int(model.global_mask.sum()),
+                    0.75 * (1 - t / 4), strategy.keep(model, 0, 1) / int(model.global_mask.sum()),
                 )  # fmt: skip
                 for delta, indices in zip(deltas, sent, strict=True):
                     assert np.array_equal(delta.indices, indices)
@@ -386,7 +386,7 @@ def test_of_equal_outputs_the_first_is_the_class():
 # ---- memory --------------------------------------------------------------------------------------
 
 
-def needed(model: Model, *, accumulate: bool, capacity: int) -> dict[str, int]:
+def needed(model: Model, *, accumulate: bool, capacity: int, keeps: bool = False) -> dict[str, int]:
     """Bytes by part. What enters the first layer with parameters, and what leaves it and the later
     ones, keeps its place, but activations work in place. Behind the outputs of a layer at work lie
     the derivative of its inputs and what is under its window. What enters the layers below lies
@@ -408,6 +408,7 @@ def needed(model: Model, *, accumulate: bool, capacity: int) -> dict[str, int]:
         "backward": most - kept,
         "held": model.parameters,
         "working": model.parameters,
+        "residual": model.parameters if keeps else 0,
         "gradient": model.parameters if accumulate else 0,
         "store": capacity * sample,
     }
@@ -415,24 +416,24 @@ def needed(model: Model, *, accumulate: bool, capacity: int) -> dict[str, int]:
 
 
 @EXAMPLES
-@given(problems(samples=st.just(1)), st.booleans())
-def test_a_model_fits_up_to_the_last_byte_and_is_refused_past_it(problem, accumulate):
-    model = problem.model
+@given(problems(samples=st.just(1)), st.booleans(), st.booleans())
+def test_a_model_fits_up_to_the_last_byte_and_is_refused_past_it(problem, accumulate, keeps):
+    model, extra = problem.model, {"accumulate": accumulate, "keeps": keeps}
 
     async def session() -> None:
         async with started(model) as node:
             assert node.hello is not None
             assert isinstance(node.transport, HostTransport)
             memory = node.hello.memory
-            size = sum(needed(model, accumulate=accumulate, capacity=0).values())
+            size = sum(needed(model, **extra, capacity=0).values())
             capacity = (memory - size) // problem.samples.size
-            fits = needed(model, accumulate=accumulate, capacity=capacity)
-            loaded = await node.load(model, accumulate=accumulate, capacity=capacity)
+            fits = needed(model, **extra, capacity=capacity)
+            loaded = await node.load(model, **extra, capacity=capacity)
             assert node.transport.sizes() == fits
             assert loaded == Loaded(model.parameters, sum(fits.values()), memory)
-            more = needed(model, accumulate=accumulate, capacity=capacity + 1)
+            more = needed(model, **extra, capacity=capacity + 1)
             with pytest.raises(NodeRefused) as caught:
-                await node.load(model, accumulate=accumulate, capacity=capacity + 1)
+                await node.load(model, **extra, capacity=capacity + 1)
             assert node.transport.sizes() == more
             error = caught.value.error
             assert error.code == MEMORY

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tinymetafed.link import frame, messages
-from tinymetafed.link.chunk import BITMAP, DENSE, INDICES, Chunk
+from tinymetafed.link.chunk import BITMAP, DENSE, FLOAT32, INDICES, INT8, Chunk
 from tinymetafed.link.chunk import decode as decode_chunk
 from tinymetafed.link.messages import (
     Done,
@@ -34,7 +35,9 @@ from tinymetafed.link.messages import (
     Outputs,
     Predict,
     Request,
+    Residual,
     Response,
+    Restore,
     Select,
     Selected,
     Store,
@@ -251,7 +254,7 @@ TREES = st.recursive(
     max_leaves=20,
 )
 ALMOST = st.builds(
-    lambda sequence, code, items: [sequence, [code, *items]], SCALARS, st.integers(0, 9),
+    lambda sequence, code, items: [sequence, [code, *items]], SCALARS, st.integers(0, 11),
     st.lists(TREES, max_size=9),
 )  # fmt: skip
 NESTED = st.builds(
@@ -487,8 +490,13 @@ REQUESTS: list[list[Field]] = [
     [DATA],
     [U32],
     [U32, U32],
+    [U32, U32],
+    [U32, U32, U8, DATA],
 ]
-ANSWERS = [Hello, Loaded, Done, Trained, Done, Evaluated, Outputs, Selected, Updated]
+OPTIONAL = {Load.CODE: BOOL, Select.CODE: U8}  # fields that may be at the end
+ANSWERS = [
+    Hello, Loaded, Done, Trained, Done, Evaluated, Outputs, Selected, Updated, Updated, Done,
+]  # fmt: skip
 
 
 @st.composite
@@ -496,6 +504,13 @@ def bodies(draw: st.DrawFn, sequence: int) -> tuple[bytes, int, bool]:
     """A request or something that is not one, its number as the answer has it, and which it is."""
     code = draw(st.integers(0, len(REQUESTS) - 1))
     fields = [U8, *REQUESTS[code]]
+    needed = len(fields)
+    extra = [*NOWHERE, NUMBER, BYTES]
+    if code in OPTIONAL and draw(FLAGS):
+        optional = OPTIONAL[code]  # and is not left out instead of something that is wrong
+        fields.append(Field(optional.good, optional.bad.filter(len)))
+    elif code == Select.CODE:
+        extra.remove(NUMBER)  # it could be the field that is not there
     items = [head(0, code), *(draw(field.good) for field in fields[1:])]
     number = head(0, sequence, draw(HEAD_LENGTHS))
     outer = [number]
@@ -504,11 +519,12 @@ def bodies(draw: st.DrawFn, sequence: int) -> tuple[bytes, int, bool]:
     if flaw == 1:
         items[place] = draw(fields[place].bad)
     elif flaw == 2:
-        del items[place:]  # not one alone: without its first, a select can be a hello
+        # Not one alone: without its first, a select can be a hello.
+        del items[min(place, needed - 1) :]
     elif flaw == 3:
-        items.insert(place + 1, draw(st.sampled_from([*NOWHERE, NUMBER, BYTES]).filter(len)))
+        items.insert(place + 1, draw(st.sampled_from(extra).filter(len)))
     elif flaw == 4:
-        items[0] = draw(st.sampled_from([head(0, 9), head(0, 10), head(0, 2**32), NEGATIVE]))
+        items[0] = draw(st.sampled_from([head(0, 11), head(0, 12), head(0, 2**32), NEGATIVE]))
     elif flaw == 5:
         outer.append(draw(st.sampled_from([NUMBER, b"\x80", b"\x81\x00"])))
     elif flaw == 6:
@@ -619,21 +635,25 @@ def shape_of(load: Load) -> Shape | None:
     if load.loss > 1 or outputs <= load.loss:
         return None
     sample = load.inputs + (1 if load.loss else outputs)
-    least = (3 if load.accumulate else 2) * parameters + load.capacity * sample
+    least = (2 + load.accumulate + load.keeps) * parameters + load.capacity * sample
     most = least + sum(widths) + 2 * max(widths) + patch
     return Shape(load, outputs, parameters, tuple(local), 4 * least, 4 * most)
 
 
-def fits(chunk: Chunk) -> bool:
-    """Whether the bytes are what the chunk's head says."""
-    data, count = chunk.data, chunk.count
-    if chunk.encoding == DENSE:
-        return len(data) == 4 * count
-    if chunk.encoding == BITMAP:
+def fits(chunk: Chunk, values: int = FLOAT32) -> bool:
+    """Whether the bytes are what the chunk's head says, and the values are sent like that."""
+    data, count, encoding, width = chunk.data, chunk.count, chunk.encoding - 4 * values, 4 >> values
+    if values == INT8:
+        if not data or data[0] in range(122, 131):  # less than -125, more than 121
+            return False
+        data = data[1:]
+    if encoding == DENSE:
+        return len(data) == width * count
+    if encoding == BITMAP:
         size = (count + 7) // 8
         marks = u32(data[:size])
-        return marks < 1 << count and len(data) == size + 4 * marks.bit_count()
-    if chunk.encoding != INDICES:
+        return marks < 1 << count and len(data) == size + width * marks.bit_count()
+    if encoding != INDICES:
         return False
     numbers: list[int] = []
     while data and (not numbers or len(numbers) <= numbers[0]):
@@ -642,7 +662,7 @@ def fits(chunk: Chunk) -> bool:
     if not numbers or len(numbers) <= numbers[0]:
         return False
     marked, *gaps = numbers
-    return sum(gaps) + marked <= count and len(data) == 4 * marked
+    return sum(gaps) + marked <= count and len(data) == width * marked
 
 
 def read_leb(data: bytes) -> tuple[int, bytes]:
@@ -665,6 +685,8 @@ class Contract:
         self.broadcast = (0, 0)
         self.next = 0  # entry of the broadcast
         self.working = ""
+        self.values = FLOAT32  # as they were selected
+        self.residual: NDArray[np.uint32] | None = None  # its bits, where they are known
 
     def check(self, request: Request, answer: Response) -> None:
         """That the answer is one that may be; after that, what the request has changed."""
@@ -699,6 +721,14 @@ class Contract:
             if count is None:
                 return {SAMPLES}
             return {RANGE if held + count > shape.load.capacity else OK}
+        if isinstance(request, Residual):
+            right = request.first < request.end <= shape.parameters
+            return {OK if shape.load.keeps and right else RANGE}
+        if isinstance(request, Restore):
+            chunk = request.chunk
+            if not shape.load.keeps or chunk.first + chunk.count > shape.parameters:
+                return {RANGE}
+            return {OK} if fits(chunk) else {ENCODING, RANGE}
         if isinstance(request, Update):
             if self.working != "update":
                 return {ORDER}
@@ -714,7 +744,7 @@ class Contract:
             answer = 4 * count * shape.outputs
             wrong = count == 0 or rest != 0 or answer > RECEIVE
             return {SAMPLES} if wrong else {OK, DIVERGED, SAMPLES if answer > RECEIVE - 100 else OK}
-        return {OK, DIVERGED}
+        return {ARGUMENT} if request.values > INT8 else {OK, DIVERGED}
 
     def may_train(self, request: Train, shape: Shape) -> set[int]:
         wrong: set[int] = set()
@@ -750,6 +780,8 @@ class Contract:
         if isinstance(request, Load):
             self.__init__()
             self.shape = shape_of(request) if code == OK else None
+            if self.shape is not None:
+                self.residual = np.zeros(self.shape.parameters, np.uint32)
         elif self.shape is None:
             pass
         elif isinstance(request, Weights):
@@ -757,8 +789,13 @@ class Contract:
         elif isinstance(request, Store) and code == OK:
             held = self.stored if request.append else 0
             self.stored = held + (self.shape.count(request.samples) or 0)
+        elif isinstance(request, Restore) and code == OK and self.residual is not None:
+            where, what = decode_chunk(request.chunk)
+            self.residual[where] = what.view(np.uint32)
         elif isinstance(request, Select) and code in (OK, DIVERGED):
             self.working = "update" if code == OK else ""
+            self.values = request.values
+            self.residual = None if code == OK else self.residual
 
     def follow_weights(self, request: Weights, code: int, shape: Shape) -> None:
         chunk = request.chunk
@@ -800,11 +837,22 @@ class Contract:
             case Update(), Updated():
                 chunk = answer.chunk
                 end = chunk.first + chunk.count
-                if not (chunk.first == request.first < end <= request.end and fits(chunk)):
+                right = chunk.first == request.first < end <= request.end
+                if not right or not fits(chunk, self.values):
                     return False
                 indices, values = decode_chunk(chunk)
                 of_local = np.isin(indices, [i for part in shape.local for i in part])
                 return bool(np.isfinite(values).all()) and not values[of_local].any()
+            case Residual(), Updated():
+                chunk = answer.chunk
+                count = min(request.end - request.first, 2028)
+                if (chunk.first, chunk.count, chunk.encoding) != (request.first, count, DENSE):
+                    return False
+                found = np.frombuffer(chunk.data, "<u4")
+                known = self.residual
+                return len(found) == count and (
+                    known is None or np.array_equal(found, known[chunk.first :][:count])
+                )
             case _:
                 return True
 
@@ -856,7 +904,7 @@ LAST_LAYERS = st.builds(Layer, st.just(1), FLAGS, st.tuples(st.integers(2, 6)))
 ACTIVATIONS = st.builds(Layer, st.integers(2, 3), FLAGS, st.just(()))
 HIDDEN = st.lists(DENSE_LAYERS | ACTIVATIONS, max_size=4)
 LAYER_LISTS = st.builds(lambda hidden, last: (*hidden, last), HIDDEN, LAST_LAYERS)
-DENSE_LOADS = st.builds(Load, WIDTHS, st.integers(0, 1), FLAGS, COUNTS, LAYER_LISTS)
+DENSE_LOADS = st.builds(Load, WIDTHS, st.integers(0, 1), FLAGS, COUNTS, LAYER_LISTS, FLAGS)
 
 
 @st.composite
@@ -873,7 +921,9 @@ def image_loads(draw: st.DrawFn) -> Load:
         layers.append(Layer(operation, draw(FLAGS), arguments))
         height, width = ((n + 2 * padding - size) // stride + 1 for n in (height, width))
     rest = draw(LAYER_LISTS)
-    return Load(inputs, draw(st.integers(0, 1)), draw(FLAGS), draw(COUNTS), (*layers, *rest))
+    return Load(
+        inputs, draw(st.integers(0, 1)), draw(FLAGS), draw(COUNTS), (*layers, *rest), draw(FLAGS)
+    )
 
 
 LOADS = DENSE_LOADS | image_loads()
@@ -925,19 +975,31 @@ def rounds(draw: st.DrawFn, shape: Shape, version: int, wild: bool) -> list[Requ
             requests.append(Evaluate(data))
         if operation is Predict:
             requests.append(Predict(some_values(draw(SEEDS), count * load.inputs, wild)))
+    if load.keeps and draw(FLAGS):
+        first = draw(st.integers(0, shape.parameters - 1))
+        count, encoding = draw(st.integers(0, shape.parameters - first)), draw(st.integers(0, 2))
+        chunk = some_chunk(draw(SEEDS), first, min(count, 1600), encoding, wild)
+        requests += [Restore(chunk), Residual(0, shape.parameters)]
     if draw(st.integers(0, 3)):
-        requests.append(Select(draw(st.sampled_from([1, 5, shape.parameters // 10]) | ODD)))
+        keep = draw(st.sampled_from([1, 5, shape.parameters // 10]) | ODD)
+        requests.append(Select(keep, draw(st.integers(0, 2))))
         for first in draw(st.lists(st.integers(0, shape.parameters - 1), max_size=3)):
-            requests.append(Update(first, draw(st.integers(first + 1, shape.parameters))))
+            asked = Residual if load.keeps and draw(FLAGS) else Update
+            requests.append(asked(first, draw(st.integers(first + 1, shape.parameters))))
     return requests
 
 
 SMALL = st.integers(0, 3)
 ODD_FIELDS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
     HelloRequest: {},
-    Load: {"inputs": ODD, "loss": SMALL, "capacity": ODD, "layers": ODD_LISTS},
+    Load: {"inputs": ODD, "loss": SMALL, "capacity": ODD, "layers": ODD_LISTS, "keeps": FLAGS},
     Weights: {"base": SMALL, "to": SMALL, "last": FLAGS, "chunk": st.nothing()},
-    Chunk: {"first": ODD, "count": ODD, "encoding": SMALL | st.just(255), "data": st.nothing()},
+    Chunk: {
+        "first": ODD,
+        "count": ODD,
+        "encoding": st.integers(0, 11) | st.just(255),
+        "data": st.nothing(),
+    },
     Train: {
         "rate": st.sampled_from([0.5, 1e30, -0.0, -0.1, np.inf, np.nan]),
         "batch": st.sampled_from([0, 2, 65535]),
@@ -947,8 +1009,10 @@ ODD_FIELDS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
     Store: {"samples": st.nothing()},
     Evaluate: {"samples": st.nothing()},
     Predict: {"samples": st.nothing()},
-    Select: {"keep": ODD},
+    Select: {"keep": ODD, "values": SMALL | st.just(255)},
     Update: {"first": ODD, "end": ODD},
+    Residual: {"first": ODD, "end": ODD},
+    Restore: {"chunk": st.nothing()},
 }
 
 
@@ -1109,16 +1173,20 @@ def test_work_is_done_or_refused_for_its_reason(requests: list[Request]):
     ask(requests)
 
 
-HALVES = Load(72, 0, False, 0, (Layer(1, True, (36,)), Layer(3, False, ()), Layer(1, False, (72,))))
+HALVES = Load(
+    72, 0, False, 0, (Layer(1, True, (36,)), Layer(3, False, ()), Layer(1, False, (72,))), True
+)
 ENTRIES = st.just(0) | st.integers(0, 5292)  # of the parameters, 2628 of which are local
 KEPT = st.integers(0, 20) | st.integers(0, 5292) | st.sampled_from([2600, 2664])
-TASKS = st.tuples(SEEDS, KEPT, st.lists(st.tuples(ENTRIES, ENTRIES), min_size=1, max_size=5))
+TASKS = st.tuples(
+    SEEDS, KEPT, st.integers(0, 2), st.lists(st.tuples(ENTRIES, ENTRIES), min_size=1, max_size=5)
+)
 
 
 @hostile(40)
 @given(st.lists(TASKS, min_size=1, max_size=4))
 def test_an_update_of_any_entries_fits_its_response(
-    tasks: list[tuple[int, int, list[tuple[int, int]]]],
+    tasks: list[tuple[int, int, int, list[tuple[int, int]]]],
 ):
     shape = shape_of(HALVES)
     assert shape is not None
@@ -1126,11 +1194,21 @@ def test_an_update_of_any_entries_fits_its_response(
     for first in range(0, 5292, 1764):
         chunk = some_chunk(first, first, 1764, DENSE, wild=False)
         requests.append(Weights(0, 1, first == 3528, chunk))
-    for seed, keep, ranges in tasks:
+    for seed, keep, values, ranges in tasks:
         requests.append(Train(0.01, 0, 1, 1, some_samples(shape, seed, 1, wild=False)))
-        requests.append(Select(keep))
+        requests.append(Select(keep, values))
         requests += [Update(first, 5292 if end <= first else end) for first, end in ranges]
+        requests += [Residual(first, 5292) for first in (0, 2028, 4056, 5291)]
         requests.append(Weights(1, 1, True, Chunk(0, 0, DENSE, b"")))
+    ask(requests)
+
+
+@hostile(40)
+@given(st.lists(odd_chunks() | odd_indices(), min_size=10, max_size=20), FLAGS)
+def test_a_residual_is_taken_or_refused_for_its_reason(chunks: list[Chunk], keeps: bool):
+    requests: list[Request] = [model_of(599, 1, keeps=keeps)]
+    for chunk in chunks:
+        requests += [Restore(chunk), Residual(0, 600), Residual(chunk.first, chunk.count)]
     ask(requests)
 
 
@@ -1222,6 +1300,33 @@ def test_what_is_not_finite_is_not_sent(value: str):
     work = [Train(0.01, 0, 1, 1, bytes(8)), Evaluate(bytes(8)), Predict(bytes(4)), Select(2)]
     answers = ask([model_of(1, 1), weights, *work])
     assert [answer.code for answer in answers if isinstance(answer, Error)] == 4 * [DIVERGED]
+
+
+@pytest.mark.parametrize("values", range(3))
+def test_a_residual_that_is_not_finite_is_not_sent(values: int):
+    weights = Weights(0, 1, True, Chunk(0, 2, DENSE, bytes(8)))
+    broken = Restore(Chunk(1, 1, DENSE, bytes.fromhex("7f800000")[::-1]))
+    *_, refused, kept = ask(
+        [model_of(1, 1, keeps=True), weights, broken, Select(2, values), Residual(0, 2)]
+    )
+    assert isinstance(refused, Error)
+    assert refused.code == DIVERGED
+    assert isinstance(kept, Updated)
+
+
+@pytest.mark.parametrize("values", range(3))
+def test_the_largest_and_the_smallest_update_have_codes(values: int):
+    numbers = np.array([-3.4028235e38, 2.0**-149, 3e38, -65519, 1e-7, 0], np.float32)
+    weights = Weights(0, 1, True, Chunk(0, 6, DENSE, bytes(24)))
+    restore = Restore(Chunk(0, 6, DENSE, numbers.tobytes()))
+    work = [Select(6, values), Update(0, 6), Residual(0, 6)]
+    *_, updated, kept = ask([model_of(1, 3, keeps=True), weights, restore, *work])
+    assert isinstance(updated, Updated)
+    assert isinstance(kept, Updated)
+    sent, (where, what) = np.zeros(6), decode_chunk(updated.chunk)
+    sent[where] = what
+    rest = np.frombuffer(kept.chunk.data, "<f4")
+    np.testing.assert_allclose(sent + rest, numbers, rtol=1e-7)
 
 
 def test_the_largest_numbers_of_a_training():

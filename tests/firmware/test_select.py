@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from reference import select_top
 
+FLOAT32, FLOAT16, INT8 = range(3)
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=200)
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 SUBNORMAL = 2.0**-149
@@ -22,11 +23,16 @@ def marked(core, values: NDArray[np.float32], keep: int) -> list[int]:
     """The indices of the entries that tmf_select marks, by the rule in tmf_select.h."""
     selection = core.ffi.new("struct tmf_selection *")
     assert core.lib.tmf_select(pointer(core, values), len(values), keep, selection)
+    assert selection.format.values == FLOAT32
+    return marks_of(selection, values).tolist()
+
+
+def marks_of(selection, values: NDArray[np.float32]) -> NDArray[np.intp]:
     magnitudes = values.view(np.uint32) & 0x7FFF_FFFF
     ties = (magnitudes == selection.threshold) & (np.arange(len(values)) < selection.ties_end)
     indices = np.flatnonzero((magnitudes > selection.threshold) | ties)
     assert selection.marked == len(indices)
-    return indices.tolist()
+    return indices
 
 
 def pointer(core, values: NDArray[np.float32]):
@@ -99,3 +105,24 @@ def test_the_largest_float_is_larger_than_the_next(core, keep):
     largest = np.finfo(np.float32).max
     array = np.array([np.nextafter(largest, np.float32(0)), -largest, largest], np.float32)
     assert marked(core, array, keep) == sorted([1, 2, 0][:keep])
+
+
+@EXAMPLES
+@given(
+    st.integers(0, 2**32 - 1), st.integers(1, 300), st.integers(0, 310),
+    st.sampled_from([FLOAT16, INT8]), st.floats(0, 3),
+)  # fmt: skip
+def test_what_would_become_zero_is_not_marked(core, seed, n, keep, values, spread):
+    """Of the `keep` largest, those are marked whose code stands for something."""
+    rng = np.random.default_rng(seed)
+    exponents = rng.normal(-24 if values == FLOAT16 else 0, 1 + 4 * spread, n)
+    array = (rng.choice([-1, 1, 0], n) * 2 ** np.round(exponents, 1)).astype(np.float32)
+    selection = core.ffi.new("struct tmf_selection *")
+    floats = pointer(core, array)
+    assert core.lib.tmf_select(floats, n, keep, selection)
+    core.lib.tmf_select_format(floats, n, values, selection)
+    form = core.ffi.new("struct tmf_format *", selection.format)
+    assert form.values == values
+    codes = [core.lib.tmf_format_code(form, value) & 0x7FFF for value in array.tolist()]
+    chosen = select_top(array.astype(np.float64), keep)
+    assert marks_of(selection, array).tolist() == [i for i in chosen if codes[i]]

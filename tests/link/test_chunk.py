@@ -1,5 +1,7 @@
 """Chunks: what goes in comes out, in as few bytes and as few chunks as there can be."""
 
+import struct
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -7,7 +9,18 @@ from hypothesis import assume, example, given, settings
 from numpy.typing import NDArray
 
 from tinymetafed.link import chunk
-from tinymetafed.link.chunk import BITMAP, DENSE, INDICES, Chunk, ChunkError, decode, encode
+from tinymetafed.link.chunk import (
+    BITMAP,
+    DENSE,
+    FLOAT16,
+    FLOAT32,
+    INDICES,
+    INT8,
+    Chunk,
+    ChunkError,
+    decode,
+    encode,
+)
 
 EXAMPLES = settings(deadline=None, derandomize=True)
 
@@ -129,11 +142,23 @@ def test_gaps_of_any_width_are_sent_and_come_back(gap):
 
 @st.composite
 def sent(draw: st.DrawFn) -> tuple[Chunk, list[int], bytes]:
-    """A chunk as a node may send it, the smallest or not; the entries in it, and their values."""
-    encoding = draw(st.sampled_from([DENSE, BITMAP, INDICES]))
+    """A chunk as a node may send it, the smallest or not; the entries in it, and their values as
+    float32."""
+    encoding, form = draw(st.sampled_from([DENSE, BITMAP, INDICES])), draw(st.integers(0, 2))
     marks = draw(st.lists(st.just(True) if encoding == DENSE else st.booleans(), max_size=300))
     where = [place for place, is_marked in enumerate(marks) if is_marked]
-    values = np.random.default_rng(len(marks)).bytes(4 * len(where))
+    rng = np.random.default_rng(len(marks))
+    values, codes, scale = rng.bytes(4 * len(where)), b"", b""
+    if form == FLOAT32:
+        codes = values
+    elif form == FLOAT16:
+        halves = rng.normal(0, 1e-3, len(where)).astype("<f2")
+        values, codes = halves.astype("<f4").tobytes(), halves.tobytes()
+    else:
+        exponent = draw(st.integers(-125, 121))
+        numbers = rng.integers(-127, 128, len(where)).astype("i1")
+        values = (numbers * 2.0**exponent).astype("<f4").tobytes()
+        codes, scale = numbers.tobytes(), struct.pack("b", exponent)
     head = b""
     if encoding == BITMAP:
         head = np.packbits(np.array(marks, bool), bitorder="little").tobytes()
@@ -142,7 +167,7 @@ def sent(draw: st.DrawFn) -> tuple[Chunk, list[int], bytes]:
         head = b"".join(map(leb, [len(where), *gaps]))
     first = draw(st.integers(0, 1000))
     entries = [first + place for place in where]
-    return Chunk(first, len(marks), encoding, head + values), entries, values
+    return Chunk(first, len(marks), encoding + 4 * form, scale + head + codes), entries, values
 
 
 SENT = sent()
@@ -187,7 +212,7 @@ def test_bytes_after_the_last_value_are_a_chunk_error(piece, more):
 
 
 @EXAMPLES
-@given(CHUNKS, st.integers(3, 255))
+@given(CHUNKS, st.sampled_from([3, 7, 11]) | st.integers(12, 255))
 def test_an_unknown_encoding_is_a_chunk_error(piece, encoding):
     with pytest.raises(ChunkError, match=str(encoding)):
         chunk.decode(Chunk(piece.first, piece.count, encoding, piece.data))
@@ -231,7 +256,7 @@ def test_a_number_of_more_than_five_bytes_is_a_chunk_error():
 
 
 @EXAMPLES
-@given(st.integers(0, 2**32 - 1), st.integers(0, 5000), st.integers(0, 4), st.binary(max_size=40))
+@given(st.integers(0, 2**32 - 1), st.integers(0, 5000), st.integers(0, 12), st.binary(max_size=40))
 def test_arbitrary_bytes_decode_to_entries_of_the_chunk_or_are_a_chunk_error(
     first, count, encoding, data
 ):
@@ -248,6 +273,31 @@ def test_a_changed_chunk_decodes_to_entries_of_the_chunk_or_is_a_chunk_error(pie
     for place, byte in changes:
         data[place % len(data)] = byte
     check_decoded(Chunk(piece.first, piece.count, piece.encoding, bytes(data)))
+
+
+@pytest.mark.parametrize(
+    ("form", "data"),
+    [
+        pytest.param(FLOAT16, "007c", id="infinity"),
+        pytest.param(FLOAT16, "01fe", id="no number"),
+        pytest.param(INT8, "0080", id="less than the least"),
+        pytest.param(INT8, "7a01", id="power past the largest"),
+        pytest.param(INT8, "8201", id="power below the smallest"),
+    ],
+)
+def test_a_code_that_no_node_makes_is_a_chunk_error(form, data):
+    with pytest.raises(ChunkError):
+        decode(Chunk(0, 1, DENSE + 4 * form, bytes.fromhex(data)))
+
+
+@pytest.mark.parametrize(
+    ("form", "data", "value"),
+    [(FLOAT16, "0100", 2**-24), (FLOAT16, "ff7b", 65504), (INT8, "83ff", -(2**-125)),
+     (INT8, "797f", 127 * 2.0**121)],
+)  # fmt: skip
+def test_worked_examples_fix_what_codes_stand_for(form, data, value):
+    where, what = decode(Chunk(7, 1, DENSE + 4 * form, bytes.fromhex(data)))
+    assert (where.tolist(), what.tolist()) == ([7], [value])
 
 
 def test_no_room_for_an_entry_is_an_error():

@@ -28,15 +28,17 @@ REQUESTS = st.one_of(
     st.just(messages.HelloRequest()),
     st.builds(
         messages.Load, U32, U8, st.booleans(), U32,
-        st.lists(LAYERS, min_size=1, max_size=32).map(tuple),
+        st.lists(LAYERS, min_size=1, max_size=32).map(tuple), st.booleans(),
     ),
     st.builds(messages.Weights, U32, U32, st.booleans(), CHUNKS),
     st.builds(messages.Train, FLOAT32, U32, U16, U16, st.none() | BYTES),
     st.builds(messages.Store, st.booleans(), BYTES),
     st.builds(messages.Evaluate, BYTES),
     st.builds(messages.Predict, BYTES),
-    st.builds(messages.Select, U32),
+    st.builds(messages.Select, U32, U8),
     st.builds(messages.Update, U32, U32),
+    st.builds(messages.Residual, U32, U32),
+    st.builds(messages.Restore, CHUNKS),
 )  # fmt: skip
 RESPONSES = st.one_of(
     st.builds(
@@ -114,7 +116,10 @@ def test_a_request_has_its_fields_in_their_order(sequence, request):
         return [value]
 
     encoded = cbor2.loads(messages.encode(sequence, request))
-    assert same(flat(encoded), flat([sequence, request.CODE, astuple(request)]))
+    expected = flat([sequence, request.CODE, astuple(request)])
+    if isinstance(request, messages.Load | messages.Select) and not expected[-1]:
+        del expected[-1]  # it is as if it were there
+    assert same(flat(encoded), expected)
 
 
 @EXAMPLES

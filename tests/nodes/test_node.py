@@ -58,7 +58,7 @@ def _train(experiment: Experiment, transport: HostTransport) -> bytes:
         await node.load(model, accumulate=False, capacity=0)
         support, query = experiment.task.device(1, 1, 4, 6)
         await node.set_weights(ServerState.start(model.initial(1)).broadcast)
-        delta = await experiment.strategy.adapt(node, model, support, query)
+        delta = await experiment.strategy.adapt(node, model, support, query, 0, 1)
         await node.close()
         return delta.indices.tobytes() + delta.values.tobytes()
 

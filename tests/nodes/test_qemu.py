@@ -1,6 +1,7 @@
 """Nodes on QEMU: bit-exact with the host, and what happens when one is lost."""
 
 import asyncio
+import dataclasses
 import os
 import select
 import signal
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from running import execute, weights
+from conftest import MakeExperiment
+from running import STRATEGIES, execute
 from tinymetafed.energy.profile import FIRST_PHASE, BlockCounts, Pricing
 from tinymetafed.energy.program import Program
 from tinymetafed.energy.timing import Timing
@@ -46,16 +48,22 @@ def test_weights_are_those_of_the_host_bit_for_bit(tmp_path: Path, link: str, ro
     assert bytes_moved[0] == bytes_moved[1]
 
 
-def test_a_mini_batch_strategy_is_bit_exact_too(tmp_path: Path):
-    changes = ("rounds=3", "nodes.count=2", "evaluation.devices=2")
-    on_qemu, on_host = (
-        weights(
-            read(PROJECT / "experiments/reptile.toml", (*changes, f"nodes.backend={backend}")),
-            tmp_path / backend,
-        )
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_is_bit_exact(tmp_path: Path, experiment: MakeExperiment, name: str):
+    """In the weights, in what nodes keep, and in every byte; also in batches, and rounded."""
+    changes = ("nodes.count=2", "rounds=2", "evaluation.devices=2", *STRATEGIES[name])
+    (on_qemu, emulated), (on_host, whole) = (
+        execute(experiment(f"nodes.backend={backend}", *changes), tmp_path / backend)
         for backend in ("qemu", "host")
     )
-    assert (on_qemu == on_host).all()
+    assert emulated.theta == whole.theta
+    kept, expected = on_qemu.residuals(emulated.id), on_host.residuals(whole.id)
+    assert [(i, r.tobytes()) for i, r in kept.items()] == [
+        (i, r.tobytes()) for i, r in expected.items()
+    ]
+    assert on_qemu.evaluations(emulated.id) == on_host.evaluations(whole.id)
+    rows, right = on_qemu.node_rounds(emulated.id), on_host.node_rounds(whole.id)
+    assert [dataclasses.replace(row, counted=False) for row in rows] == right
 
 
 async def _hello(transport: QemuTransport, connection: Connection) -> Hello:

@@ -1,15 +1,18 @@
 """Steps that strategies share, against the independent reference."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import reference
-from conftest import MakeExperiment
+from conftest import SMALL, MakeExperiment
+from tinymetafed.experiment import DeviceSettings, parse
+from tinymetafed.model import Dense, Model, ModelSettings
 from tinymetafed.nodes.node import Delta
 from tinymetafed.strategies import TinyMetaFed
 from tinymetafed.strategies.base import annealed, outer_step, stream
+from tinymetafed.strategies.tinymetafed import Schedule
 from tinymetafed.tasks import Sine
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -56,5 +59,62 @@ def test_a_node_sends_p_percent_of_the_global_part(experiment: MakeExperiment):
     model = experiment().built_model
     size = int(model.global_mask.sum())
     assert size == 6 * 2 + 5 * 7
-    assert TinyMetaFed(name="tinymetafed", percent=10).keep(model) == round(0.1 * size)
-    assert TinyMetaFed(name="tinymetafed", percent=0.01).keep(model) == 1
+    assert TinyMetaFed(name="tinymetafed", percent=10).keep(model, 0, 1) == round(0.1 * size)
+    assert TinyMetaFed(name="tinymetafed", percent=0.01).keep(model, 0, 1) == 1
+
+
+@settings(deadline=None)
+@given(st.floats(1, 100), st.floats(1, 100), st.integers(1, 1000), st.data())
+def test_a_schedule_is_linear_from_the_first_round_to_the_last(
+    start: float, end: float, rounds: int, data: st.DataObject
+):
+    model = Model.build(ModelSettings(layers=(Dense(units=100),)), 99)
+    strategy = TinyMetaFed(name="tinymetafed", percent=Schedule(start=start, end=end))
+    t = data.draw(st.integers(0, rounds - 1))
+    percent = start if rounds == 1 else np.interp(t, [0, rounds - 1], [start, end])
+    assert abs(strategy.keep(model, t, rounds) - percent / 100 * 10_000) < 0.501
+
+
+@settings(deadline=None)
+@given(SEEDS, st.integers(1, 6), st.floats(0, 3))
+def test_nodes_may_weigh_more_than_others(seed: int, nodes: int, rate: float):
+    rng = np.random.default_rng(seed)
+    theta = rng.normal(size=7).astype(np.float32)
+    dense = rng.normal(size=(nodes, 7)).astype(np.float32)
+    weights = rng.integers(1, 1000, nodes).tolist()
+    found = outer_step(theta, [_sparse(delta) for delta in dense], rate, weights)
+    expected = theta + rate * np.average(dense.astype(float), axis=0, weights=weights)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
+
+
+@settings(deadline=None)
+@given(SEEDS, st.integers(0, 999), st.floats(0.01, 1), st.floats(0.01, 1))
+def test_a_device_has_the_same_part_of_the_samples_every_time(
+    seed: int, device: int, one: float, other: float
+):
+    low, high = sorted((one, other))
+    small = parse(SMALL, "SMALL", (f"seed={seed}", "strategy.query=200"))
+    some = small.model_copy(update={"devices": DeviceSettings(fraction=(low, high))})
+    count = some.query(device)
+    assert max(1, round(low * 200)) <= count <= max(1, round(high * 200))
+    assert some.query(device) == count
+
+
+def test_devices_differ_in_their_samples_only_where_they_are_to(experiment: MakeExperiment):
+    assert {experiment().query(device) for device in range(50)} == {6}
+    some = experiment("strategy.query=100", "devices.fraction=[0.25, 1.0]")
+    counts = [some.query(device) for device in range(1000)]
+    assert (min(counts), max(counts)) == (25, 100)
+    assert abs(np.mean(counts) - 62.5) < 2
+    other = experiment("strategy.query=100", "devices.fraction=[0.25, 1.0]", "seed=2")
+    assert [other.query(device) for device in range(1000)] != counts
+
+
+def test_a_part_of_the_samples_has_as_many_of_each_class(experiment: MakeExperiment):
+    of_classes = experiment(
+        "task={name='omniglot'}", "model={loss='softmax_cross_entropy', layers=[{units=5}]}",
+        "strategy={name='fedavg', query=50}", "devices.fraction=[0.01, 1.0]",
+        "evaluation={support=5, query=15}",
+    )  # fmt: skip
+    counts = {of_classes.query(device) for device in range(500)}
+    assert counts == set(range(5, 55, 5))

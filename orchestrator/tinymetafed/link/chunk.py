@@ -3,6 +3,8 @@
 Of three encodings a chunk has the smallest, and of equals the one with the lower number:
 dense (every value), bitmap (a bit per entry, then the values of the set bits), indices (LEB128
 gaps, then the values). firmware/protocol.cddl has the bytes.
+
+Values are float32; in what a node sends of an update, where it was asked to, float16 or int8.
 """
 
 from collections.abc import Iterator
@@ -13,6 +15,10 @@ from numpy.typing import NDArray
 
 DENSE, BITMAP, INDICES = 0, 1, 2
 ENTRY_SIZE = 4  # bytes of one, at least
+FLOAT32, FLOAT16, INT8 = 0, 1, 2  # how values are sent: added to the encoding, four times
+VALUES = {"float32": FLOAT32, "float16": FLOAT16, "int8": INT8}
+_DTYPES = tuple(map(np.dtype, ("<f4", "<f2", "i1")))
+_EXPONENTS = range(-125, 122)  # of the power of two that int8 counts
 
 
 @dataclass(frozen=True)
@@ -102,25 +108,39 @@ def decode(chunk: Chunk) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
 
     Raises ChunkError where the bytes do not match the head.
     """
-    data = chunk.data
-    if chunk.encoding == DENSE:
+    values, encoding = divmod(chunk.encoding, 4)
+    if values > INT8:
+        raise ChunkError(f"unknown encoding {chunk.encoding}")
+    data, dtype, exponent = chunk.data, _DTYPES[values], 0
+    if values == INT8:
+        exponent = int.from_bytes(data[:1], signed=True)
+        if not data or exponent not in _EXPONENTS:
+            raise ChunkError(f"no power of two for its values, or 2^{exponent}")
+        data = data[1:]
+    if encoding == DENSE:
         # As many as there are bytes for: the head alone makes nothing large.
-        offsets = np.arange(min(chunk.count, len(data) // ENTRY_SIZE + 1))
-    elif chunk.encoding == BITMAP:
+        offsets = np.arange(min(chunk.count, len(data) // dtype.itemsize + 1))
+    elif encoding == BITMAP:
         size = (chunk.count + 7) // 8
         bits = np.unpackbits(np.frombuffer(data[:size], np.uint8), bitorder="little")
         offsets = np.flatnonzero(bits)
         if len(data) < size:
             raise ChunkError("the bitmap is cut short")
         data = data[size:]
-    elif chunk.encoding == INDICES:
-        numbers, data = _split_leb(data)
-        offsets = np.cumsum(np.array(numbers, dtype=np.int64) + 1) - 1
+    elif encoding == INDICES:
+        gaps, data = _split_leb(data)
+        offsets = np.cumsum(np.array(gaps, dtype=np.int64) + 1) - 1
     else:
         raise ChunkError(f"unknown encoding {chunk.encoding}")
-    if len(data) != 4 * len(offsets) or (len(offsets) and offsets[-1] >= chunk.count):
+    if len(data) != dtype.itemsize * len(offsets) or (len(offsets) and offsets[-1] >= chunk.count):
         raise ChunkError(f"{len(chunk.data)} bytes do not make a chunk of {chunk.count} entries")
-    return offsets + chunk.first, np.frombuffer(data, "<f4").astype(np.float32)
+    codes = np.frombuffer(data, dtype)
+    if (values == FLOAT16 and not np.isfinite(codes).all()) or (
+        values == INT8 and (codes == -128).any()
+    ):
+        raise ChunkError("a code that stands for no value")
+    numbers = codes.astype(np.float32)
+    return offsets + chunk.first, np.ldexp(numbers, exponent) if values == INT8 else numbers
 
 
 def _split_leb(data: bytes) -> tuple[list[int], bytes]:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, get_args
 import cbor2
 import numpy as np
 
+from . import chunk
 from .chunk import Chunk
 
 PROTOCOL = 1
@@ -37,6 +38,7 @@ class Load:
     accumulate: bool
     capacity: int
     layers: tuple[Layer, ...]
+    keeps: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Predict:
 class Select:
     CODE: ClassVar = 7
     keep: int
+    values: int = chunk.FLOAT32
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,23 @@ class Update:
     end: int
 
 
-Request = HelloRequest | Load | Weights | Train | Store | Evaluate | Predict | Select | Update
+@dataclass(frozen=True)
+class Residual:
+    CODE: ClassVar = 9
+    first: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Restore:
+    CODE: ClassVar = 10
+    chunk: Chunk
+
+
+Request = (
+    HelloRequest | Load | Weights | Train | Store | Evaluate | Predict | Select | Update
+    | Residual | Restore
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -181,12 +200,15 @@ def encode(sequence: int, request: Request) -> bytes:
     """The CBOR of a request. Floats are as short as they can be without loss from float32."""
     items = [request.CODE, *vars(request).values()]  # as the class declares its fields
     match request:
-        case Load(layers=layers):
-            items[-1] = [[layer.operation, layer.local, *layer.arguments] for layer in layers]
-        case Weights(chunk=chunk):
-            items[-1:] = vars(chunk).values()
+        case Load(layers=layers, keeps=keeps):
+            items[5:] = [[[layer.operation, layer.local, *layer.arguments] for layer in layers]]
+            items += [True] if keeps else []  # else it is left out
+        case Weights(chunk=piece) | Restore(chunk=piece):
+            items[-1:] = vars(piece).values()
         case Train(rate=rate):
             items[1] = float(np.float32(rate))
+        case Select(values=chunk.FLOAT32):
+            del items[-1]  # it is left out
         case _:
             pass
     return _ENCODER.encode_to_bytes([sequence, items])

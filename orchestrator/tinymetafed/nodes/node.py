@@ -118,11 +118,23 @@ class Evaluation:
 class Delta:
     """The entries of an update that a node sent.
 
-    indices: int64 [k], ascending. values: float32 [k].
+    indices: int64 [k], ascending. values: float32 [k]. samples: that it learnt from, where the
+    strategy weighs by them.
     """
 
     indices: NDArray[np.int64]
     values: NDArray[np.float32]
+    samples: int = 1
+
+    @classmethod
+    def nothing(cls) -> "Delta":
+        """Of a node that sends none."""
+        return cls(np.empty(0, np.int64), np.empty(0, np.float32))
+
+
+Residual = NDArray[np.float32]
+"""What a node keeps of its updates since it was not sent: float32 [parameters]."""
+_UNKNOWN: Residual = np.empty(0, np.float32)
 
 
 _NOTHING = nullcontext()
@@ -130,8 +142,8 @@ _NOTHING = nullcontext()
 
 @dataclass(frozen=True)
 class NodeState:
-    """What a node is between two pieces of work, but for the weights that it holds: others of the
-    same model take its place by it.
+    """What a node is between two pieces of work, but for the weights that it holds and its
+    residual: others of the same model take its place by it.
 
     version: of these weights. untouched: nothing has moved the working weights since. sequence: of
     the last request. usage: see take_usage.
@@ -178,6 +190,7 @@ class Node:
     _held: Broadcast | None = None
     _untouched: bool = False  # working weights are those that are held
     _resting: bool = False
+    _residual: Residual | None = None  # that the node has; None: all of it is zero
     _down: Traffic = field(default_factory=dict)  # since take_usage, as in Usage
     _up: Traffic = field(default_factory=dict)
     _sensor: int = 0
@@ -235,7 +248,7 @@ class Node:
         """Takes the place of another node, or comes back, before it works with `broadcast`. What
         of its weights is not in there anyway, the broadcast replaces."""
         self.take_usage()
-        self.rest()
+        self.rest()  # so that its residual is unknown
         self.version, self._untouched = state.version, state.untouched
         self._held = broadcast if state.version else None
         self._connection.sequence = state.sequence
@@ -247,10 +260,13 @@ class Node:
         if self._pooled is not None and self._load is not None:
             self._pooled.rest()
             self._resting = True
+            if self._load.keeps:
+                self._residual = _UNKNOWN
 
     async def close(self) -> None:
         """Ends the node."""
         self.version, self._held, self._untouched, self._resting = 0, None, False, False
+        self._residual = None
         if self._transport is not None:
             transport, self._transport, self._pooled = self._transport, None, None
             self._uncounted = self.pricing is not None
@@ -303,10 +319,12 @@ class Node:
         """Asks the node who it is. Raises NodeLost where it does not answer."""
         return await self._request(messages.HelloRequest(), Hello)
 
-    async def load(self, model: Model, *, accumulate: bool, capacity: int) -> messages.Loaded:
+    async def load(
+        self, model: Model, *, accumulate: bool, capacity: int, keeps: bool = False
+    ) -> messages.Loaded:
         """Describes the model. Raises NodeRefused where it does not fit."""
-        self.version, self._held, self._untouched = 0, None, False
-        self._load = model.description(accumulate=accumulate, capacity=capacity)
+        self.version, self._held, self._untouched, self._residual = 0, None, False, None
+        self._load = model.description(accumulate=accumulate, capacity=capacity, keeps=keeps)
         self._loaded = frame.encode(messages.encode(1, self._load))
         return await self._request(self._load, messages.Loaded)
 
@@ -373,31 +391,74 @@ class Node:
             found.append(np.frombuffer(values, "<f4").astype(np.float32).reshape(len(piece), -1))
         return np.concatenate(found)
 
-    async def update(self, runs: list[tuple[int, int]], keep: int) -> Delta:
+    async def update(
+        self, runs: list[tuple[int, int]], keep: int, values: str = "float32"
+    ) -> Delta:
         """The `keep` entries of largest magnitude of what training did to the global part, which
-        lies in `runs` of (first, end)."""
+        lies in `runs` of (first, end), with the residual added where the node keeps one. values:
+        how they are sent, a key of chunk.VALUES."""
         self._untouched = False
-        selected = await self._request(messages.Select(keep), messages.Selected)
+        if self._load is not None and self._load.keeps:
+            self._residual = _UNKNOWN
+        selected = await self._request(
+            messages.Select(keep, chunk.VALUES[values]), messages.Selected
+        )
         indices = [np.empty(0, np.int64)]
-        values = [np.empty(0, np.float32)]
+        found = [np.empty(0, np.float32)]
         left = selected.entries
         for first, end in runs:
             while first < end and left > 0:
-                piece = (await self._request(messages.Update(first, end), messages.Updated)).chunk
-                if piece.count == 0 or piece.first != first or piece.count > end - first:
-                    raise NodeLost(f"{self.name} sent another part of its update than asked for")
-                try:
-                    where, what = chunk.decode(piece)
-                except chunk.ChunkError as error:
-                    raise NodeLost(f"{self.name} sent a part of its update: {error}") from None
+                where, what, count = await self._piece(messages.Update(first, end))
                 sent = what != 0  # a dense chunk has zeros for what is not marked
                 indices.append(where[sent])
-                values.append(what[sent])
+                found.append(what[sent])
                 left -= np.count_nonzero(sent)
-                first += piece.count
+                first += count
         if left != 0:
             raise NodeLost(f"{self.name} sent another number of entries than it had marked")
-        return Delta(np.concatenate(indices), np.concatenate(values))
+        return Delta(np.concatenate(indices), np.concatenate(found))
+
+    async def _piece(
+        self, request: messages.Update | messages.Residual
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
+        """What the node has from `first` on: indices, values, and entries that these are of."""
+        piece = (await self._request(request, messages.Updated)).chunk
+        room = request.end - request.first
+        if piece.count == 0 or piece.first != request.first or piece.count > room:
+            raise NodeLost(f"{self.name} sent another part of its update than asked for")
+        try:
+            return *chunk.decode(piece), piece.count
+        except chunk.ChunkError as error:
+            raise NodeLost(f"{self.name} sent a part of its update: {error}") from None
+
+    async def get_residual(self, model: Model) -> Residual:
+        """What the node keeps of its updates. A look into the node, as no server would have it: not
+        counted."""
+        pieces: list[NDArray[np.float32]] = []
+        first = 0
+        with self.not_counted():
+            while first < model.parameters:
+                request = messages.Residual(first, model.parameters)
+                _, values, count = await self._piece(request)
+                if len(values) != count:
+                    raise NodeLost(f"{self.name} left out a part of its residual")
+                pieces.append(values)
+                first += count
+        self._residual = np.concatenate(pieces)
+        return self._residual
+
+    async def set_residual(self, model: Model, residual: Residual | None) -> None:
+        """Brings the node to a residual that it had, None standing for zeros; nothing is sent where
+        it has it. Not counted, as above."""
+        if residual is self._residual:
+            return
+        self._residual = _UNKNOWN  # until the last piece has arrived
+        values = np.zeros(model.parameters, np.float32) if residual is None else residual
+        every, capacity = np.ones(len(values), np.bool_), self._connection.capacity - CHUNK_OVERHEAD
+        with self.not_counted():
+            for piece in chunk.encode(values, every, 0, len(values), capacity):
+                await self._request(messages.Restore(piece), messages.Done)
+        self._residual = residual
 
     def _pieces(self, samples: Samples, batch: int = 1) -> Iterator[Samples]:
         """As many samples at a time as a request holds, in whole mini-batches. Raises ValueError

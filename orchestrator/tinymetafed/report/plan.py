@@ -22,6 +22,7 @@ PARTS = {
     "backward": "a layer at work: derivative, window",
     "held": "weights as broadcast",
     "working": "weights being trained",
+    "residual": "what was not sent of updates",
     "gradient": "gradient of a mini-batch",
     "store": "samples stored",
 }

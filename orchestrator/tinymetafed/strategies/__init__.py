@@ -5,9 +5,16 @@ from typing import Annotated
 from pydantic import Field
 
 from .base import Strategy
+from .fedavg import FedAvg
+from .local import Local
 from .reptile import Reptile
 from .tinymetafed import TinyMetaFed
+from .tinyreptile import TinyReptile
 
-StrategySettings = Annotated[Reptile | TinyMetaFed, Field(discriminator="name")]
+StrategySettings = Annotated[
+    FedAvg | Local | Reptile | TinyMetaFed | TinyReptile, Field(discriminator="name")
+]
 
-__all__ = ["Reptile", "Strategy", "StrategySettings", "TinyMetaFed"]
+__all__ = [
+    "FedAvg", "Local", "Reptile", "Strategy", "StrategySettings", "TinyMetaFed", "TinyReptile",
+]  # fmt: skip
