@@ -19,7 +19,7 @@ CMAKE := PATH="$(BIN):$$PATH" cmake -G Ninja -S firmware
 # What a build says is shown when it fails.
 build = cmake --build $(1) >build/build.log 2>&1 || { cat build/build.log; exit 1; }
 
-.PHONY: help setup packages firmware zephyr zephyr-workspace zephyr-images renode demo smoke validate test robot lint profile clean
+.PHONY: help setup packages firmware zephyr zephyr-workspace zephyr-images renode demo smoke validate test robot lint profile bench clean
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -110,6 +110,9 @@ smoke: setup ## the same, 30 seconds
 
 profile: setup ## where the time goes: eight nodes, 50 rounds
 	@$(RUN) experiments/demo.toml --profile --set name=profile --set nodes.count=8 --set rounds=50
+
+bench: setup ## how fast it is on this machine: kernels, link, rounds, many nodes; five minutes
+	@$(BIN)/tinymetafed bench --json build/bench.json --figures build/bench
 
 validate: setup ## the cycle model beside the manual; with COREMARK=folder beside boards too
 	@$(BIN)/tinymetafed validate $(if $(COREMARK),--coremark '$(COREMARK)')

@@ -109,32 +109,30 @@ struct tmf_chunk tmf_chunk_encode(const float *values, const struct tmf_selectio
     uint32_t marked;
     struct tmf_chunk chunk =
         measure(values, selection, first, end, capacity - (size_t)(out - data), &marked);
-    uint8_t *p = out;
+    /* Which are marked comes first, their values behind it, both in one walk. */
+    uint8_t *where = out, *p = out + chunk.size - marked * tmf_format_size(format);
     if (chunk.encoding == TMF_BITMAP) {
         memset(out, 0, (chunk.count + 7) / 8);
     } else if (chunk.encoding == TMF_INDICES) {
-        p = leb_put(p, marked);
+        where = leb_put(where, marked);
+    } else {
+        p = out;
     }
     uint32_t next = first;
-    for (uint32_t i = first; i < first + chunk.count && chunk.encoding != TMF_DENSE; i++) {
+    for (uint32_t i = first; i < first + chunk.count; i++) {
         if (!tmf_is_marked(selection, values, i)) {
+            if (chunk.encoding == TMF_DENSE) {
+                p = put_value(p, format, 0.0f);
+            }
             continue;
         }
         if (chunk.encoding == TMF_BITMAP) {
             out[(i - first) / 8] |= (uint8_t)(1u << (i - first) % 8);
-        } else {
-            p = leb_put(p, i - next);
+        } else if (chunk.encoding == TMF_INDICES) {
+            where = leb_put(where, i - next);
             next = i + 1;
         }
-    }
-    if (chunk.encoding == TMF_BITMAP) {
-        p += (chunk.count + 7) / 8;
-    }
-    for (uint32_t i = first; i < first + chunk.count; i++) {
-        bool is_marked = tmf_is_marked(selection, values, i);
-        if (is_marked || chunk.encoding == TMF_DENSE) {
-            p = put_value(p, format, is_marked ? values[i] : 0.0f);
-        }
+        p = put_value(p, format, values[i]);
     }
     chunk.encoding |= (unsigned)format->values << TMF_VALUES_SHIFT;
     chunk.data = data;

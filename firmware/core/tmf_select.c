@@ -1,36 +1,41 @@
 #include "tmf_select.h"
 
+#include <string.h>
+
 /* A radix select: the threshold's bytes from the highest to the lowest, each found by counting the
  * bytes of the magnitudes that agree with what is known. Zeros are left out of the counts. */
 bool tmf_select(const float *values, size_t n, size_t keep, struct tmf_selection *selection)
 {
-    uint32_t known = 0;  /* the threshold's upper bytes */
+    uint32_t counts[256] = {0};
+    size_t zeros = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t magnitude = tmf_magnitude(values[i]);
+        if (magnitude >= TMF_NOT_FINITE) {
+            return false;
+        }
+        zeros += magnitude == 0;
+        counts[magnitude >> 24]++;
+    }
+    const size_t nonzero = n - zeros;
+    uint32_t known = 0;   /* the threshold's upper bytes */
     size_t wanted = keep; /* of the magnitudes that begin with `known` */
-    size_t nonzero = 0;
-    for (int shift = 24; shift >= 0; shift -= 8) {
-        uint32_t counts[256] = {0};
-        for (size_t i = 0; i < n; i++) {
-            uint32_t magnitude = tmf_magnitude(values[i]);
-            if (magnitude >= TMF_NOT_FINITE) {
-                return false;
-            }
-            if (magnitude != 0 && (uint64_t)magnitude >> (shift + 8) == known) {
-                counts[magnitude >> shift & 255]++;
-            }
-        }
-        if (shift == 24) {
-            for (int i = 0; i < 256; i++) {
-                nonzero += counts[i];
-            }
-            if (nonzero <= keep || keep == 0) {
-                break;
-            }
-        }
+    for (uint32_t shift = 24; nonzero > keep && keep > 0; shift -= 8) {
+        counts[0] -= known == 0 ? (uint32_t)zeros : 0; /* they are never marked */
         uint32_t byte = 255;
         while (counts[byte] < wanted) {
             wanted -= counts[byte--];
         }
         known = known << 8 | byte;
+        if (shift == 0) {
+            break;
+        }
+        memset(counts, 0, sizeof counts);
+        for (size_t i = 0; i < n; i++) {
+            uint32_t magnitude = tmf_magnitude(values[i]);
+            if (magnitude >> shift == known) {
+                counts[magnitude >> (shift - 8) & 255]++;
+            }
+        }
     }
     if (keep == 0) {
         *selection = (struct tmf_selection){.threshold = UINT32_MAX};

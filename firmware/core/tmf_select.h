@@ -29,9 +29,7 @@ void tmf_select_format(const float *values, size_t n, enum tmf_values format,
 
 static inline bool tmf_is_marked(const struct tmf_selection *selection, const float *values, size_t i)
 {
-    uint32_t magnitude = tmf_magnitude(values[i]);
-    return magnitude > selection->threshold ||
-           (magnitude == selection->threshold && i < selection->ties_end);
+    return tmf_magnitude(values[i]) + (i < selection->ties_end) > selection->threshold;
 }
 
 #endif

@@ -280,6 +280,29 @@ def cycles(
 
 
 @app.command()
+def bench(
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all as JSON.")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write figures (PNG).")
+    ] = None,
+) -> None:
+    """Measure how fast nodes, link and rounds are on this machine."""
+    from . import bench as bench_module
+    from .report import bench as bench_tables
+
+    with console.status("bench") as status:
+        found = bench_module.run(lambda doing: status.update(f"bench: {doing}"))
+    for table in bench_tables.tables(found):
+        console.print(table)
+    if json is not None:
+        bench_tables.write_json(found, json)
+        console.print(f"Figures in seconds and bytes written to {json}", soft_wrap=True)
+    if figures is not None:
+        for path in bench_tables.figures(found, figures):
+            console.print(f"Figure {path}", soft_wrap=True)
+
+
+@app.command()
 def validate(
     coremark: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="CoreMark's sources, to run it too.")

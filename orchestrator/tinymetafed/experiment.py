@@ -133,6 +133,8 @@ class Experiment(Settings):
         """Samples that a training device learns from: its fraction of the strategy's query, drawn
         uniformly, in whole sets of the task's classes; one at least."""
         low, high = self.devices.fraction
+        if low == high == 1.0:
+            return self.strategy.query
         share = np.random.default_rng([self.seed, 0x_F4AC, device]).uniform(low, high)
         classes = self.task.limits(unseen=False).classes
         return classes * max(1, round(share * self.strategy.query / classes))

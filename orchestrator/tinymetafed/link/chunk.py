@@ -123,7 +123,7 @@ def decode(chunk: Chunk) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     elif encoding == BITMAP:
         size = (chunk.count + 7) // 8
         bits = np.unpackbits(np.frombuffer(data[:size], np.uint8), bitorder="little")
-        offsets = np.flatnonzero(bits)
+        offsets = np.flatnonzero(bits.view(np.bool_))
         if len(data) < size:
             raise ChunkError("the bitmap is cut short")
         data = data[size:]

@@ -228,6 +228,11 @@ class Node:
         return self._transport
 
     @property
+    def immediate(self) -> bool:
+        """It never has to be waited for; see Transport."""
+        return self._transport is not None and self._transport.immediate
+
+    @property
     def hello(self) -> Hello | None:
         """Who the node says that it is; None before its start."""
         return self._connection.hello
@@ -409,10 +414,12 @@ class Node:
         for first, end in runs:
             while first < end and left > 0:
                 where, what, count = await self._piece(messages.Update(first, end))
-                sent = what != 0  # a dense chunk has zeros for what is not marked
-                indices.append(where[sent])
-                found.append(what[sent])
-                left -= np.count_nonzero(sent)
+                if len(what) == count:  # dense: zeros stand for what is not marked
+                    sent = what != 0
+                    where, what = where[sent], what[sent]
+                indices.append(where)
+                found.append(what)
+                left -= len(what)
                 first += count
         if left != 0:
             raise NodeLost(f"{self.name} sent another number of entries than it had marked")

@@ -1,0 +1,52 @@
+"""How fast the bench itself is, measured in one run."""
+
+from collections.abc import Callable
+
+from ..report.bench import Measured
+from . import emulated, host, kernels
+from .measuring import machine, sine
+
+NODES = (1, 2, 4, 8, 16, 32, 64)
+MANY = (10, 100, 1000, 10_000)
+WIDTHS = (10, 20, 40, 80, 120)
+"""Of both hidden layers of the sine's model."""
+
+
+def run(progress: Callable[[str], None]) -> Measured:
+    """Measures everything; `progress` is told what comes. Raises TinyMetaFedError."""
+    progress("kernels")
+    around = machine()
+    found = [kernels.measure(name, model) for name, model in kernels.MODELS.items()]
+    progress("link")
+    links = emulated.links(8)
+    boots: list[emulated.Boot] = []
+    rounds: list[emulated.Round] = []
+    for count in NODES:
+        progress(f"{count} emulated nodes")
+        boot, one = emulated.rounds(sine(f"nodes.count={count}"), max(10, 100 // count))
+        boots.append(boot)
+        rounds.append(one)
+    for width in WIDTHS:
+        if width != 40:
+            progress(f"emulated nodes, {width} units in a layer")
+            rounds.append(emulated.rounds(sine("nodes.count=8", *_wide(width)), 20)[1])
+    hosts: list[host.HostRound] = []
+    for engine in ("local", "processes"):
+        for count in MANY:
+            progress(f"{count:,} host nodes, {engine}")
+            hosts.append(host.rounds(sine(*_many(engine, count))))
+    for width in WIDTHS:
+        if width != 40:
+            progress(f"1,000 host nodes, {width} units in a layer")
+            hosts.append(host.rounds(sine(*_many("local", 1000), *_wide(width))))
+    return Measured(around, kernels.image(), found, links, boots, rounds, hosts)
+
+
+def _many(engine: str, count: int) -> tuple[str, ...]:
+    nodes = (f"nodes.engine={engine}", f"nodes.count={count}")
+    return ("nodes.backend=host", *nodes, "devices.seen=10000")
+
+
+def _wide(width: int) -> tuple[str, ...]:
+    hidden = f"{{units={width}, activation='tanh'}}"
+    return (f"model.layers=[{hidden}, {hidden}, {{units=1, local=true}}]",)

@@ -1,0 +1,183 @@
+"""What `tinymetafed bench` measured, as tables for the terminal, JSON and figures."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from ..bench.emulated import Boot, Link, Round
+from ..bench.host import HostRound
+from ..bench.kernels import Kernel
+from ..bench.measuring import REPEATS
+from .colors import LINES
+
+KIB, MIB = 1024, 1 << 20
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All of it.
+
+    machine: what it was measured on. image: bytes of flash and of RAM of a node's image.
+    """
+
+    machine: dict[str, str]
+    image: tuple[int, int]
+    kernels: Sequence[Kernel]
+    links: Sequence[Link]
+    boots: Sequence[Boot]
+    rounds: Sequence[Round]
+    hosts: Sequence[HostRound]
+
+
+def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], note: str = "") -> Table:
+    table = Table(title=title, title_justify="left", caption=note or None, caption_justify="left")
+    for i, column in enumerate(head):
+        table.add_column(column, justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def tables(found: Measured) -> Iterable[Table]:
+    """For the terminal."""
+    yield _table("Machine", ("", ""), found.machine.items())
+    flash, ram = found.image
+    yield _table(
+        "An inner step on a Cortex-M4, all weights moving",
+        ("model", "weights", "cycles", "shortest", "longest", "each", "forward", "bytes"),
+        (
+            (
+                one.name, f"{one.parameters:,}", f"{one.cycles[1]:,.0f}", f"{one.cycles[0]:,.0f}",
+                f"{one.cycles[2]:,.0f}", f"{one.cycles[1] / one.parameters:.2f}",
+                f"{one.forward:,.0f}", f"{one.memory:,}",
+            )
+            for one in found.kernels
+        ),
+        "Cycles by the expected reading; forward: of judging a sample. Each: cycles a weight. "
+        "Bytes are those that training takes beside the weights held and the working weights. The "
+        f"node's image takes {flash / KIB:.1f} KiB of flash and {ram / KIB:.1f} KiB of RAM.",
+    )  # fmt: skip
+    yield _table(
+        "A broadcast of all weights to all nodes",
+        ("link", "nodes", "bytes a node", "ms"),
+        (
+            (one.link, f"{one.nodes}", f"{one.size:,}", f"{1e3 * one.seconds:.2f}")
+            for one in found.links
+        ),
+        f"Median of {REPEATS}, by turns.",
+    )
+    yield _table(
+        "Emulated nodes booted side by side",
+        ("nodes", "seconds", "MiB each", *(found.boots[0].memory if found.boots else ())),
+        (
+            (
+                f"{one.nodes}", f"{one.seconds:.2f}", f"{sum(one.memory.values()) / MIB:.1f}",
+                *(f"{size / MIB:.1f}" for size in one.memory.values()),
+            )
+            for one in found.boots
+        ),
+        "MiB are proportional: what several processes share is divided among them.",
+    )  # fmt: skip
+    yield _table(
+        "A round of emulated nodes",
+        ("nodes", "weights", "ms", "emulators", "orchestrator", "share", "ms a node"),
+        (
+            (
+                f"{one.nodes}", f"{one.parameters:,}", f"{1e3 * one.wall:.1f}",
+                f"{1e3 * one.emulators:.1f}", f"{1e3 * one.orchestrator:.1f}", f"{one.share:.0%}",
+                f"{1e3 * one.orchestrator / one.nodes:.2f}",
+            )
+            for one in found.rounds
+        ),
+        "Emulators and orchestrator: milliseconds of the processors; the orchestrator's also as "
+        "part of the round, and for each node.",
+    )  # fmt: skip
+    yield _table(
+        "A round of host nodes",
+        ("engine", "nodes", "weights", "ms", "µs each", "core", "ratio", "own", "MiB"),
+        (
+            (
+                one.engine, f"{one.nodes:,}", f"{one.parameters:,}", f"{1e3 * one.wall:,.1f}",
+                f"{1e6 * one.wall / one.nodes:,.0f}", f"{1e6 * one.core / one.nodes:,.0f}",
+                f"{one.wall / one.core:.1f}", f"{1e6 * one.processors / one.nodes:,.0f}",
+                f"{one.memory / MIB:,.0f}",
+            )
+            for one in found.hosts
+        ),
+        "Core: µs of the C core for a node's inner steps, on one of the machine's; ratio: of the "
+        "round to that. Own: µs of a processor for the orchestrator's process, a node.",
+    )  # fmt: skip
+
+
+def write_json(found: Measured, path: Path) -> None:
+    """All figures, in seconds and bytes."""
+    path.write_text(json.dumps(asdict(found), indent=1) + "\n")
+
+
+def figures(found: Measured, folder: Path) -> list[Path]:
+    """Cost by number of nodes and by size of the model; PNG files in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    by_nodes = _by_nodes(found), folder / "cost-by-nodes.png"
+    by_size = _by_size(found), folder / "cost-by-model.png"
+    for figure, path in (by_nodes, by_size):
+        with mpl.rc_context({"svg.hashsalt": "tinymetafed"}):
+            figure.savefig(path, dpi=120)
+    return [by_nodes[1], by_size[1]]
+
+
+def _by_nodes(found: Measured) -> Figure:
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    smallest = min(one.parameters for one in found.hosts)
+    emulated = sorted(
+        (one.nodes, 1e3 * one.wall) for one in found.rounds if one.parameters == smallest
+    )
+    axes.loglog(*zip(*emulated, strict=True), "o-", color=LINES[1], label="QEMU")
+    for engine, color, marker in (("local", LINES[0], "s-"), ("processes", LINES[2], "^-")):
+        host = sorted(
+            (one.nodes, 1e3 * one.wall)
+            for one in found.hosts
+            if one.engine == engine and one.parameters == smallest
+        )
+        axes.loglog(*zip(*host, strict=True), marker, color=color, label=f"host, {engine}")
+    core = sorted((one.nodes, 1e3 * one.core) for one in found.hosts if one.parameters == smallest)
+    axes.loglog(*zip(*core, strict=True), ":", color="0.4", label="inner steps alone, C core")
+    axes.set_xlabel("nodes in a round")
+    axes.set_ylabel("a round, ms")
+    axes.set_title(f"Sine, {smallest:,} parameters, {found.machine['cores']} cores")
+    axes.grid(which="both", alpha=0.25)
+    axes.legend()
+    return figure
+
+
+def _by_size(found: Measured) -> Figure:
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    count = min(one.nodes for one in found.rounds if len(_sizes(found.rounds, one.nodes)) > 1)
+    emulated = _sizes(found.rounds, count)
+    axes.loglog(*zip(*emulated, strict=True), "o-", color=LINES[1], label=f"QEMU, {count} nodes")
+    many = min(one.nodes for one in found.hosts if len(_sizes(found.hosts, one.nodes)) > 1)
+    host = _sizes([one for one in found.hosts if one.engine == "local"], many)
+    axes.loglog(*zip(*host, strict=True), "s-", color=LINES[0], label=f"host, {many:,} nodes")
+    core = sorted(
+        (one.parameters, 1e3 * one.core / one.nodes)
+        for one in found.hosts
+        if one.nodes == many and one.engine == "local"
+    )
+    axes.loglog(*zip(*core, strict=True), ":", color="0.4", label="inner steps alone, C core")
+    axes.set_xlabel("parameters of the model, dense layers with tanh")
+    axes.set_ylabel("a round, ms a node")
+    axes.set_title(f"48 inner steps a node, {found.machine['cores']} cores")
+    axes.grid(which="both", alpha=0.25)
+    axes.legend()
+    return figure
+
+
+def _sizes(rounds: Sequence[Round] | Sequence[HostRound], nodes: int) -> list[tuple[int, float]]:
+    """By parameters, ascending: milliseconds a node."""
+    return sorted((one.parameters, 1e3 * one.wall / nodes) for one in rounds if one.nodes == nodes)
