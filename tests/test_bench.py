@@ -10,15 +10,15 @@ from tinymetafed.report import bench
 
 
 def _measured() -> bench.Measured:
-    runs = [emulated.rounds(sine(f"nodes.count={n}"), 2) for n in (1, 2)]
+    rounds = [emulated.rounds(sine(f"nodes.count={n}"), 2) for n in (1, 2)]
     small = "model.layers=[{units=4, activation='tanh'}, {units=1, local=true}]"
-    runs.append(emulated.rounds(sine("nodes.count=2", small), 2))
+    rounds.append(emulated.rounds(sine("nodes.count=2", small), 2))
     hosts = [
         host.rounds(sine("nodes.backend=host", f"nodes.count={n}", f"nodes.engine={engine}"), 1)
         for engine, n in (("local", 3), ("local", 6), ("processes", 3))
     ]
     hosts.append(host.rounds(sine("nodes.backend=host", "nodes.count=3", small), 1))
-    boots, rounds = zip(*runs, strict=True)
+    boots = [emulated.boot(sine("nodes.count=2"))]
     kernel = kernels.measure("196-64-5", kernels.MODELS["196-64-5"])
     return bench.Measured(
         machine(), kernels.image(), [kernel], emulated.links(2), boots, rounds, hosts

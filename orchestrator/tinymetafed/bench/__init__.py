@@ -23,13 +23,13 @@ def run(progress: Callable[[str], None]) -> Measured:
     rounds: list[emulated.Round] = []
     for count in NODES:
         progress(f"{count} emulated nodes")
-        boot, one = emulated.rounds(sine(f"nodes.count={count}"), max(10, 100 // count))
-        boots.append(boot)
-        rounds.append(one)
+        experiment = sine(f"nodes.count={count}")
+        boots.append(emulated.boot(experiment))
+        rounds.append(emulated.rounds(experiment, max(10, 100 // count)))
     for width in WIDTHS:
         if width != 40:
             progress(f"emulated nodes, {width} units in a layer")
-            rounds.append(emulated.rounds(sine("nodes.count=8", *_wide(width)), 20)[1])
+            rounds.append(emulated.rounds(sine("nodes.count=8", *_wide(width)), 20))
     hosts: list[host.HostRound] = []
     for engine in ("local", "processes"):
         for count in MANY:

@@ -88,22 +88,35 @@ class Boot:
     memory: dict[str, float]
 
 
-def rounds(experiment: Experiment, repeats: int = 50) -> tuple[Boot, Round]:
-    """Boots the nodes; then medians over rounds, pricing included, after ten that are not counted.
+def boot(experiment: Experiment) -> Boot:
+    """Boots the nodes side by side."""
+    return asyncio.run(_boot(experiment))
+
+
+async def _boot(experiment: Experiment) -> Boot:
+    with private_directory() as directory:
+        nodes = make_nodes(experiment.nodes, directory)
+        try:
+            start = time.perf_counter()
+            await asyncio.gather(*(node.start() for node in nodes))
+            return Boot(len(nodes), time.perf_counter() - start, _memory(nodes))
+        finally:
+            await asyncio.gather(*(node.close() for node in nodes))
+
+
+def rounds(experiment: Experiment, repeats: int = 50) -> Round:
+    """Median over rounds, pricing included, after ten that are not counted.
 
     The processors' time is a mean, since the system counts it in hundredths of a second.
     """
     return asyncio.run(_rounds(experiment, repeats))
 
 
-async def _rounds(experiment: Experiment, repeats: int) -> tuple[Boot, Round]:
+async def _rounds(experiment: Experiment, repeats: int) -> Round:
     count = experiment.nodes.count
     with private_directory() as directory:
         federation = Federation(experiment, make_nodes(experiment.nodes, directory))
         try:
-            start = time.perf_counter()
-            await asyncio.gather(*(node.start() for node in federation.nodes))
-            boot = Boot(count, time.perf_counter() - start, _memory(federation.nodes))
             await federation.start()
             state = ServerState.start(federation.model.initial(experiment.seed))
             for _ in range(10):
@@ -117,8 +130,7 @@ async def _rounds(experiment: Experiment, repeats: int) -> tuple[Boot, Round]:
                 wall.append(time.perf_counter() - start)
             own = (_own_time() - before) / repeats
             emulated = (_emulators_time(federation.nodes) - emulators) / repeats
-            parameters = federation.model.parameters
-            return boot, Round(count, parameters, median(wall), own, emulated)
+            return Round(count, federation.model.parameters, median(wall), own, emulated)
         finally:
             await federation.close()
 

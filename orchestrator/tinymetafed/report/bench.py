@@ -37,7 +37,7 @@ class Measured:
 def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], note: str = "") -> Table:
     table = Table(title=title, title_justify="left", caption=note or None, caption_justify="left")
     for i, column in enumerate(head):
-        table.add_column(column, justify="right" if i else "left")
+        table.add_column(column, justify="right" if i else "left", no_wrap=not i)
     for row in rows:
         table.add_row(*row)
     return table
@@ -49,16 +49,17 @@ def tables(found: Measured) -> Iterable[Table]:
     flash, ram = found.image
     yield _table(
         "An inner step on a Cortex-M4, all weights moving",
-        ("model", "weights", "cycles", "shortest", "longest", "each", "forward", "bytes"),
+        ("model", "weights", "cycles", "bounds", "each", "forward", "bytes"),
         (
             (
-                one.name, f"{one.parameters:,}", f"{one.cycles[1]:,.0f}", f"{one.cycles[0]:,.0f}",
-                f"{one.cycles[2]:,.0f}", f"{one.cycles[1] / one.parameters:.2f}",
+                one.name, f"{one.parameters:,}", f"{one.cycles[1]:,.0f}",
+                f"{one.cycles[0] / one.cycles[1] - 1:+.0%} {one.cycles[2] / one.cycles[1] - 1:+.0%}",
+                f"{one.cycles[1] / one.parameters:.2f}",
                 f"{one.forward:,.0f}", f"{one.memory:,}",
             )
             for one in found.kernels
         ),
-        "Cycles by the expected reading; forward: of judging a sample. Each: cycles a weight. "
+        "Cycles by the expected reading, and by the shortest and the longest; forward: of judging a sample. Each: cycles a weight. "
         "Bytes are those that training takes beside the weights held and the working weights. The "
         f"node's image takes {flash / KIB:.1f} KiB of flash and {ram / KIB:.1f} KiB of RAM.",
     )  # fmt: skip
