@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 from printing import printed
-from tinymetafed.bench import emulated, host, kernels
+from tinymetafed.bench import Measured, emulated, host, kernels
 from tinymetafed.bench.measuring import machine, sine
 from tinymetafed.report import bench
 
 
-def _measured() -> bench.Measured:
+def _measured() -> Measured:
     rounds = [emulated.rounds(sine(f"nodes.count={n}"), 2) for n in (1, 2)]
     small = "model.layers=[{units=4, activation='tanh'}, {units=1, local=true}]"
     rounds.append(emulated.rounds(sine("nodes.count=2", small), 2))
@@ -20,9 +20,7 @@ def _measured() -> bench.Measured:
     hosts.append(host.rounds(sine("nodes.backend=host", "nodes.count=3", small), 1))
     boots = [emulated.boot(sine("nodes.count=2"))]
     kernel = kernels.measure("196-64-5", kernels.MODELS["196-64-5"])
-    return bench.Measured(
-        machine(), kernels.image(), [kernel], emulated.links(2), boots, rounds, hosts
-    )
+    return Measured(machine(), kernels.image(), [kernel], emulated.links(2), boots, rounds, hosts)
 
 
 def test_what_is_measured_is_shown_and_written(tmp_path: Path):

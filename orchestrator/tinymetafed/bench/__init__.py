@@ -1,8 +1,8 @@
 """How fast the bench itself is, measured in one run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from ..report.bench import Measured
 from . import emulated, host, kernels
 from .measuring import machine, sine
 
@@ -10,6 +10,22 @@ NODES = (1, 2, 4, 8, 16, 32, 64)
 MANY = (10, 100, 1000, 10_000)
 WIDTHS = (10, 20, 40, 80, 120)
 """Of both hidden layers of the sine's model."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All of it.
+
+    machine: what it was measured on. image: bytes of flash and of RAM of a node's image.
+    """
+
+    machine: dict[str, str]
+    image: tuple[int, int]
+    kernels: Sequence[kernels.Kernel]
+    links: Sequence[emulated.Link]
+    boots: Sequence[emulated.Boot]
+    rounds: Sequence[emulated.Round]
+    hosts: Sequence[host.HostRound]
 
 
 def run(progress: Callable[[str], None]) -> Measured:

@@ -2,36 +2,20 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from statistics import mode
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from ..bench.emulated import Boot, Link, Round
-from ..bench.host import HostRound
-from ..bench.kernels import Kernel
+from ..bench import Measured
 from ..bench.measuring import REPEATS
-from .colors import LINES
+from .colors import LINES, MARKERS
 
 KIB, MIB = 1024, 1 << 20
-
-
-@dataclass(frozen=True)
-class Measured:
-    """All of it.
-
-    machine: what it was measured on. image: bytes of flash and of RAM of a node's image.
-    """
-
-    machine: dict[str, str]
-    image: tuple[int, int]
-    kernels: Sequence[Kernel]
-    links: Sequence[Link]
-    boots: Sequence[Boot]
-    rounds: Sequence[Round]
-    hosts: Sequence[HostRound]
 
 
 def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], note: str = "") -> Table:
@@ -53,13 +37,13 @@ def tables(found: Measured) -> Iterable[Table]:
         (
             (
                 one.name, f"{one.parameters:,}", f"{one.cycles[1]:,.0f}",
-                f"{one.cycles[0] / one.cycles[1] - 1:+.0%} {one.cycles[2] / one.cycles[1] - 1:+.0%}",
+                " ".join(f"{one.cycles[i] / one.cycles[1] - 1:+.0%}" for i in (0, 2)),
                 f"{one.cycles[1] / one.parameters:.2f}",
                 f"{one.forward:,.0f}", f"{one.memory:,}",
             )
             for one in found.kernels
         ),
-        "Cycles by the expected reading, and by the shortest and the longest; forward: of judging a sample. Each: cycles a weight. "
+        "Cycles by the expected reading, bounds by the shortest and longest; forward: of judging. "
         "Bytes are those that training takes beside the weights held and the working weights. The "
         f"node's image takes {flash / KIB:.1f} KiB of flash and {ram / KIB:.1f} KiB of RAM.",
     )  # fmt: skip
@@ -134,51 +118,50 @@ def figures(found: Measured, folder: Path) -> list[Path]:
 def _by_nodes(found: Measured) -> Figure:
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
-    smallest = min(one.parameters for one in found.hosts)
-    emulated = sorted(
-        (one.nodes, 1e3 * one.wall) for one in found.rounds if one.parameters == smallest
-    )
-    axes.loglog(*zip(*emulated, strict=True), "o-", color=LINES[1], label="QEMU")
-    for engine, color, marker in (("local", LINES[0], "s-"), ("processes", LINES[2], "^-")):
-        host = sorted(
-            (one.nodes, 1e3 * one.wall)
-            for one in found.hosts
-            if one.engine == engine and one.parameters == smallest
-        )
-        axes.loglog(*zip(*host, strict=True), marker, color=color, label=f"host, {engine}")
-    core = sorted((one.nodes, 1e3 * one.core) for one in found.hosts if one.parameters == smallest)
-    axes.loglog(*zip(*core, strict=True), ":", color="0.4", label="inner steps alone, C core")
+    weights = mode(one.parameters for one in found.hosts)
+    hosts = [one for one in found.hosts if one.parameters == weights]
+    lines: dict[str, list[tuple[int, float]]] = {
+        "QEMU": [(one.nodes, one.wall) for one in found.rounds if one.parameters == weights],
+        "host": [(one.nodes, one.wall) for one in hosts if one.engine == "local"],
+        "host, processes": [(one.nodes, one.wall) for one in hosts if one.engine == "processes"],
+        CORE: [(one.nodes, one.core) for one in hosts],
+    }
+    _draw(axes, lines)
     axes.set_xlabel("nodes in a round")
     axes.set_ylabel("a round, ms")
-    axes.set_title(f"Sine, {smallest:,} parameters, {found.machine['cores']} cores")
-    axes.grid(which="both", alpha=0.25)
-    axes.legend()
+    axes.set_title(f"Sine, {weights:,} weights, {found.machine['cores']} cores")
     return figure
 
 
 def _by_size(found: Measured) -> Figure:
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
-    count = min(one.nodes for one in found.rounds if len(_sizes(found.rounds, one.nodes)) > 1)
-    emulated = _sizes(found.rounds, count)
-    axes.loglog(*zip(*emulated, strict=True), "o-", color=LINES[1], label=f"QEMU, {count} nodes")
-    many = min(one.nodes for one in found.hosts if len(_sizes(found.hosts, one.nodes)) > 1)
-    host = _sizes([one for one in found.hosts if one.engine == "local"], many)
-    axes.loglog(*zip(*host, strict=True), "s-", color=LINES[0], label=f"host, {many:,} nodes")
-    core = sorted(
-        (one.parameters, 1e3 * one.core / one.nodes)
-        for one in found.hosts
-        if one.nodes == many and one.engine == "local"
-    )
-    axes.loglog(*zip(*core, strict=True), ":", color="0.4", label="inner steps alone, C core")
-    axes.set_xlabel("parameters of the model, dense layers with tanh")
+    local = [one for one in found.hosts if one.engine == "local"]
+    few, many = mode(one.nodes for one in found.rounds), mode(one.nodes for one in local)
+    emulated = [one for one in found.rounds if one.nodes == few]
+    hosts = [one for one in local if one.nodes == many]
+    lines = {
+        f"QEMU, {few} nodes": [(one.parameters, one.wall / few) for one in emulated],
+        f"host, {many:,} nodes": [(one.parameters, one.wall / many) for one in hosts],
+        CORE: [(one.parameters, one.core / many) for one in hosts],
+    }
+    _draw(axes, lines)
+    axes.set_xlabel("weights of the model: dense layers with tanh")
     axes.set_ylabel("a round, ms a node")
     axes.set_title(f"48 inner steps a node, {found.machine['cores']} cores")
-    axes.grid(which="both", alpha=0.25)
-    axes.legend()
     return figure
 
 
-def _sizes(rounds: Sequence[Round] | Sequence[HostRound], nodes: int) -> list[tuple[int, float]]:
-    """By parameters, ascending: milliseconds a node."""
-    return sorted((one.parameters, 1e3 * one.wall / nodes) for one in rounds if one.nodes == nodes)
+CORE = "inner steps alone, C core"
+
+
+def _draw(axes: Axes, lines: dict[str, list[tuple[int, float]]]) -> None:
+    """Lines of seconds, in milliseconds."""
+    for i, (label, points) in enumerate(lines.items()):
+        style = {"color": "0.4", "linestyle": ":"}
+        if label != CORE:
+            style = {"color": LINES[i], "marker": MARKERS[i]}
+        x, y = zip(*sorted(points), strict=True)
+        axes.loglog(x, [1e3 * seconds for seconds in y], label=label, **style)
+    axes.grid(which="both", alpha=0.25)
+    axes.legend()
