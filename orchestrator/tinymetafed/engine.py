@@ -74,8 +74,6 @@ class Local:
         async def learn(i: int) -> T:
             return note(i, await self._work.learn(nodes[i], broadcast, lessons[i]))
 
-        if all(node.immediate for node in nodes):  # there is nothing to do meanwhile
-            return [await learn(i) for i in range(len(nodes))]
         return await together(map(learn, range(len(nodes))))
 
     async def judge(

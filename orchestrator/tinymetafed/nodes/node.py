@@ -228,11 +228,6 @@ class Node:
         return self._transport
 
     @property
-    def immediate(self) -> bool:
-        """It never has to be waited for; see Transport."""
-        return self._transport is not None and self._transport.immediate
-
-    @property
     def hello(self) -> Hello | None:
         """Who the node says that it is; None before its start."""
         return self._connection.hello
