@@ -4,10 +4,11 @@ The task of Finn et al. 2017 (MAML, arXiv:1703.03400, section 5.1) and of Nichol
 (Reptile, arXiv:1803.02999, section 2): A ∈ [0.1, 5], φ ∈ [0, 2π), x ∈ [−5, 5].
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import model_validator
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from ..samples import Samples
 from .base import Task
@@ -15,12 +16,17 @@ from .base import Task
 
 class Sine(Task):
     """Settings of the task, which is a function of seed and device alone: no two devices have the
-    same sine, so the unseen ones need no other."""
+    same sine, so the unseen ones need no other.
+
+    grid: x is one of so many values, evenly spaced, as in the paper's published example; support
+    and query, each in random order, have all of them before one comes again, and so share some.
+    """
 
     name: Literal["sine"]
     amplitude: tuple[float, float] = (0.1, 5.0)
     phase: tuple[float, float] = (0.0, 2 * np.pi)
     x: tuple[float, float] = (-5.0, 5.0)
+    grid: Annotated[int, Field(ge=2, le=100_000)] | None = None  # any x where not given
 
     @property
     def inputs(self) -> int:
@@ -50,9 +56,17 @@ class Sine(Task):
     def device(
         self, seed: int, device: int, support: int, query: int, *, unseen: bool = False
     ) -> tuple[Samples, Samples]:
-        """x is drawn uniformly."""
+        """See Task; but on a grid both have the same x."""
         amplitude, phase, rng = self.wave(seed, device)
-        x = rng.uniform(*self.x, size=(support + query, 1))
+        x = np.concatenate([self._draw(rng, support), self._draw(rng, query)])[:, np.newaxis]
         y = amplitude * np.sin(x + phase)
         samples = Samples(x.astype(np.float32), y.astype(np.float32))
         return samples[:support], samples[support:]
+
+    def _draw(self, rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+        """float64 [count]"""
+        if self.grid is None:
+            return rng.uniform(*self.x, size=count)
+        points = np.linspace(*self.x, self.grid)
+        passes = [rng.permutation(points) for _ in range(-(-count // self.grid))]
+        return np.concatenate([points[:0], *passes])[:count]
