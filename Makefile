@@ -19,7 +19,7 @@ CMAKE := PATH="$(BIN):$$PATH" cmake -G Ninja -S firmware
 # What a build says is shown when it fails.
 build = cmake --build $(1) >build/build.log 2>&1 || { cat build/build.log; exit 1; }
 
-.PHONY: help setup packages firmware zephyr zephyr-workspace zephyr-images renode demo smoke validate test robot lint profile bench clean
+.PHONY: help setup packages firmware zephyr zephyr-workspace zephyr-images renode demo smoke paper validate test robot lint profile bench clean
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -107,6 +107,9 @@ demo: setup ## TinyMetaFed on four emulated Cortex-M4F nodes, 300 rounds
 
 smoke: setup ## the same, 30 seconds
 	@$(RUN) experiments/smoke.toml
+
+paper: setup ## strategies on sine, Omniglot and spoken digits, and their report
+	@$(BIN)/tinymetafed compare experiments/paper.toml && $(BIN)/tinymetafed report paper -o report.html --figures figures
 
 profile: setup ## where the time goes: eight nodes, 50 rounds
 	@$(RUN) experiments/demo.toml --profile --set name=profile --set nodes.count=8 --set rounds=50

@@ -66,8 +66,9 @@ def test_emulation_of_a_sample_is_on_the_host_else(tmp_path: Path):
         assert (cell.experiment.nodes.backend, cell.experiment.nodes.emulate) == ("host", 2)
 
 
-def test_the_comparison_of_the_project_is_valid():
-    settings, cells = comparison.read(PROJECT / "experiments/comparison.toml")
+@pytest.mark.parametrize("name", ["comparison", "paper"])
+def test_the_comparisons_of_the_project_are_valid(name: str):
+    settings, cells = comparison.read(PROJECT / f"experiments/{name}.toml")
     assert len(cells) == len(settings.tasks) * len(settings.strategies) * len(settings.seeds)
     assert all(isinstance(cell.experiment, Experiment) for cell in cells)
     names = {cell.experiment.strategy.name for cell in cells}

@@ -72,7 +72,7 @@ def test_shapes_are_followed_from_layer_to_layer():
         Layer(1, False, (5,)),
     )
     assert [part.weights for part in model.parts] == [(8, 9), (8, 9), (5, 128)]
-    assert [part.fans for part in model.parts] == [9 * (1 + 8), 9 + 9, 128 + 5]
+    assert [part.relu for part in model.parts] == [True, False, False]
     assert model.frozen(local=True) == 1 << 3
 
 
@@ -110,14 +110,27 @@ def test_layers_that_do_not_fit_are_named(
 
 
 @given(st.integers(0, 2**63 - 1))
-def test_first_weights_are_glorot_s_and_the_seed_s(seed: int):
-    settings = ModelSettings.model_validate({"layers": [{"units": 40}, {"units": 3}]})
-    model = Model.build(settings, 10)
+def test_first_weights_are_uniform_and_the_seed_s(seed: int):
+    layers = [
+        {"units": 90, "activation": "relu"},
+        {"units": 30, "activation": "tanh"},
+        {"units": 3},
+    ]
+    model = Model.build(ModelSettings.model_validate({"layers": layers}), 10)
     theta = model.initial(seed)
-    for part in model.parts:
+    *hidden, last = model.parts
+    for part, gain in zip(hidden, (6, 3), strict=True):
         outputs, inputs = part.weights
-        w = theta[part.first : part.first + outputs * inputs]
-        limit = np.sqrt(6 / (inputs + outputs))
-        assert 0.8 * limit < np.abs(w).max() <= np.float32(limit)
-        assert (theta[part.first + outputs * inputs : part.end] == 0).all()
+        w, b = np.split(theta[part.first : part.end], [outputs * inputs])
+        for values, limit in ((w, np.sqrt(gain / inputs)), (b, 1 / np.sqrt(inputs))):
+            assert 0.7 * limit < np.abs(values).max() <= np.float32(limit)
+            assert np.abs(values.mean()) < 0.5 * limit
+    assert not theta[last.first :].any()
     assert (model.initial(seed) == theta).all()
+
+
+@pytest.mark.parametrize("activation", ["linear", "relu", "tanh"])
+def test_zeros_are_no_start_where_an_activation_would_keep_them(activation: str):
+    layers = [{"units": 4}, {"units": 3, "activation": activation}]
+    model = Model.build(ModelSettings.model_validate({"layers": layers}), 2)
+    assert model.initial(1)[model.parts[-1].first :].any() == (activation != "linear")

@@ -55,10 +55,6 @@ class _LayerWithParameters(_Layer):
         """Shape of W, (outputs, inputs), where `shape` enters; each output has a bias as well."""
         raise NotImplementedError
 
-    def fans(self, shape: Shape) -> int:
-        """How many inputs an output has and how many outputs an input, together."""
-        raise NotImplementedError
-
 
 class Dense(_LayerWithParameters):
     """y = activation(W x + b), whatever shape x has"""
@@ -77,10 +73,6 @@ class Dense(_LayerWithParameters):
     def weights(self, shape: Shape) -> tuple[int, int]:
         """See _LayerWithParameters."""
         return self.units, shape.values
-
-    def fans(self, shape: Shape) -> int:
-        """See _LayerWithParameters."""
-        return shape.values + self.units
 
 
 class _Window(_Layer):
@@ -147,10 +139,6 @@ class Conv2d(_Convolution):
         """See _LayerWithParameters."""
         return self.filters, self.size**2 * shape.channels
 
-    def fans(self, shape: Shape) -> int:
-        """See _LayerWithParameters."""
-        return self.size**2 * (shape.channels + self.filters)
-
 
 class DepthwiseConv2d(_Convolution):
     """A filter for each channel."""
@@ -160,10 +148,6 @@ class DepthwiseConv2d(_Convolution):
     def weights(self, shape: Shape) -> tuple[int, int]:
         """See _LayerWithParameters."""
         return shape.channels, self.size**2
-
-    def fans(self, shape: Shape) -> int:
-        """See _LayerWithParameters."""
-        return 2 * self.size**2
 
 
 class Pool2d(_Window):
@@ -203,8 +187,8 @@ class Part:
     layer: int  # index into the description, which has activations as layers of their own
     first: int  # index of the first parameter in the model's vector
     weights: tuple[int, int]  # shape: outputs, inputs
-    fans: int  # inputs of an output and outputs of an input, together
     local: bool
+    relu: bool  # follows
 
     @property
     def end(self) -> int:
@@ -249,7 +233,8 @@ class Model:
             operation, arguments = OPERATIONS[one.type], one.arguments(shape)
             if isinstance(one, _LayerWithParameters):
                 is_local = local and one.local
-                part = Part(len(layers), first, one.weights(shape), one.fans(shape), is_local)
+                is_relu = one.activation == "relu"
+                part = Part(len(layers), first, one.weights(shape), is_local, is_relu)
                 parts.append(part)
                 first = part.end
                 layers.append(Layer(operation, is_local, arguments))
@@ -291,12 +276,23 @@ class Model:
         return Load(self.inputs, LOSSES[self.loss], accumulate, capacity, self.layers, keeps)
 
     def initial(self, seed: int) -> NDArray[np.float32]:
-        """float32 [parameters]: W uniform in ±√(6 / (inputs + outputs)), counted as `fans` does
-        (Glorot & Bengio 2010, equation 16), b zero."""
+        """float32 [parameters], uniform: W in ±√(3 / inputs), which keeps the variance (LeCun et
+        al. 1998, Efficient BackProp, equation 16), before a ReLU in ±√(6 / inputs) (He et al. 2015,
+        arXiv:1502.01852, equation 10); b in ±1 / √inputs, so that units differ where inputs are
+        few.
+
+        The last layer starts at zero, unless an activation follows that would keep it there: what
+        it learns is each device's own, and a random start would be the same noise on all of them
+        to the layers before (Kao, Chiu, Chen 2022, arXiv:2106.15367).
+        """
         rng = np.random.default_rng([seed, 0x_1717])
         theta = np.zeros(self.parameters, dtype=np.float32)
         for part in self.parts:
+            if part.layer == len(self.layers) - 1:
+                continue
             outputs, inputs = part.weights
-            limit = np.sqrt(6 / part.fans)
-            theta[part.first :][: outputs * inputs] = rng.uniform(-limit, limit, outputs * inputs)
+            limit = np.sqrt((6 if part.relu else 3) / inputs)
+            b = part.first + outputs * inputs
+            theta[part.first : b] = rng.uniform(-limit, limit, outputs * inputs)
+            theta[b : part.end] = rng.uniform(-1, 1, outputs) / np.sqrt(inputs)
         return theta

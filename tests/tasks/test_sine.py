@@ -40,3 +40,27 @@ def test_devices_and_seeds_differ():
 def test_support_and_query_share_no_sample():
     support, query = TASK.device(1, 2, 50, 50)
     assert not set(support.inputs.flat) & set(query.inputs.flat)
+
+
+@given(SEEDS, DEVICES, st.integers(0, 25), st.integers(1, 25), st.integers(2, 10))
+def test_on_a_grid_every_point_comes_before_one_comes_again(
+    seed: int, device: int, support: int, query: int, grid: int
+):
+    task = Sine(name="sine", grid=grid)
+    points = np.linspace(-5, 5, grid).astype(np.float32)
+    amplitude, phase, _ = task.wave(seed, device)
+    parts = task.device(seed, device, support, query)
+    assert [len(part) for part in parts] == [support, query]
+    for part in parts:
+        for first in range(0, len(part), grid):
+            x = part.inputs[first : first + grid].ravel()
+            assert set(x) <= set(points)
+            assert len(set(x)) == len(x)
+        y = amplitude * np.sin(part.inputs.astype(float) + phase)
+        np.testing.assert_allclose(part.targets, y, atol=1e-5)
+
+
+def test_on_a_grid_the_order_is_each_device_s_own():
+    task = Sine(name="sine", grid=50)
+    orders = {task.device(1, device, 0, 50)[1].inputs.tobytes() for device in range(20)}
+    assert len(orders) == 20

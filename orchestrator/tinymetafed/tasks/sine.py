@@ -5,10 +5,11 @@ The task of Finn et al. 2017 (MAML, arXiv:1703.03400, section 5.1) and of Nichol
 """
 
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import model_validator
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from ..model import Shape
 from ..samples import Samples
@@ -19,12 +20,17 @@ Range = tuple[float, float]
 
 class Sine(Task):
     """Settings of the task, which is a function of seed and device alone: no two devices have the
-    same sine, so the unseen ones need no other."""
+    same sine, so the unseen ones need no other.
+
+    grid: x is one of so many values, evenly spaced, as in the paper's published example; support
+    and query, each in random order, have all of them before one comes again, and so share some.
+    """
 
     name: Literal["sine"]
     amplitude: Range = (0.1, 5.0)
     phase: Range = (0.0, 2 * np.pi)
     x: Range = (-5.0, 5.0)
+    grid: Annotated[int, Field(ge=2, le=100_000)] | None = None  # any x where not given
 
     @property
     def shape(self) -> Shape:
@@ -53,17 +59,24 @@ class Sine(Task):
     def device(
         self, seed: int, device: int, support: int, query: int, *, unseen: bool = False
     ) -> tuple[Samples, Samples]:
-        """x is drawn uniformly."""
-        ranges = self.amplitude, self.phase, self.x
-        return _device(*ranges, seed, device, support, query)
+        """See Task; but on a grid both have the same x."""
+        settings = self.amplitude, self.phase, self.x, self.grid
+        return _device(*settings, seed, device, support, query)
 
 
 @lru_cache(maxsize=10_000)
 def _device(
-    amplitudes: Range, phases: Range, xs: Range, seed: int, device: int, support: int, query: int
+    amplitudes: Range,
+    phases: Range,
+    xs: Range,
+    grid: int | None,
+    seed: int,
+    device: int,
+    support: int,
+    query: int,
 ) -> tuple[Samples, Samples]:
     amplitude, phase, rng = _wave(amplitudes, phases, seed, device)
-    x = rng.uniform(*xs, size=(support + query, 1))
+    x = np.concatenate([_draw(rng, xs, grid, n) for n in (support, query)])[:, np.newaxis]
     y = amplitude * np.sin(x + phase)
     samples = Samples(x.astype(np.float32), y.astype(np.float32))
     return samples[:support], samples[support:]
@@ -74,3 +87,12 @@ def _wave(
 ) -> tuple[float, float, np.random.Generator]:
     rng = np.random.default_rng([seed, device])
     return float(rng.uniform(*amplitudes)), float(rng.uniform(*phases)), rng
+
+
+def _draw(rng: np.random.Generator, xs: Range, grid: int | None, count: int) -> NDArray[np.float64]:
+    """float64 [count]"""
+    if grid is None:
+        return rng.uniform(*xs, size=count)
+    points = np.linspace(*xs, grid)
+    passes = [rng.permutation(points) for _ in range(-(-count // grid))]
+    return np.concatenate([points[:0], *passes])[:count]
