@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from conftest import SMALL, MakeExperiment
 from printing import printed
-from running import STRATEGIES, execute
-from tinymetafed import accounts, runner
+from running import STRATEGIES, execute, in_pieces
+from tinymetafed import accounts
 from tinymetafed.energy.ledger import SLEEP
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiment import Experiment, parse
@@ -108,28 +108,6 @@ def test_a_round_waits_until_its_deadline_or_for_the_first(
         assert missed == [one is not None and one > deadline for one in seconds]
     else:
         assert set(in_time) == {min(known)}
-
-
-class _Stopped(Exception):
-    pass
-
-
-def in_pieces(experiment: Experiment, folder: Path) -> tuple[Store, Run]:
-    """Runs the experiment, each round in a run that goes on with the one before."""
-    store, run = Store(folder), None
-    for last in range(1, experiment.rounds):
-
-        def stop(done: int, doing: str, last: int = last) -> None:
-            if (done, doing) == (last, "training"):
-                raise _Stopped
-
-        with pytest.raises(_Stopped):
-            runner.execute(experiment, store, run, stop)
-        run = store.run("last")
-        assert run.done == last
-    run, _ = runner.execute(experiment, store, run, lambda done, doing: None)
-    assert len(store.runs()) == 1
-    return store, run
 
 
 def came_to(store: Store, run: Run) -> tuple[object, ...]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from hypothesis import strategies as st
 
 from conftest import MakeExperiment
 from printing import printed
-from running import execute
+from running import execute, in_pieces
 from tinymetafed import accounts
 from tinymetafed.energy.ledger import balance
 from tinymetafed.errors import TinyMetaFedError
-from tinymetafed.federation import ServerState
+from tinymetafed.experiment import Experiment
+from tinymetafed.federation import Federation, ServerState
 from tinymetafed.report import summary
 from tinymetafed.sampling import EmulatedSample, sampled
 from tinymetafed.store import NodeRound, PhaseCount, Run, Store
@@ -73,6 +75,33 @@ def test_it_executes_what_a_whole_emulation_does(
             assert instructions == pytest.approx(whole_round, abs=25)
         elif phase == "receive" and (number, node) not in booted:
             assert instructions == pytest.approx(whole_round, rel=0.25)
+
+
+@pytest.mark.parametrize("run", [execute, in_pieces])
+def test_a_node_is_sent_what_the_host_s_was(
+    tmp_path: Path,
+    experiment: MakeExperiment,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Callable[[Experiment, Path], object],
+):
+    """Changes alone, or everything where it has just come back; also in a run that goes on."""
+    played = Federation.round
+    found: dict[bool, list[tuple[int, int, dict[str, list[int]]]]] = {False: [], True: []}
+
+    async def recorded(self: Federation, state: ServerState):
+        after, rows, phases = await played(self, state)
+        for row in rows:
+            sent = {k: n for k, n in json.loads(row.messages).items() if k not in accounts.BOOT}
+            found[self.nodes[0].pricing is not None].append((row.round, row.node, sent))
+        return after, rows, phases
+
+    monkeypatch.setattr(Federation, "round", recorded)
+    coming_and_going = ("participation={leave=0.4, join=0.6}", "strategy.percent=5", "rounds=6")
+    run(experiment("nodes.emulate=6", *coming_and_going), tmp_path)
+    assert found[True] == found[False]
+    everything = found[True][0][2]["weights"]
+    again = [number for number, _, sent in found[True] if sent["weights"] == everything]
+    assert {number for number in again if number > 1}
 
 
 def _instructions(store: Store, run: Run) -> dict[tuple[int, int, str], int]:
