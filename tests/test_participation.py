@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,11 @@ from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiment import Experiment, parse
 from tinymetafed.federation import Federation, ServerState
 from tinymetafed.nodes.backends import make_nodes, private_directory
+from tinymetafed.nodes.node import Broadcast, Node
 from tinymetafed.participation import Attendance, Participation, Slow, late, slowness
 from tinymetafed.report import summary
 from tinymetafed.store import NodeRound, Run, Store
-from tinymetafed.work import Lesson
+from tinymetafed.work import Learnt, Lesson, Work
 
 COMING_AND_GOING = "participation={leave=0.4, join=0.5}"
 PROBABILITIES = st.floats(0, 1)
@@ -164,6 +166,28 @@ def test_a_node_that_comes_back_boots_and_is_sent_everything(
             assert (messages["weights"][0] == everything) == new
             back += new and done > 0
     assert back > 3
+
+
+@pytest.mark.parametrize("run", [execute, in_pieces])
+def test_a_node_that_comes_back_has_lost_its_residual(
+    experiment: MakeExperiment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Callable[[Experiment, Path], object],
+):
+    settings = experiment(COMING_AND_GOING, "strategy.error_feedback=true", rounds=12)
+    learn, had = Work.learn, dict[tuple[int, int], bool]()
+
+    async def recorded(self: Work, node: Node, broadcast: Broadcast, lesson: Lesson) -> Learnt:
+        had[lesson.done, int(node.name.removeprefix("node-"))] = lesson.residual is not None
+        return await learn(self, node, broadcast, lesson)
+
+    monkeypatch.setattr(Work, "learn", recorded)
+    run(settings, tmp_path)
+    attendance = settings.attendance
+    assert sorted(set(had.values())) == [False, True]
+    for (done, node), has in sorted(had.items()):
+        assert has == (attendance.since(done)[node] < done)
 
 
 def test_nodes_that_come_and_go_come_to_the_same_on_qemu(

@@ -96,7 +96,10 @@ def test_a_node_is_sent_what_the_host_s_was(
         return after, rows, phases
 
     monkeypatch.setattr(Federation, "round", recorded)
-    coming_and_going = ("participation={leave=0.4, join=0.6}", "strategy.percent=5", "rounds=6")
+    coming_and_going = (
+        "participation={leave=0.4, join=0.6}", "strategy.percent=5", "rounds=6",
+        "strategy.error_feedback=true",
+    )  # fmt: skip
     run(experiment("nodes.emulate=6", *coming_and_going), tmp_path)
     assert found[True] == found[False]
     everything = found[True][0][2]["weights"]

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,14 +53,19 @@ class ServerState:
         return self.broadcast.theta
 
     def advance(
-        self, theta: NDArray[np.float32], residuals: Mapping[int, Residual] | None = None
+        self,
+        theta: NDArray[np.float32],
+        residuals: Mapping[int, Residual] | None = None,
+        away: Collection[int] = (),
     ) -> "ServerState":
-        """The state after one more round, in which these residuals have changed."""
+        """The state after one more round, in which these residuals have changed; nodes that were
+        away have lost theirs."""
         version = self.broadcast.version + 1
         moved = theta.view(np.uint32) != self.theta.view(np.uint32)
         changed = np.where(moved, version, self.broadcast.changed)
         kept = {**self.residuals, **(residuals or {})}
-        return ServerState(Broadcast(theta, changed, version), self.done + 1, kept)
+        there = {node: one for node, one in kept.items() if node not in away}
+        return ServerState(Broadcast(theta, changed, version), self.done + 1, there)
 
 
 class Federation:
@@ -104,17 +109,19 @@ class Federation:
         """Boots one of the nodes and describes the model to it."""
         self.memory = await self.work.boot(node)
 
-    async def resume(self, state: ServerState, last: Mapping[int, int]) -> None:
+    async def resume(self, state: ServerState, last: Mapping[int, int]) -> ServerState:
         """Brings nodes that were booted to where others were after the rounds that are done. last:
-        the last round of each that was in any; in its first one it is sent everything anyway."""
+        the last round of each that was in any. Returns the state without what nodes have lost that
+        were away since."""
         since = self.attendance.since(state.done)
         await self._come_and_go(state.done)
         for i, number in last.items():
-            node = self.nodes[i]
-            if 0 <= since[i] < number:  # else it has booted since
-                await self.work.hold(node, state.theta, number)
+            if 0 <= since[i] < number:  # else it has booted since, or will
+                await self.work.hold(self.nodes[i], state.theta, number)
             if since[i] < number:
-                node.take_usage()  # of a boot that there was not
+                self.nodes[i].take_usage()  # of a boot that there was not
+        kept = {i: one for i, one in state.residuals.items() if 0 <= since[i] < last[i]}
+        return dataclasses.replace(state, residuals=kept)
 
     async def close(self) -> None:
         """Ends the nodes."""
@@ -178,7 +185,7 @@ class Federation:
         )
         kept = {i: one.residual for i, one in zip(chosen, learnt, strict=True)}
         residuals = {i: one for i, one in kept.items() if one is not None}
-        return state.advance(theta, residuals), rows, phases
+        return state.advance(theta, residuals, self.away), rows, phases
 
     def _select(self, done: int) -> tuple[list[int], list[int]]:
         """M nodes, or all that are there, and for each the device whose task it plays in this

@@ -139,7 +139,7 @@ async def _rounds(
             )
         residuals, last = store.residuals(run.id), store.last_rounds(run.id)
         state = ServerState.start(run.weights, run.done, residuals, run.changes)
-        await federation.resume(state, last)
+        state = await federation.resume(state, last)
         if sample is not None:
             sample.last |= last
     while state.done < experiment.rounds:
