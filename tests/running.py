@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from tinymetafed import runner
@@ -40,6 +41,28 @@ def execute(experiment: Experiment, folder: Path) -> tuple[Store, Run]:
     """Runs the experiment into a store in `folder`."""
     store = Store(folder)
     run, _ = runner.execute(experiment, store, None, lambda done, doing: None)
+    return store, run
+
+
+class _Stopped(Exception):
+    pass
+
+
+def in_pieces(experiment: Experiment, folder: Path) -> tuple[Store, Run]:
+    """Runs the experiment, each round in a run that goes on with the one before."""
+    store, run = Store(folder), None
+    for last in range(1, experiment.rounds):
+
+        def stop(done: int, doing: str, last: int = last) -> None:
+            if (done, doing) == (last, "training"):
+                raise _Stopped
+
+        with pytest.raises(_Stopped):
+            runner.execute(experiment, store, run, stop)
+        run = store.run("last")
+        assert run.done == last
+    run, _ = runner.execute(experiment, store, run, lambda done, doing: None)
+    assert len(store.runs()) == 1
     return store, run
 
 

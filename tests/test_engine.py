@@ -20,6 +20,7 @@ from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiment import Experiment
 
 NODES = ("nodes.count=7", "nodes.per_round=5", "evaluation.devices=9")
+NODES += ("participation={leave=0.3, join=0.5}",)
 
 
 def _free_port() -> int:

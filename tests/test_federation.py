@@ -55,11 +55,17 @@ def test_only_some_nodes_take_part_in_a_round(tmp_path: Path, experiment: MakeEx
     assert all(row.device < settings.devices.seen for row in rows)
 
 
-def test_evaluation_is_not_counted_as_communication(tmp_path: Path, experiment: MakeExperiment):
-    """But for the last broadcast, which no round follows, a run moves the same bytes however often
-    it is judged."""
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    "nodes", ["nodes.count=3", "nodes.per_round=1", "participation={leave=0.4, join=0.6}"]
+)
+def test_a_run_moves_the_same_bytes_however_often_it_is_judged(
+    tmp_path: Path, experiment: MakeExperiment, strategy: str, nodes: str
+):
+    changes = (*STRATEGIES[strategy], nodes, "rounds=6")
     often, seldom = (
-        execute(experiment(f"evaluation.every={every}"), tmp_path / str(every)) for every in (1, 4)
+        execute(experiment(*changes, f"evaluation.every={every}"), tmp_path / str(every))
+        for every in (1, 6)
     )
     rows = [store.node_rounds(run.id) for store, run in (often, seldom)]
     assert rows[0] == rows[1]
@@ -236,7 +242,7 @@ def test_rounds_and_evaluations_do_without_a_node_that_is_unplugged(experiment: 
 def test_a_round_without_any_node(experiment: MakeExperiment):
     federation = Federation(experiment(), [])
     federation.unplugged = {0, 1, 2}
-    with pytest.raises(TinyMetaFedError, match="every node is unplugged; plug one in"):
+    with pytest.raises(TinyMetaFedError, match="every node is unplugged or away; plug one in"):
         asyncio.run(federation.round(ServerState.start(federation.model.initial(1))))
 
 

@@ -116,10 +116,10 @@ def test_of_a_node_the_last_residual_is_there(tmp_path: Path, experiment: MakeEx
 
 def test_two_processes_cannot_go_on_with_the_same_run(tmp_path: Path, experiment: MakeExperiment):
     store, run = execute(experiment(), tmp_path)
-    row = NodeRound(5, 0, 0, 1, 1, 1, False, "{}")
-    Store(tmp_path).commit(run.id, 5, run.weights, 1.0, [row])
+    row = NodeRound(5, 0, 0, 1, 1, 1, False, False, "{}")
+    Store(tmp_path).commit(run.id, 5, run.weights, run.changes, 1.0, [row])
     with pytest.raises(TinyMetaFedError, match="being continued by another process"):
-        store.commit(run.id, 5, run.weights, 1.0, [row])
+        store.commit(run.id, 5, run.weights, run.changes, 1.0, [row])
     assert store.run("last").done == 5
 
 

@@ -8,7 +8,13 @@ from collections.abc import Iterable, Sequence
 from .energy import ledger, power
 from .errors import TinyMetaFedError
 from .experiment import EnergySettings, NodeSettings
+from .participation import Attendance
 from .store import NodeRound, PhaseCount, Store
+
+COMPUTING = ("reconstruct", "learn", "select")
+"""Phases that execute the same each time; others depend on how an emulated link's bytes come."""
+BOOT = ("hello", "load")
+"""Requests by which a node is made ready for rounds."""
 
 
 def executed(
@@ -68,15 +74,56 @@ def book(
     phases: Iterable[PhaseCount],
     settings: EnergySettings,
     nodes: int,
+    attendance: Attendance | None = None,
 ) -> list[ledger.Entry]:
-    """The ledger of what `nodes` nodes did; empty where nothing was counted.
+    """The ledger of what `nodes` nodes did, all there where no attendance is given; empty where
+    nothing was counted.
 
     Raises TinyMetaFedError where the device's core was not priced when the rows were made.
     """
     device, radio = power.device(settings.device), power.radio(settings.radio)
-    counted = [row for row in rows if row.counted]
-    if not counted:
+    if not any(row.counted for row in rows):
         return []
+
+    def away(number: int) -> frozenset[int]:
+        return attendance.away(number - 1) if attendance else frozenset()
+
+    work = _work(rows, phases, settings)
+    return ledger.book(work, device, radio, nodes, settings.interval, away)
+
+
+def durations(
+    rows: Sequence[NodeRound],
+    phases: Iterable[PhaseCount],
+    settings: EnergySettings,
+    slowness: Sequence[float],
+) -> list[float | None]:
+    """Seconds that each of the nodes takes for its round; None where it was not counted.
+
+    By the expected reading: its computing, which takes it as many times as long as `slowness`, by
+    node, says; and its radio, without the boot. So two runs come to the same.
+    """
+    device, radio = power.device(settings.device), power.radio(settings.radio)
+
+    def duration(row: NodeRound, work: ledger.Work) -> float | None:
+        if work.cycles is None:
+            return None
+        traffic = [n for name, n in json.loads(row.messages).items() if name not in BOOT]
+        down, up = (sum(bytes[way] for bytes in traffic) for way in (0, 1))
+        cycles = {phase: n for phase, n in work.cycles.items() if phase in COMPUTING}
+        only = dataclasses.replace(work, cycles=cycles, bytes_down=down, bytes_up=up)
+        return sum(
+            entry.seconds * (slowness[row.node] if entry.account in COMPUTING else 1.0)
+            for entry in ledger.awake(only, device, radio)
+        )
+
+    return [duration(*pair) for pair in zip(rows, _work(rows, phases, settings), strict=True)]
+
+
+def _work(
+    rows: Sequence[NodeRound], phases: Iterable[PhaseCount], settings: EnergySettings
+) -> list[ledger.Work]:
+    device = power.device(settings.device)
     cycles: dict[tuple[int, int], dict[str, tuple[int, int, int]]] = {}
     for row in phases:
         by_core = json.loads(row.cycles)
@@ -86,11 +133,10 @@ def book(
                 f"{', '.join(by_core)}; run the experiment again"
             )
         cycles.setdefault((row.round, row.node), {})[row.phase] = tuple(by_core[device.core])
-    work = [
+    return [
         ledger.Work(
             row.round, row.node, cycles.get((row.round, row.node)) if row.counted else None,
             row.bytes_down, row.bytes_up,
         )
         for row in rows
     ]  # fmt: skip
-    return ledger.book(work, device, radio, nodes, settings.interval)

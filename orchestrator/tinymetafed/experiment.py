@@ -12,6 +12,7 @@ from . import settings
 from .energy import power
 from .errors import TinyMetaFedError
 from .model import Model, ModelSettings, Shape
+from .participation import Attendance, Participation
 from .settings import Settings
 from .strategies import StrategySettings
 from .tasks import TaskSettings
@@ -106,6 +107,7 @@ class Experiment(Settings):
     seed: Seed = 1
     rounds: Annotated[int, Field(ge=1, le=10_000_000)]
     nodes: NodeSettings = NodeSettings()
+    participation: Participation = Participation()
     devices: DeviceSettings = DeviceSettings()
     task: TaskSettings
     model: ModelSettings
@@ -117,6 +119,11 @@ class Experiment(Settings):
     def per_round(self) -> int:
         """M: nodes that take part in a round."""
         return self.nodes.per_round or self.nodes.count
+
+    @property
+    def attendance(self) -> Attendance:
+        """Which nodes are there in each round."""
+        return Attendance(self.participation, self.seed, self.nodes.count)
 
     @property
     def shape(self) -> Shape:
@@ -161,6 +168,7 @@ class Experiment(Settings):
                 "nodes.backend=qemu"
             )
         self._check_engine()
+        self._check_participation()
         if self.nodes.emulate and self.nodes.backend != "host":
             raise ValueError(
                 f"nodes.emulate: every round of {self.nodes.backend} nodes is emulated; use "
@@ -210,6 +218,18 @@ class Experiment(Settings):
             )
         if nodes.workers is not None and nodes.engine != "processes":
             raise ValueError("nodes.workers: only nodes.engine=processes has them")
+
+    def _check_participation(self) -> None:
+        if self.participation.deadline is not None and self.nodes.backend == "host":
+            raise ValueError(
+                "participation.deadline: host nodes are not counted, so nobody knows who is late; "
+                "use nodes.backend=qemu or renode"
+            )
+        if self.participation.slow is not None and self.participation.deadline is None:
+            raise ValueError(
+                "participation.slow: without a deadline nobody waits for slow nodes; set "
+                "participation.deadline or leave it out"
+            )
 
     def _check_samples(self) -> None:
         judged = self.evaluation

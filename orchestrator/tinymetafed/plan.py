@@ -21,6 +21,7 @@ from .nodes.backends import emulated_image, make_nodes, private_directory
 from .nodes.host import HostTransport
 from .nodes.node import NodeRefused
 from .nodes.qemu import QEMU
+from .participation import Participation
 from .store import NodeRound, PhaseCount
 
 RAM = range(0x2000_0000, 0x4000_0000)
@@ -197,6 +198,7 @@ def _emulated(settings: NodeSettings) -> NodeSettings:
 
 
 def _with(experiment: Experiment, nodes: NodeSettings) -> Experiment:
-    """The experiment on these nodes, with rounds enough for each of them."""
+    """The experiment on these nodes, with rounds enough for each of them; no node leaves."""
     rounds = max(experiment.rounds, nodes.count)
-    return experiment.model_copy(update={"nodes": nodes, "rounds": rounds})
+    changes = {"nodes": nodes, "rounds": rounds, "participation": Participation()}
+    return experiment.model_copy(update=changes)

@@ -109,7 +109,9 @@ class _Running:
         """Joules, expected. Raises AssertionError."""
         self._need_counts()
         settings = self.experiment
-        entries = accounts.book(self.rows, self.phases, settings.energy, settings.nodes.count)
+        entries = accounts.book(
+            self.rows, self.phases, settings.energy, settings.nodes.count, settings.attendance
+        )
         return balance([e for e in entries if e.node not in self.absent]).joules / self.rounds
 
     def _need_rounds(self) -> None:

@@ -129,6 +129,7 @@ async def _rounds(
             rounds=experiment.rounds,
             seconds=lap(),
             theta=state.theta.astype("<f4").tobytes(),
+            changed=state.broadcast.changed.astype("<i4").tobytes(),
         )
     else:
         if run.firmware != build:
@@ -136,22 +137,29 @@ async def _rounds(
                 f"run {run.id} was begun with another build of the firmware ({run.firmware}, now "
                 f"{build}); its weights would not be those of one run"
             )
-        state = ServerState.start(run.weights, run.done, store.residuals(run.id))
+        residuals, last = store.residuals(run.id), store.last_rounds(run.id)
+        state = ServerState.start(run.weights, run.done, residuals, run.changes)
+        state = await federation.resume(state, last)
+        if sample is not None:
+            sample.last |= last
     while state.done < experiment.rounds:
         progress(state.done, "training")
         before = state
         state, rows, phases = await federation.round(before)
         if sample is not None:
             rows, phases = await sample.follow(before, state, rows)
+        entries = accounts.book(
+            rows, phases, experiment.energy, experiment.nodes.count, federation.attendance
+        )
         evaluations = []
         if state.done % experiment.evaluation.every == 0 or state.done == experiment.rounds:
             progress(state.done, "evaluating")
             evaluations = await federation.evaluate(state)
-        entries = accounts.book(rows, phases, experiment.energy, experiment.nodes.count)
-        changed = {row.node: state.residuals[row.node] for row in rows if state.residuals}
+        kept = {row.node: state.residuals[row.node] for row in rows if state.residuals}
         store.commit(
-            run.id, state.done, state.theta, lap(), rows, evaluations, phases, entries, changed
-        )
+            run.id, state.done, state.theta, state.broadcast.changed, lap(), rows, evaluations,
+            phases, entries, kept,
+        )  # fmt: skip
     progress(state.done, "done")
     return store.run(str(run.id))
 

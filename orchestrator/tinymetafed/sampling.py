@@ -15,7 +15,6 @@ from .errors import TinyMetaFedError
 from .experiment import Experiment
 from .federation import Federation, ServerState
 from .nodes.backends import make_nodes
-from .nodes.node import Broadcast, Node
 from .store import NodeRound, PhaseCount
 
 
@@ -35,6 +34,7 @@ class EmulatedSample:
 
     Attributes:
         nodes: emulated, one for each of the run's.
+        last: the last round of each of the run's nodes that was in any.
     """
 
     def __init__(self, experiment: Experiment, directory: Path) -> None:
@@ -42,7 +42,7 @@ class EmulatedSample:
         self.nodes = make_nodes(settings.model_copy(update={"backend": "qemu"}), directory)
         self._rounds = sampled(experiment.rounds, settings.emulate)
         self._federation = Federation(experiment, self.nodes)
-        self._held: dict[int, int] = {}  # by node: version that it got in its last round
+        self.last: dict[int, int] = {}
 
     async def start(self) -> None:
         """Boots a node, which says of what build it is, and ends it. Raises TinyMetaFedError."""
@@ -65,14 +65,16 @@ class EmulatedSample:
         phases: list[PhaseCount] = []
         if after.done in self._rounds:
             rows, phases = await self._play(before, after, rows)
-        self._held |= {row.node: before.broadcast.version for row in rows}
+        self.last |= {row.node: after.done for row in rows}
         return rows, phases
 
     async def _play(
         self, before: ServerState, after: ServerState, rows: list[NodeRound]
     ) -> tuple[list[NodeRound], list[PhaseCount]]:
-        await together(self._bring(self.nodes[row.node], before, row.node) for row in rows)
-        found, emulated, phases = await self._federation.round(before)
+        federation = self._federation
+        federation.away = federation.attendance.away(before.done)  # so that none comes or goes
+        await together(self._bring(row.node, before) for row in rows)
+        found, emulated, phases = await federation.round(before)
         await self.close()
         if (differ := _bits(found) != _bits(after)).any():
             raise TinyMetaFedError(
@@ -83,11 +85,11 @@ class EmulatedSample:
         counted = {row.node: row.counted for row in emulated}
         return [dataclasses.replace(row, counted=counted[row.node]) for row in rows], phases
 
-    async def _bring(self, node: Node, state: ServerState, index: int) -> None:
-        """Boots the node; what it is sent in the round is then what the host's was sent. Values
-        that the round's broadcast leaves out are its own; the others it replaces."""
-        await self._federation.boot(node)
-        if held := self._held.get(index):
-            changed = np.full(len(state.theta), held)
-            await node.set_weights(Broadcast(state.theta, changed, held))
+    async def _bring(self, index: int, state: ServerState) -> None:
+        """Boots a node; what it is sent in the round is then what the host's was sent."""
+        node, federation = self.nodes[index], self._federation
+        await federation.boot(node)
+        last = self.last.get(index, 0)
+        if last > federation.attendance.since(state.done)[index]:  # else the host's was new
+            await federation.work.hold(node, state.theta, last)
         node.take_usage()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="DataclassInstance")
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 SCHEMA = """
 CREATE TABLE run (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -35,7 +35,8 @@ CREATE TABLE run (
     rounds     INTEGER NOT NULL,         -- to do
     done       INTEGER NOT NULL,         -- rounds in the store
     seconds    REAL NOT NULL,            -- wall time of these
-    theta      BLOB NOT NULL             -- float32, little-endian: the weights after them
+    theta      BLOB NOT NULL,            -- float32, little-endian: the weights after them
+    changed    BLOB NOT NULL             -- int32, little-endian: version in which each changed last
 ) STRICT;
 CREATE TABLE node_round (                -- what one node did in one round
     run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
@@ -46,6 +47,7 @@ CREATE TABLE node_round (                -- what one node did in one round
     bytes_up     INTEGER NOT NULL,
     bytes_sensor INTEGER NOT NULL,
     counted      INTEGER NOT NULL,       -- 1, or 0 where it has no rows in phase
+    late         INTEGER NOT NULL,       -- 1 where its update came too late to be aggregated
     messages     TEXT NOT NULL,          -- by request: [bytes down, bytes up] as JSON
     PRIMARY KEY (run, round, node)
 ) STRICT, WITHOUT ROWID;
@@ -100,6 +102,7 @@ class NodeRound:
     bytes_up: int
     bytes_sensor: int
     counted: bool
+    late: bool
     messages: str
 
 
@@ -144,11 +147,17 @@ class Run:
     done: int
     seconds: float
     theta: bytes
+    changed: bytes
 
     @property
     def weights(self) -> NDArray[np.float32]:
         """The weights after the last round: float32 [parameters]."""
         return np.frombuffer(self.theta, "<f4").astype(np.float32)
+
+    @property
+    def changes(self) -> NDArray[np.int64]:
+        """The version in which each of them changed last, as in a broadcast: int64 [parameters]."""
+        return np.frombuffer(self.changed, "<i4").astype(np.int64)
 
 
 class Store:
@@ -217,6 +226,7 @@ class Store:
         run: int,
         done: int,
         theta: NDArray[np.float32],
+        changed: NDArray[np.int64],
         seconds: float,
         nodes: Iterable[NodeRound],
         evaluations: Iterable[DeviceEvaluation] = (),
@@ -224,16 +234,17 @@ class Store:
         ledger: Iterable[Entry] = (),
         residuals: Mapping[int, NDArray[np.float32]] | None = None,
     ) -> None:
-        """Adds a round, its evaluations, the weights after it, and by node the residuals that it
-        has changed; all or nothing.
+        """Adds a round, its evaluations, the weights after it with the version in which each
+        changed last, and by node the residuals that it has changed; all or nothing.
 
         Raises TinyMetaFedError where another process has gone on with the run.
         """
         with self._transaction():
+            weights = theta.astype("<f4").tobytes(), changed.astype("<i4").tobytes()
             updated = self._db.execute(
-                "UPDATE run SET done = ?, theta = ?, seconds = seconds + ?"
+                "UPDATE run SET done = ?, theta = ?, changed = ?, seconds = seconds + ?"
                 " WHERE id = ? AND done = ?",
-                (done, theta.astype("<f4").tobytes(), seconds, run, done - 1),
+                (done, *weights, seconds, run, done - 1),
             )
             if updated.rowcount != 1:
                 raise TinyMetaFedError(
@@ -300,6 +311,11 @@ class Store:
     def node_rounds(self, run: int) -> list[NodeRound]:
         """What the nodes did, by round and node."""
         return self._rows(NodeRound, "node_round", run, "round, node")
+
+    def last_rounds(self, run: int) -> dict[int, int]:
+        """The last round of each node that was in any."""
+        query = "SELECT node, max(round) FROM node_round WHERE run = ? GROUP BY node"
+        return dict(self._db.execute(query, (run,)))
 
     def phases(self, run: int) -> list[PhaseCount]:
         """What the nodes executed, by round, node and phase."""

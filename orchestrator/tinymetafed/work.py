@@ -6,6 +6,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .experiment import Experiment
 from .nodes.node import Broadcast, Delta, Node, Residual, Usage
 from .nodes.transport import NodeLost
@@ -67,6 +70,8 @@ class Work:
 
         async def learn() -> tuple[Delta, Residual | None]:
             await node.set_residual(self.model, lesson.residual)
+            if experiment.participation.deadline is not None:
+                await node.renumber()  # so that a run that goes on takes the same time
             await node.set_weights(broadcast)  # step 2
             delta = await strategy.adapt(  # steps 3 to 5
                 node, self.model, support, query, lesson.done, experiment.rounds
@@ -81,10 +86,10 @@ class Work:
     async def judge(
         self, node: Node, broadcast: Broadcast, done: int, devices: Sequence[int]
     ) -> list[DeviceEvaluation]:
-        """Few-shot adaptation of devices that training never sees, after `done` rounds. What the
-        node does for it is not counted, but for the broadcast, which is the next round's, sent
-        early. Raises TinyMetaFedError."""
-        await _persistently(node, lambda: node.set_weights(broadcast))
+        """Few-shot adaptation of devices that training never sees, after `done` rounds. Nothing of
+        it is counted, and the node holds what it held before, so that training goes on as if nobody
+        had judged. Raises TinyMetaFedError."""
+        held = node.version
         with node.not_counted():
             results = [
                 await _persistently(
@@ -92,9 +97,14 @@ class Work:
                 )
                 for device in devices
             ]
-            await _persistently(node, lambda: node.set_weights(broadcast))
-        node.rest()
+            await self.hold(node, broadcast.theta, held)
         return results
+
+    async def hold(self, node: Node, theta: NDArray[np.float32], version: int) -> None:
+        """Brings the node to weights of a version that it had, see Node.hold. Raises
+        TinyMetaFedError."""
+        await _persistently(node, lambda: node.hold(theta, version))
+        node.rest()
 
     async def _judge(
         self, node: Node, broadcast: Broadcast, done: int, device: int

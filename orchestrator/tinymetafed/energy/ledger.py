@@ -7,7 +7,7 @@ sources).
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from .power import BitRadio, Device, LoRaRadio
@@ -57,30 +57,34 @@ def book(
     radio: BitRadio | LoRaRadio,
     nodes: int,
     interval: float = 0.0,
+    away: Callable[[int], Collection[int]] = lambda _: (),
 ) -> list[Entry]:
     """The ledger of `nodes` nodes, rounds ascending.
 
     interval: seconds between the starts of two rounds, at least. A round in which a node was not
     counted has no sleep, since how long it lasted is not known; that node has its radio only.
+    away: of a round, the nodes that were not there, and did not sleep either.
     """
     rounds: dict[int, list[Work]] = defaultdict(list)
     for one in work:
         rounds[one.round].append(one)
     entries: list[Entry] = []
     for number, works in sorted(rounds.items()):
-        booked = {one.node: _awake(one, device, radio) for one in works}
+        booked = {one.node: awake(one, device, radio) for one in works}
         busy = {node: sum(entry.seconds for entry in rows) for node, rows in booked.items()}
         known = all(one.cycles is not None for one in works)
         lasts = max(interval, *busy.values())
+        absent = away(number)
         for node in range(nodes):
             entries += booked.get(node, [])
-            if known:
+            if known and node not in absent:
                 seconds = lasts - busy.get(node, 0.0)
                 entries.append(_entry(number, node, SLEEP, seconds, device.sleep_power))
     return entries
 
 
-def _awake(work: Work, device: Device, radio: BitRadio | LoRaRadio) -> list[Entry]:
+def awake(work: Work, device: Device, radio: BitRadio | LoRaRadio) -> list[Entry]:
+    """What a node does in a round, without its sleep."""
     entries: list[Entry] = []
     for phase, cycles in sorted((work.cycles or {}).items()):
         if phase != ASLEEP and cycles[1]:

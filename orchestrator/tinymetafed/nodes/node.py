@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..energy.profile import Counts, Pricer, Profile, total
 from ..errors import TinyMetaFedError
 from ..link import Connection, Error, Fault, Hello, chunk, frame, messages
+from ..link.messages import UNASKED
 from ..model import Model
 from ..samples import Samples
 from .transport import NodeLost, OpenTransport, PooledTransport, Transport
@@ -319,6 +320,13 @@ class Node:
         """Asks the node who it is. Raises NodeLost where it does not answer."""
         return await self._request(messages.HelloRequest(), Hello)
 
+    async def renumber(self) -> None:
+        """Has requests numbered from the same number on, whatever came before: the few instructions
+        that a message takes depend on its bytes. Not counted."""
+        with self.not_counted():
+            self._connection.sequence = UNASKED
+            await self.greet()  # answered under any number
+
     async def load(
         self, model: Model, *, accumulate: bool, capacity: int, keeps: bool = False
     ) -> messages.Loaded:
@@ -341,6 +349,17 @@ class Node:
         for request in broadcast.requests(base, self._connection.capacity - CHUNK_OVERHEAD):
             await self._request(request, messages.Done)
         self.version, self._held, self._untouched = broadcast.version, broadcast, True
+
+    async def hold(self, theta: NDArray[np.float32], version: int) -> None:
+        """Brings the node to weights of a version that it had; 0 for none. Of these, what has not
+        changed since is in θ, float32 [parameters]; the rest the next broadcast replaces. No part
+        of a federation's work: not counted."""
+        with self.not_counted():
+            if version:
+                changed = np.full(len(theta), version)
+                await self.set_weights(Broadcast(theta, changed, version))
+        if not version:
+            self.version, self._held, self._untouched = 0, None, False
 
     async def train(
         self, samples: Samples | None, *, rate: float, frozen: int = 0, batch: int = 1,

@@ -58,7 +58,9 @@ class Result:
         nodes, rows, entries = experiment.nodes, store.node_rounds(run.id), store.ledger(run.id)
         if nodes.emulate:
             rows, phases = accounts.executed(store, run.id, nodes)
-            entries = accounts.book(rows, phases, experiment.energy, nodes.count)
+            entries = accounts.book(
+                rows, phases, experiment.energy, nodes.count, experiment.attendance
+            )
         return cls(run, experiment, judged, thinned, rows, entries)
 
     @property

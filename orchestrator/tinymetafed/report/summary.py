@@ -60,10 +60,14 @@ def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableT
     rows, phases = accounts.executed(store, run.id, experiment.nodes)
     sampled = experiment.nodes.emulate > 0
     if sampled:
-        entries = accounts.book(rows, phases, experiment.energy, experiment.nodes.count)
+        entries = accounts.book(
+            rows, phases, experiment.energy, experiment.nodes.count, experiment.attendance
+        )
     else:
         entries = store.ledger(run.id)
     yield _nodes(rows, phases, entries, experiment.nodes.count)
+    if lines := _participation(experiment, run.done, rows):
+        yield Text("\n".join(lines))
     if entries:
         traced = run.backend == "renode"
         yield energy.by_account(
@@ -73,6 +77,21 @@ def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableT
     if figure is not None:
         lines.append(f"Figure {figure}")
     yield Text("\n".join(lines))
+
+
+def _participation(experiment: Experiment, done: int, rows: list[NodeRound]) -> list[str]:
+    """How often nodes were away, and late, where they may be."""
+    settings, lines = experiment.participation, list[str]()
+    if settings.leave:
+        attendance, possible = experiment.attendance, done * experiment.nodes.count
+        away = sum(len(attendance.away(before)) for before in range(done))
+        share = away / max(1, possible)
+        lines.append(f"Nodes were away in {away:,} of {possible:,} rounds of a node ({share:.0%})")
+    if settings.deadline is not None:
+        late = sum(row.late for row in rows)
+        share = late / max(1, len(rows))
+        lines.append(f"{late:,} of {len(rows):,} updates were late ({share:.0%})")
+    return lines
 
 
 def _losses(found: list[LossOnUnseen], classes: bool) -> Table:
