@@ -72,7 +72,9 @@ def test_the_comparisons_of_the_project_are_valid(name: str):
     assert len(cells) == len(settings.tasks) * len(settings.strategies) * len(settings.seeds)
     assert all(isinstance(cell.experiment, Experiment) for cell in cells)
     names = {cell.experiment.strategy.name for cell in cells}
-    assert names == {"fedavg", "local", "reptile", "tinymetafed", "tinyreptile"}
+    assert names >= {"reptile", "tinymetafed"}
+    if name == "comparison":
+        assert names == {"fedavg", "local", "reptile", "tinymetafed", "tinyreptile"}
 
 
 CLASSES = (

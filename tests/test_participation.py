@@ -312,8 +312,8 @@ def test_slow_nodes_miss_the_deadline_and_are_left_out(
     for node, residual in store.residuals(run.id).items():
         assert residual.tobytes() == state.residuals[node].tobytes()
     assert run.theta != patient[1].theta
-    # They have sent it, though.
-    assert all(json.loads(row.messages)["update"][1] > 0 for row in rows)
+    # They have answered, though.
+    assert all(json.loads(row.messages)["select"][1] > 0 for row in rows)
     spent = {(entry.round, entry.node) for entry in store.ledger(run.id)}
     assert spent == {(row.round, row.node) for row in rows}
     text = " ".join(printed(*summary.summary(store, run, None)).split())

@@ -130,7 +130,8 @@ def of_the_local_part(
 
 def leaks(session: Recording, secrets: Iterator[bytes], model: Model) -> list[str]:
     """What the node has sent that it may not."""
-    telling = {secret for secret in secrets if secret.count(0) < 2}
+    # Of small differences few bits are left: others have the same by chance.
+    telling = {secret for secret in secrets if 0 not in secret}
     assert len(telling) > 20
     telling |= {secret[::-1] for secret in telling}
     sent = [body for way, body in session.bodies if way == "up"]

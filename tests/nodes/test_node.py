@@ -200,7 +200,7 @@ def test_a_node_goes_back_to_an_older_version(experiment: MakeExperiment):
         node = Node("node-0", open_transport)
         await node.start()
         await node.load(model, accumulate=False, capacity=0)
-        theta = model.initial(1)
+        theta = np.full(model.parameters, 0.5, np.float32)
         x = np.ones((1, 1), np.float32)
         await node.set_weights(ServerState.start(theta, 4).broadcast)
         newer = await node.predict(x)
