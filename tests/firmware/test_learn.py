@@ -165,7 +165,7 @@ def test_a_stream_of_several_requests_trains_as_the_store_does_and_as_the_refere
 @pytest.mark.parametrize("activations", [["relu", "tanh"], ["tanh", "tanh", "tanh"]])
 def test_activations_may_follow_each_other(activations):
     inner = tuple(Layer(OPERATIONS[name], False, ()) for name in activations)
-    parts = (Part(0, 0, (3, 2), 5, False), Part(len(inner) + 1, 9, (2, 3), 5, False))
+    parts = (Part(0, 0, (3, 2), False, False), Part(len(inner) + 1, 9, (2, 3), False, False))
     layers = (Layer(1, False, (3,)), *inner, Layer(1, False, (2,)))
     model = Model(2, 2, "mse", layers, parts)
     rng = np.random.default_rng(0)
@@ -190,7 +190,7 @@ def test_of_equal_values_the_first_is_a_window_s_largest():
         Layer(OPERATIONS["dense"], False, (4,)),
         Layer(OPERATIONS["max_pool2d"], False, (2, 2, 2, 2)),
     )
-    model = Model(1, 1, "mse", layers, (Part(0, 0, (4, 1), 5, False),))
+    model = Model(1, 1, "mse", layers, (Part(0, 0, (4, 1), False, False),))
     samples = Samples(np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32))
 
     async def session() -> None:
