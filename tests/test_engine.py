@@ -77,11 +77,14 @@ def test_a_ray_cluster_comes_to_the_same(experiment: MakeExperiment, tmp_path: P
 
 
 async def _call(workers: engine.Workers, function: Callable[..., int], common: object) -> list[int]:
+    taken: list[tuple[int, int]] = []
     await workers.start()
     try:
-        return await workers.call(function, common, range(5))
+        await workers.call(function, common, range(5), lambda *one: taken.append(one))
     finally:
         await workers.close()
+    assert sorted(i for i, _ in taken) == list(range(5))  # each once
+    return [result for _, result in sorted(taken)]
 
 
 def test_work_of_a_process_that_died_is_done_again(tmp_path: Path):

@@ -72,7 +72,7 @@ def test_it_executes_what_a_whole_emulation_does(
         whole_round = expected[number, node, phase]
         if phase in COMPUTING:
             # An answer is encoded there, and its number is another.
-            assert instructions == pytest.approx(whole_round, abs=25)
+            assert instructions == pytest.approx(whole_round, rel=0.01)
         elif phase == "receive" and (number, node) not in booted:
             assert instructions == pytest.approx(whole_round, rel=0.25)
 

@@ -1,5 +1,7 @@
 #include "tmf_link.h"
 
+#include <string.h>
+
 #include "tmf_bits.h"
 #include "tmf_crc32.h"
 
@@ -54,23 +56,24 @@ void tmf_link_release(struct tmf_link *link)
 
 /* Undoes COBS: the size of what comes out, 0 where `in` is not COBS. `out` has room for `size` bytes and
  * may be `in`, since no byte comes out before it went in. `in` may lie in memory that somebody else
- * writes to meanwhile: each of its bytes is read once. */
-static size_t unstuff(const volatile uint8_t *in, size_t size, uint8_t *out)
+ * writes to meanwhile: codes are read once, and what lies between them is looked at where it came out. */
+static size_t unstuff(const uint8_t *in, size_t size, uint8_t *out)
 {
-    const volatile uint8_t *const end = in + size;
+    const uint8_t *const end = in + size;
     const uint8_t *const start = out;
+    void *(*const copy)(void *, const void *, size_t) = in == out ? memmove : memcpy;
     while (in < end) {
-        const uint8_t code = *in++;
+        const uint8_t code = *(const volatile uint8_t *)in++;
         if (code == 0 || code - 1 > end - in) {
             return 0;
         }
-        for (const volatile uint8_t *const next = in + code - 1; in < next;) {
-            const uint8_t byte = *in++;
-            if (byte == 0) {
-                return 0;
-            }
-            *out++ = byte;
+        const size_t length = code - 1;
+        copy(out, in, length);
+        if (memchr(out, 0, length) != NULL) {
+            return 0;
         }
+        in += length;
+        out += length;
         if (code != 0xff && in < end) { /* a block shorter than the longest ends in a zero */
             *out++ = 0;
         }
@@ -111,9 +114,11 @@ size_t tmf_link_frame(uint8_t *body, size_t size, uint8_t *frame)
     for (size_t i = 0;;) { /* a block: its code, then all before a zero, up to 254 bytes */
         const size_t code = end++;
         const size_t stop = size - i < 254 ? size : i + 254;
-        while (i < stop && body[i] != 0) {
-            frame[end++] = body[i++];
-        }
+        const uint8_t *const zero = memchr(body + i, 0, stop - i);
+        const size_t length = zero != NULL ? (size_t)(zero - (body + i)) : stop - i;
+        memcpy(frame + end, body + i, length);
+        end += length;
+        i += length;
         frame[code] = (uint8_t)(end - code);
         if (i == size) {
             break;

@@ -4,22 +4,24 @@ import asyncio
 import importlib
 import multiprocessing
 import os
+import pickle
 import secrets
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from itertools import chain
+from itertools import chain, compress
 from typing import Any, Protocol, TypeVar
 
 from . import worker
 from .errors import TinyMetaFedError
-from .nodes.node import Broadcast, Node
+from .nodes.node import Broadcast, Node, NodeState
 from .nodes.process import die_with_parent
 from .store import DeviceEvaluation
 from .work import Learnt, Lesson, Work
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 Note = Callable[[int, Learnt], T]
@@ -104,10 +106,14 @@ class Workers(Protocol):
         ...
 
     async def call(
-        self, function: Callable[..., T], common: object, each: Iterable[Any]
-    ) -> list[T]:
-        """function(common, one) for each, in order; again where a process has died meanwhile.
-        Raises TinyMetaFedError."""
+        self,
+        function: Callable[..., T],
+        common: object,
+        each: Sequence[Any],
+        take: Callable[[int, T], None],
+    ) -> None:
+        """Has `take` take function(common, each[i]), with i, as soon as it is there; the function
+        is called again where a process has died over it. Raises TinyMetaFedError."""
         ...
 
     async def close(self) -> None:
@@ -130,12 +136,7 @@ class Spread:
         self, nodes: Sequence[Node], broadcast: Broadcast, lessons: Sequence[Lesson], note: Note[T]
     ) -> list[T]:
         """See Engine."""
-        found: list[T] = []
-        results = chain(*await self._share_out(worker.learn, nodes, broadcast, lessons))
-        for i, (state, learnt) in enumerate(results):
-            nodes[i].become(state, broadcast)
-            found.append(note(i, learnt))
-        return found
+        return await self._share_out(worker.learn, nodes, broadcast, lessons, note)
 
     async def judge(
         self,
@@ -146,19 +147,16 @@ class Spread:
     ) -> list[DeviceEvaluation]:
         """See Engine."""
         tasks = [(done, mine) for mine in devices]
-        results = chain(*await self._share_out(worker.judge, nodes, broadcast, tasks))
-        found: list[DeviceEvaluation] = []
-        for node, (state, rows) in zip(nodes, results, strict=True):
-            node.become(state, broadcast)
-            found += rows
-        return found
+        rows = await self._share_out(worker.judge, nodes, broadcast, tasks, lambda _, mine: mine)
+        return list(chain(*rows))
 
     async def _share_out(
         self,
-        function: Callable[[worker.Common, worker.Share], T],
+        function: Callable[[worker.Common, worker.Share], list[tuple[NodeState, S]]],
         nodes: Sequence[Node],
         broadcast: Broadcast,
         tasks: Sequence[Any],
+        note: Callable[[int, S], T],
     ) -> list[T]:
         common = worker.Common(self._job, broadcast.theta, broadcast.changed, broadcast.version)
         size = -(-len(nodes) // (SHARES * self._workers.count()))
@@ -166,7 +164,15 @@ class Spread:
             worker.Share([node.state() for node in nodes[i : i + size]], tasks[i : i + size])
             for i in range(0, len(nodes), size)
         ]
-        return await self._workers.call(function, common, shares)
+        found: list[Any] = [None] * len(nodes)
+
+        def take(share: int, results: list[tuple[NodeState, S]]) -> None:
+            for i, (state, result) in enumerate(results, share * size):
+                nodes[i].become(state, broadcast)
+                found[i] = note(i, result)
+
+        await self._workers.call(function, common, shares, take)
+        return found
 
     async def close(self) -> None:
         """See Engine."""
@@ -190,24 +196,28 @@ class Processes:
         return self._count
 
     async def call(
-        self, function: Callable[..., T], common: object, each: Iterable[Any]
-    ) -> list[T]:
+        self,
+        function: Callable[..., T],
+        common: object,
+        each: Sequence[Any],
+        take: Callable[[int, T], None],
+    ) -> None:
         """See Workers."""
-        shares = list(each)
-        found: dict[int, T] = {}
+
+        async def call(i: int) -> None:
+            future = self._pool.submit(_pickled, function, common, each[i])
+            take(i, pickle.loads(await asyncio.wrap_future(future)))
+
+        left: Sequence[int] = range(len(each))
         for _ in range(ATTEMPTS):
-            left = [i for i in range(len(shares)) if i not in found]
-            futures = [
-                asyncio.wrap_future(self._pool.submit(function, common, shares[i])) for i in left
-            ]
-            results = await asyncio.gather(*futures, return_exceptions=True)
-            for i, result in zip(left, results, strict=True):
-                if not isinstance(result, BaseException):
-                    found[i] = result
-                elif not isinstance(result, BrokenProcessPool):
+            results = await asyncio.gather(*map(call, left), return_exceptions=True)
+            broken = [isinstance(result, BrokenProcessPool) for result in results]
+            for result, again in zip(results, broken, strict=True):
+                if isinstance(result, BaseException) and not again:
                     raise result
-            if len(found) == len(shares):
-                return [found[i] for i in range(len(shares))]
+            left = list(compress(left, broken))
+            if not left:
+                return
             await self.close()  # a pool of which a process died takes no more work
             await self.start()
         raise TinyMetaFedError(
@@ -218,6 +228,11 @@ class Processes:
     async def close(self) -> None:
         """See Workers."""
         self._pool.shutdown(cancel_futures=True)
+
+
+def _pickled(function: Callable[[Any, Any], object], common: object, one: object) -> bytes:
+    # By itself the pool takes protocol 4, which is four times slower with many arrays.
+    return pickle.dumps(function(common, one), pickle.HIGHEST_PROTOCOL)
 
 
 def _begin() -> None:
@@ -275,14 +290,22 @@ class Ray:
         return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
 
     async def call(
-        self, function: Callable[..., T], common: object, each: Iterable[Any]
-    ) -> list[T]:
+        self,
+        function: Callable[..., T],
+        common: object,
+        each: Sequence[Any],
+        take: Callable[[int, T], None],
+    ) -> None:
         """See Workers."""
         ray = self._ray
         remote = ray.remote(function).options(max_retries=ATTEMPTS - 1)
         shared = ray.put(common)
+
+        async def call(i: int) -> None:
+            take(i, await remote.remote(shared, each[i]))
+
         try:
-            return list(await asyncio.gather(*(remote.remote(shared, one) for one in each)))
+            await asyncio.gather(*map(call, range(len(each))))
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, TinyMetaFedError):
                 raise error.cause from None
@@ -312,15 +335,11 @@ def make_engine(work: Work) -> Engine:
     return Spread(work, Ray(settings.address))
 
 
-async def together(work: Iterable[Awaitable[T]]) -> list[T]:
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """All results in order; the first error ends the rest."""
-
-    async def run(one: Awaitable[T]) -> T:
-        return await one
-
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(run(one)) for one in work]
+            tasks = [group.create_task(one) for one in work]
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]

@@ -267,9 +267,21 @@ class Model:
         edges = np.flatnonzero(np.diff(self.global_mask, prepend=False, append=False))
         return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
+    @cached_property
+    def global_parameters(self) -> int:
+        """Number of parameters of the global part."""
+        return int(self.global_mask.sum())
+
+    @cached_property
+    def _frozen(self) -> dict[bool, int]:
+        return {
+            local: sum(1 << part.layer for part in self.parts if part.local == local)
+            for local in (False, True)
+        }
+
     def frozen(self, *, local: bool) -> int:
         """The mask that freezes the local part, or else the global part: bit i for layer i."""
-        return sum(1 << part.layer for part in self.parts if part.local == local)
+        return self._frozen[local]
 
     def description(self, *, accumulate: bool, capacity: int, keeps: bool = False) -> Load:
         """What the node is told; see `load` in firmware/protocol.cddl."""

@@ -97,17 +97,18 @@ def judge(common: Common, share: Share) -> list[tuple[NodeState, list[DeviceEval
 def _each(
     common: Common, share: Share, work: Callable[[_Seat, Broadcast, Any], Awaitable[T]]
 ) -> list[tuple[NodeState, T]]:
-    async def run() -> list[tuple[NodeState, T]]:
+    found: list[tuple[NodeState, T]] = []
+
+    async def run() -> None:
         broadcast = Broadcast(common.theta, common.changed, common.version)
-        found: list[tuple[NodeState, T]] = []
         for state, task in zip(share.states, share.tasks, strict=True):
             seat.node.become(state, broadcast)
             result = await work(seat, broadcast, task)
             found.append((seat.node.state(), result))
-        return found
 
     try:
         seat = _seat(common.job)
-        return seat.runner.run(run())
+        seat.runner.run(run())  # a result would be made text of by `signal`, which takes its time
     except TinyMetaFedError as error:
         raise TinyMetaFedError(str(error)) from None  # its kinds do not travel
+    return found

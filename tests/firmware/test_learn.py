@@ -332,7 +332,7 @@ def test_rounds_of_tinymetafed_are_the_reference_s(problem, percent):
                 margin = TOLERANCE * length(theta.astype(float))
                 expected, sent = ref.tinymetafed_round(
                     layers, theta.astype(float), kind, tasks, *rates,
-                    0.75 * (1 - t / 4), strategy.keep(model, 0, 1) / int(model.global_mask.sum()),
+                    0.75 * (1 - t / 4), strategy.keep(model, 0, 1) / model.global_parameters,
                 )  # fmt: skip
                 for delta, indices in zip(deltas, sent, strict=True):
                     assert np.array_equal(delta.indices, indices)

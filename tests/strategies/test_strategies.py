@@ -57,7 +57,7 @@ def test_a_stream_repeats_its_samples_in_order(count: int, steps: int):
 
 def test_a_node_sends_p_percent_of_the_global_part(experiment: MakeExperiment):
     model = experiment().built_model
-    size = int(model.global_mask.sum())
+    size = model.global_parameters
     assert size == 6 * 2 + 5 * 7
     assert TinyMetaFed(name="tinymetafed", percent=10).keep(model, 0, 1) == round(0.1 * size)
     assert TinyMetaFed(name="tinymetafed", percent=0.01).keep(model, 0, 1) == 1

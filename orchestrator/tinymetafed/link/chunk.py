@@ -140,7 +140,8 @@ def decode(chunk: Chunk) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     ):
         raise ChunkError("a code that stands for no value")
     numbers = codes.astype(np.float32)
-    return offsets + chunk.first, np.ldexp(numbers, exponent) if values == INT8 else numbers
+    offsets += chunk.first
+    return offsets, np.ldexp(numbers, exponent) if values == INT8 else numbers
 
 
 def _split_leb(data: bytes) -> tuple[list[int], bytes]:

@@ -68,6 +68,8 @@ class Usage:
         return sum(self.up.values())
 
     def __add__(self, other: "Usage") -> "Usage":
+        if _UNUSED in (self, other):
+            return other if self == _UNUSED else self
         uncounted = self.uncounted or other.uncounted
         return Usage(
             dict(Counter(self.down) + Counter(other.down)),
@@ -76,6 +78,9 @@ class Usage:
             None if uncounted else total(p for p in (self.profile, other.profile) if p),
             uncounted,
         )
+
+
+_UNUSED = Usage()
 
 
 @dataclass(frozen=True)
@@ -422,8 +427,8 @@ class Node:
         selected = await self._request(
             messages.Select(keep, chunk.VALUES[values]), messages.Selected
         )
-        indices = [np.empty(0, np.int64)]
-        found = [np.empty(0, np.float32)]
+        indices: list[NDArray[np.int64]] = []
+        found: list[NDArray[np.float32]] = []
         left = selected.entries
         for first, end in runs:
             while first < end and left > 0:
@@ -437,6 +442,10 @@ class Node:
                 first += count
         if left != 0:
             raise NodeLost(f"{self.name} sent another number of entries than it had marked")
+        if not indices:
+            return Delta.nothing()
+        if len(indices) == 1:
+            return Delta(indices[0], found[0])
         return Delta(np.concatenate(indices), np.concatenate(found))
 
     async def _piece(

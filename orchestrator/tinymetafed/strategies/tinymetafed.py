@@ -70,11 +70,11 @@ class TinyMetaFed(Usual):
         if isinstance(percent, Schedule):
             passed = round_number / max(1, rounds - 1)
             percent = percent.start + (percent.end - percent.start) * passed
-        return max(1, round(percent / 100 * int(model.global_mask.sum())))
+        return max(1, round(percent / 100 * model.global_parameters))
 
     async def reconstruct(self, node: Node, model: Model, support: Samples) -> None:
         """θl from the shared initialisation: one pass over the support stream, θg frozen."""
-        if not model.global_mask.all():
+        if model.global_parameters < model.parameters:
             await node.train(support, rate=self.local_rate, frozen=model.frozen(local=False))
 
     async def adapt(
