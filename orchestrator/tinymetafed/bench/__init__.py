@@ -51,10 +51,10 @@ def run(progress: Callable[[str], None]) -> Measured:
         for count in MANY:
             progress(f"{count:,} host nodes, {engine}")
             hosts.append(host.rounds(sine(*_many(engine, count)), 3 if count > 1000 else 7))
-    for width in WIDTHS:
-        if width != 40:
-            progress(f"1,000 host nodes, {width} units in a layer")
-            hosts.append(host.rounds(sine(*_many("local", 1000), *_wide(width)), 7))
+        for width in WIDTHS:
+            if width != 40:
+                progress(f"1,000 host nodes, {engine}, {width} units in a layer")
+                hosts.append(host.rounds(sine(*_many(engine, 1000), *_wide(width)), 7))
     return Measured(around, kernels.image(), found, links, boots, rounds, hosts)
 
 

@@ -136,14 +136,18 @@ def _by_nodes(found: Measured) -> Figure:
 def _by_size(found: Measured) -> Figure:
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
-    local = [one for one in found.hosts if one.engine == "local"]
-    few, many = mode(one.nodes for one in found.rounds), mode(one.nodes for one in local)
+    few, many = mode(one.nodes for one in found.rounds), mode(one.nodes for one in found.hosts)
     emulated = [one for one in found.rounds if one.nodes == few]
-    hosts = [one for one in local if one.nodes == many]
+    hosts = [one for one in found.hosts if one.nodes == many]
+
+    def host(engine: str) -> list[tuple[int, float]]:
+        return [(one.parameters, one.wall / many) for one in hosts if one.engine == engine]
+
     lines = {
         f"QEMU, {few} nodes": [(one.parameters, one.wall / few) for one in emulated],
-        f"host, {many:,} nodes": [(one.parameters, one.wall / many) for one in hosts],
-        CORE: [(one.parameters, one.core / many) for one in hosts],
+        f"host, {many:,} nodes": host("local"),
+        f"host, {many:,} nodes, processes": host("processes"),
+        CORE: [(one.parameters, one.core / many) for one in hosts if one.engine == "local"],
     }
     _draw(axes, lines)
     axes.set_xlabel("weights of the model: dense layers with tanh")
