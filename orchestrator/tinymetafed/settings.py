@@ -50,7 +50,10 @@ def check(model: type[T], tree: dict[str, Any], origin: str) -> T:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        lines = [_describe(model, detail) for detail in error.errors()]
+        details = error.errors()
+        # A list without what is wrong in it may be too short besides: no error of its own.
+        wrong = {detail["loc"][:i] for detail in details for i in range(len(detail["loc"]))}
+        lines = [_describe(model, detail) for detail in details if detail["loc"] not in wrong]
         raise TinyMetaFedError("\n".join(f"{origin}: {line}" for line in lines)) from None
 
 
