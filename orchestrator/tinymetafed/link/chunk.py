@@ -65,6 +65,9 @@ def _longest(
     values: NDArray[np.float32], marked: NDArray[np.bool_], first: int, capacity: int
 ) -> Chunk:
     n = len(values)
+    if marked.all():  # nothing is shorter than the values alone
+        reach = min(n, capacity // 4)
+        return Chunk(first, reach, DENSE, values[:reach].astype("<f4").tobytes())
     count = np.arange(1, n + 1)
     number = np.cumsum(marked, dtype=np.int64)
     indices = np.flatnonzero(marked)
