@@ -30,10 +30,11 @@ def test_what_is_said_nearer_to_a_run_holds(tmp_path: Path):
     strategy's changes before those of a strategy on the task, these before the task's."""
     here = "[tasks.strategies.tinymetafed]\npercent = 20\nquery = 9"
     here += "\nchanges = { rounds = 9, nodes.per_round = 2, evaluation.every = 4 }"
+    task = "changes = { rounds = 7, nodes.per_round = 1, devices.seen = 50 }"
     _, cells = read(
         tmp_path,
         ("epochs = 2", f"epochs = 2\n{here}"),
-        ("target = 100", "target = 100\nchanges = { rounds = 7, nodes.per_round = 1, devices.seen = 50 }"),
+        ("target = 100", f"target = 100\n{task}"),
         ("percent = 10", "percent = 10\nchanges.rounds = 8"),
     )  # fmt: skip
     few, reptile = cells[0].experiment, cells[2].experiment
