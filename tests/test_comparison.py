@@ -18,7 +18,7 @@ def test_every_cell_is_the_experiment_with_its_changes(tmp_path: Path):
     found = {(cell.task, cell.strategy, cell.experiment.seed): cell.experiment for cell in cells}
     assert list(found) == [("sine", name, seed) for name in ("few", "Reptile") for seed in (1, 2)]
     for seed in (1, 2):
-        changes = (f"seed={seed}", "nodes.count=5")
+        changes = ("name=two", f"seed={seed}", "nodes.count=5")
         few = parse(SMALL, "SMALL", (*changes, "strategy.percent=10"))
         assert found["sine", "few", seed] == few
         reptile = "strategy={name='reptile', query=6, batch=3, epochs=2}"

@@ -137,10 +137,11 @@ def _experiment(
     strategy: StrategyEntry,
     seed: int,
 ) -> Experiment:
-    tree: dict[str, Any] = {"name": comparison.name}
+    tree: dict[str, Any] = {}
     if task.experiment is not None:
         base = path.parent / task.experiment
-        tree |= settings.parse(settings.read_text(base), str(base))
+        tree = settings.parse(settings.read_text(base), str(base))
+    tree["name"] = comparison.name  # by which a report finds all of them
     here = task.strategies.get(strategy.name, OnTask())
     for changes in (task.changes, here.changes, strategy.changes):
         tree = _merged(tree, changes)
