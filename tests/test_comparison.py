@@ -18,7 +18,7 @@ def test_every_cell_is_the_experiment_with_its_changes(tmp_path: Path):
     found = {(cell.task, cell.strategy, cell.experiment.seed): cell.experiment for cell in cells}
     assert list(found) == [("sine", name, seed) for name in ("few", "Reptile") for seed in (1, 2)]
     for seed in (1, 2):
-        changes = (f"seed={seed}", "nodes.count=5")
+        changes = ("name=two", f"seed={seed}", "nodes.count=5")
         few = parse(SMALL, "SMALL", (*changes, "strategy.percent=10"))
         assert found["sine", "few", seed] == few
         reptile = "strategy={name='reptile', query=6, batch=3, epochs=2}"
@@ -27,17 +27,22 @@ def test_every_cell_is_the_experiment_with_its_changes(tmp_path: Path):
 
 def test_what_is_said_nearer_to_a_run_holds(tmp_path: Path):
     """A strategy's entry before the task's settings of it, these before the experiment's; a
-    strategy's changes before the task's."""
+    strategy's changes before those of a strategy on the task, these before the task's."""
+    here = "[tasks.strategies.tinymetafed]\npercent = 20\nquery = 9"
+    here += "\nchanges = { rounds = 9, nodes.per_round = 2, evaluation.every = 4 }"
+    task = "changes = { rounds = 7, nodes.per_round = 1, devices.seen = 50 }"
     _, cells = read(
         tmp_path,
-        ("epochs = 2", "epochs = 2\n[tasks.strategies.tinymetafed]\npercent = 20\nquery = 9"),
-        ("target = 100", "target = 100\nchanges = { rounds = 7, devices.seen = 50 }"),
+        ("epochs = 2", f"epochs = 2\n{here}"),
+        ("target = 100", f"target = 100\n{task}"),
         ("percent = 10", "percent = 10\nchanges.rounds = 8"),
     )  # fmt: skip
     few, reptile = cells[0].experiment, cells[2].experiment
     strategy = few.strategy.model_dump()
     assert (strategy["percent"], strategy["query"], strategy["support"]) == (10, 9, 4)
     assert (few.rounds, reptile.rounds) == (8, 7)
+    assert (few.per_round, reptile.per_round) == (2, 1)
+    assert (few.evaluation.every, reptile.evaluation.every) == (4, 2)
     assert few.devices.seen == reptile.devices.seen == 50
 
 
@@ -74,6 +79,19 @@ def test_the_comparisons_of_the_project_are_valid(name: str):
     names = {cell.experiment.strategy.name for cell in cells}
     if name == "comparison":
         assert names == {"fedavg", "local", "reptile", "tinymetafed", "tinyreptile"}
+    if name == "paper":
+        assert names == {"fedavg", "reptile", "tinymetafed", "tinyreptile"}
+
+
+@pytest.mark.parametrize("name", ["comparison", "paper"])
+def test_strategies_of_a_task_see_as_many_devices(name: str):
+    """In the comparisons of the project, and are judged alike."""
+    _, cells = comparison.read(PROJECT / f"experiments/{name}.toml")
+    for task in {cell.task for cell in cells}:
+        mine = [cell.experiment for cell in cells if cell.task == task]
+        assert len({one.rounds * one.per_round for one in mine}) == 1
+        same = [one.evaluation.model_dump(exclude={"every"}) for one in mine]
+        assert all(one == same[0] for one in same)
 
 
 CLASSES = (
@@ -103,6 +121,8 @@ CLASSES = (
         ("percent = 10", "speed = 10", "sine × few: strategy.speed: unknown key; known are: name"),
         ("percent = 10", "changes.nodes.cuont = 1", "sine × few: nodes.cuont: unknown key"),
         ("batch = 3", "bach = 3", "sine × Reptile: strategy.bach: unknown key"),
+        ("batch = 3", "changes.rounds = 0", "sine × Reptile: rounds: 0 is not allowed"),
+        ("batch = 3", "changes = 3", "tasks.0.strategies.reptile.changes: 3 is not allowed"),
         ("target = 100", "target = 1\nchanges.model.layers = [{ units = 3 }]",
             "sine × few: model.layers.0: the task has 1 outputs, the last layer 3"),
         ("target = 100", f"target = 70\n{CLASSES}", "sine × few: target: 70 is no accuracy; use 0"),

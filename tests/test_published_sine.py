@@ -1,6 +1,7 @@
 """Reptile's published sine example (Nichol & Schulman 2018, openai.com/index/reptile) on a node,
-against the same in plain numpy."""
+against the same in plain numpy; and what the strategies of experiments/paper.toml come to on it."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from running import execute
+from tinymetafed import comparison
 from tinymetafed.experiment import read
 from tinymetafed.federation import Federation
 from tinymetafed.model import Model
@@ -33,8 +35,14 @@ def forward(parameters: Parameters, x: Vector) -> tuple[Vector, Vector, Vector]:
     return first, second, second @ w3.T + b3
 
 
-def sgd(parameters: Parameters, x: Vector, y: Vector, rate: float) -> Parameters:
-    """One step on the mean of the squared errors."""
+ALL = range(6)
+LAST_LAYER = (4, 5)
+
+
+def sgd(
+    parameters: Parameters, x: Vector, y: Vector, rate: float, moving: Collection[int] = ALL
+) -> Parameters:
+    """One step on the mean of the squared errors, of the parameters that are moving."""
     _, _, w2, _, w3, _ = parameters
     first, second, output = forward(parameters, x)
     by_output = 2 * (output - y) / len(x)
@@ -44,7 +52,10 @@ def sgd(parameters: Parameters, x: Vector, y: Vector, rate: float) -> Parameters
         by_first.T @ x, by_first.sum(axis=0), by_second.T @ first, by_second.sum(axis=0),
         by_output.T @ second, by_output.sum(axis=0),
     ]  # fmt: skip
-    return [p - rate * g for p, g in zip(parameters, gradients, strict=True)]
+    return [
+        p - rate * g if i in moving else p
+        for i, (p, g) in enumerate(zip(parameters, gradients, strict=True))
+    ]
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -79,3 +90,39 @@ def test_a_node_s_loss_is_that_of_plain_numpy(tmp_path: Path, seed: int):
         for parameters, loss in ((theta, row.loss_before), (adapted, row.loss_after)):
             output = forward(parameters, query.inputs.astype(float))[-1]
             assert loss == pytest.approx(np.mean((output - query.targets) ** 2), abs=1e-4)
+
+
+# What the strategies make of the ten points when they have 32 steps of adaptation: steps of one
+# point, their rate, what moves; by their settings in experiments/paper.toml. Reptile's is above.
+ADAPTATION = {
+    "FedAvg": [(30, 0.005, ALL)],  # three whole epochs
+    "TinyReptile": [(32, 0.005, ALL)],
+    "TinyMetaFed": [(10, 0.02, LAST_LAYER), (32, 0.005, ALL)],
+}
+
+
+@pytest.mark.parametrize("strategy", ADAPTATION)
+def test_unseen_devices_adapt_as_in_plain_numpy(tmp_path: Path, strategy: str):
+    """From the weights that a run has stored, with the settings of the paper's comparison: the same
+    ten points and no other, and the loss at all fifty."""
+    _, cells = comparison.read(PROJECT / "experiments/paper.toml")
+    cell = next(cell for cell in cells if (cell.task, cell.strategy) == ("sine", strategy))
+    tree = cell.experiment.model_dump()
+    tree["nodes"]["emulate"], tree["rounds"], tree["evaluation"]["devices"] = 0, 300, 10
+    settings = type(cell.experiment).model_validate(tree)
+    store, run = execute(settings, tmp_path)
+    theta = unpack(settings.built_model, run.weights)
+    judged = [row for row in store.evaluations(run.id) if row.round == 300]
+    assert len(judged) == 10
+    for row in judged:
+        support, query = settings.task.device(run.seed, row.device, 10, 50, unseen=True)
+        x, y = support.inputs.astype(float), support.targets.astype(float)
+        assert len(np.unique(x)) == 10
+        assert np.array_equal(np.unique(query.inputs), np.linspace(-5, 5, 50, dtype=np.float32))
+        adapted = theta
+        for steps, rate, moving in ADAPTATION[strategy]:
+            for i in np.arange(steps) % 10:
+                adapted = sgd(adapted, x[[i]], y[[i]], rate, moving)
+        for parameters, loss in ((theta, row.loss_before), (adapted, row.loss_after)):
+            output = forward(parameters, query.inputs.astype(float))[-1]
+            assert loss == pytest.approx(np.mean((output - query.targets) ** 2), rel=1e-4, abs=1e-4)

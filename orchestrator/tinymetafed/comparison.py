@@ -18,6 +18,19 @@ Changes = dict[str, Any]
 """Keys of an experiment file with other values: tables are merged, all else is replaced."""
 
 
+class OnTask(Settings):
+    """[tasks.strategies.NAME]: what is no key here is one of the strategy's own settings."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    changes: Changes = Field(default_factory=dict)
+
+    @property
+    def own(self) -> Changes:
+        """Settings of the strategy."""
+        return self.model_extra or {}
+
+
 class TaskEntry(Settings):
     """[[tasks]]: an experiment without its strategy."""
 
@@ -25,7 +38,7 @@ class TaskEntry(Settings):
     experiment: str | None = None  # a file, from this one's folder; else all is in changes
     target: Annotated[float, Field(gt=0)]  # after adaptation: accuracy, or loss if without classes
     changes: Changes = Field(default_factory=dict)
-    strategies: dict[str, Changes] = Field(default_factory=dict)  # by name: settings on this task
+    strategies: dict[str, OnTask] = Field(default_factory=dict)  # by name: settings on this task
 
 
 class StrategyEntry(Settings):
@@ -124,15 +137,18 @@ def _experiment(
     strategy: StrategyEntry,
     seed: int,
 ) -> Experiment:
-    tree: dict[str, Any] = {"name": comparison.name}
+    tree: dict[str, Any] = {}
     if task.experiment is not None:
         base = path.parent / task.experiment
-        tree |= settings.parse(settings.read_text(base), str(base))
-    tree = _merged(_merged(tree, task.changes), strategy.changes)
+        tree = settings.parse(settings.read_text(base), str(base))
+    tree["name"] = comparison.name  # by which a report finds all of them
+    here = task.strategies.get(strategy.name, OnTask())
+    for changes in (task.changes, here.changes, strategy.changes):
+        tree = _merged(tree, changes)
     kept = tree.get("strategy", {})
     if not isinstance(kept, dict) or kept.get("name") != strategy.name:
         kept = {}  # another strategy's
-    own = kept | task.strategies.get(strategy.name, {}) | strategy.own
+    own = kept | here.own | strategy.own
     tree |= {"seed": seed, "strategy": own}
     if comparison.emulate:
         tree = _merged(tree, {"nodes": {"backend": "host", "emulate": comparison.emulate}})

@@ -115,6 +115,19 @@ def test_the_tables_of_a_comparison(tmp_path: Path):
     assert "Failed" not in text
 
 
+def test_what_is_not_the_same_of_all_strategies_is_said_of_each(tmp_path: Path):
+    changes = "changes.evaluation = { every = 3, devices = 4 }"
+    done = _compare(
+        tmp_path,
+        ("seeds = [1, 2]", "seeds = [1]\nemulate = 1"),
+        ("percent = 10", f"percent = 10\n{changes}"),
+    )
+    text = " ".join(printed(*report.tables(*done[:3])).split())
+    assert "at the end of training, on 4 (few), 5 (Reptile) unseen devices" in text
+    assert "Judged every 3 (few), 2 (Reptile) rounds, so it may have been reached up to as" in text
+    assert "Emulated: 1 of each run's rounds" in text
+
+
 def test_labels_are_shown_as_they_are_written(tmp_path: Path):
     labels = ('"few"', '"few [p=10]"'), ('"sine"', '"sine [easy]"')
     text = printed(*report.tables(*_compare(tmp_path, *labels)[:3]))

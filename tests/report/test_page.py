@@ -110,7 +110,7 @@ def test_a_name_is_no_markup(compared: Store, tmp_path: Path):
     store._db.execute("UPDATE run SET name = ?", (HOSTILE,))
     found = Elements(page.render(_chapters(store)))
     assert [tag for tag, _ in found.elements].count("script") == 1
-    assert found.text.count(f"6 {HOSTILE}, seed 1") > 3  # in the figures too
+    assert found.text.count(f"6 {HOSTILE}, reptile, seed 1") > 3  # in the figures too
     assert not [name for _, attributes in found.elements for name in attributes if "on" in name[:2]]
 
 
@@ -118,9 +118,10 @@ def test_energy_by_account_is_the_ledger_s(compared: Store, chapters: list[Chapt
     entries = compared.ledger(6)
     row, other = _table(chapters, "sine-1-energy-by-account")
     assert (row["run"], other["run"]) == ("6", "7")
-    assert float(row["all mJ"]) * 4 == pytest.approx(balance(entries).joules * 1e3, rel=1e-5)
+    # Of a node's round, since others have three nodes: two nodes, four rounds.
+    assert float(row["all mJ"]) * 8 == pytest.approx(balance(entries).joules * 1e3, rel=1e-5)
     learn = balance([one for one in entries if one.account == "learn"]).joules
-    assert float(row["learn mJ"]) * 4 == pytest.approx(learn * 1e3, rel=1e-5)
+    assert float(row["learn mJ"]) * 8 == pytest.approx(learn * 1e3, rel=1e-5)
     for row in _table(chapters, "run-6-energy-by-node"):
         mine = balance([one for one in entries if str(one.node) == row["node"]])
         assert float(row["all mJ"]) == pytest.approx(mine.joules * 1e3, rel=1e-5)
@@ -130,11 +131,49 @@ def test_messages_by_request_are_the_link_s(compared: Store, chapters: list[Chap
     rows = _table(chapters, "sine-1-messages-by-request")
     assert [row["run"] for row in rows] == ["5", "2", "3", "4", "6", "7"]
     for row in rows:
+        done = compared.node_rounds(int(row["run"]))
         for way in ("down", "up"):
-            moved = sum(
-                getattr(one, f"bytes_{way}") for one in compared.node_rounds(int(row["run"]))
-            )
-            assert float(row[f"all {way} kB"]) == pytest.approx(moved / 4e3, rel=1e-5)
+            moved = sum(getattr(one, f"bytes_{way}") for one in done)
+            assert float(row[f"all {way} kB"]) == pytest.approx(moved / len(done) / 1e3, rel=1e-5)
+
+
+def test_where_all_have_as_many_nodes_a_round_is_that_of_all(compared: Store):
+    found = page.chapters([Result.read(compared, compared.run(number)) for number in ("6", "7")])
+    (row, _) = _table(found, "sine-1-energy-by-account")
+    assert float(row["all mJ"]) * 4 == pytest.approx(
+        balance(compared.ledger(6)).joules * 1e3, rel=1e-5
+    )
+    (row, _) = _table(found, "sine-1-messages-by-request")
+    moved = sum(one.bytes_up for one in compared.node_rounds(6))
+    assert float(row["all up kB"]) == pytest.approx(moved / 4e3, rel=1e-5)
+    axes = _figure(found, "sine-1-loss").axes[0]
+    assert axes.get_xlabel() == "rounds"
+    assert axes.lines[0].get_xdata()[-1] == 4
+
+
+def test_rounds_of_few_nodes_and_of_many_are_drawn_as_long(chapters: list[Chapter]):
+    """As what their nodes do."""
+    axes = _figure(chapters, "sine-1-loss").axes[0]
+    assert "rounds of a node" in axes.get_xlabel()
+    assert {line.get_xdata()[-1] for line in axes.lines} == {4 * 2, 4 * 3}
+    for stem, title in (
+        ("energy", "energy of one node's round"),
+        ("messages", "bytes of one node"),
+    ):
+        assert title in _figure(chapters, f"sine-1-{stem}").axes[0].get_title("left")
+
+
+def test_losses_of_very_different_size_are_told_apart(compared: Store):
+    run = Result.read(compared, compared.run("6"))
+    found = page.chapters([run])
+    for name in ("sine-1-loss", "sine-1-bytes", "sine-1-joules"):
+        assert _figure(found, name).axes[0].get_yscale() == "linear"
+        assert _figure(found, name).axes[0].get_ylim()[0] == 0
+    last = replace(run.judged[-1], after=run.judged[0].after / 1000)
+    found = page.chapters([replace(run, judged=[*run.judged[:-1], last])])
+    for name in ("sine-1-loss", "sine-1-bytes", "sine-1-joules"):
+        assert _figure(found, name).axes[0].get_yscale() == "log"
+        assert 0 < _figure(found, name).axes[0].get_ylim()[0] < last.after
 
 
 def test_every_node_is_there_for_the_whole_of_a_round(compared: Store, chapters: list[Chapter]):
@@ -155,14 +194,14 @@ def test_every_node_is_there_for_the_whole_of_a_round(compared: Store, chapters:
 
 def test_what_was_counted_and_what_not_is_said(chapters: list[Chapter]):
     notes = [note for chapter in chapters for note in chapter.notes]
-    host = "Runs 1, 2, 3, 4, 5: the firmware's core in-process, nothing counted."
+    host = "Runs 1–5: the firmware's core in-process, nothing counted."
     qemu = "Runs 6, 7: emulated on QEMU, every instruction counted."
     assert {host, qemu} <= set(notes)
     assert "Run 1 is in no figure but its own: a later run has the same settings and seed." in notes
     (cost,) = (chapter for chapter in chapters if chapter.title == "Cost")
     assert host in cost.notes
     assert [chart.note for part in cost.parts for chart in part.charts] == [
-        "", "Not counted, so not in it: run 5, 2, 3, 4.",
+        "", "Not counted, so not in it: run 2–5.",
     ]  # fmt: skip
 
 

@@ -14,6 +14,8 @@ from .colors import ACCOUNTS, FAINT, HATCHES, INK, LINES, MARKERS, PAPER
 from .results import Group, Result, TaskRuns, measured, pareto
 
 WIDTH = 6.6  # inches
+SPREAD = 100
+"""Of losses in one figure: what is less than a hundredth of an axis is not told from zero."""
 STYLE: Any = {
     "font.size": 9, "text.color": INK, "text.parse_math": False,
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": INK,
@@ -53,14 +55,20 @@ def learning(comparison: TaskRuns, measure: str, title: str) -> Figure:
     """The mean of a measure on unseen devices by rounds, before and after adaptation."""
     with mpl.rc_context(STYLE):
         figure, axes = _new(3.6 + 0.18 * len(comparison.groups))
+        drawn: list[float] = []
         for i, group in enumerate(comparison.groups):
             for when, dash, alpha in (("before", "--", 0.08), ("after", "-", 0.18)):
                 rounds, means, lows, highs = zip(*group.curve(measure, when), strict=True)
+                if comparison.by_node:
+                    rounds = [done * group.results[0].experiment.per_round for done in rounds]
+                drawn += means
                 if len(group.results) > 1:
                     axes.fill_between(rounds, lows, highs, color=_color(i), alpha=alpha, lw=0)
                 _line(axes, i, rounds, means, linestyle=dash)
-        axes.set_xlabel("rounds")
-        _measure_axis(axes, comparison, measure)
+        axes.set_xlabel(
+            "rounds of a node (rounds × nodes in one)" if comparison.by_node else "rounds"
+        )
+        _measure_axis(axes, comparison, measure, drawn)
         axes.set_title(title)
         _legend(
             figure, dict(enumerate(comparison.groups)),
@@ -83,6 +91,7 @@ def cost(comparison: TaskRuns, what: str, title: str) -> Figure | None:
     score = comparison.results[0].score
     sign = -1 if score == "accuracy" else 1
     ends: list[tuple[float, float]] = []
+    drawn: list[float] = []
     with mpl.rc_context(STYLE):
         figure, axes = _new(3.6 + 0.18 * len(groups))
         for i, group in groups.items():
@@ -91,6 +100,7 @@ def cost(comparison: TaskRuns, what: str, title: str) -> Figure | None:
                 if spent:
                     reached = [measured(point, score, "after") for point in one.judged]
                     _line(axes, i, spent, reached, markevery=[-1], linewidth=1.2)
+                    drawn += reached
                     if what != "joules" or not one.uncounted:
                         ends.append((spent[-1], sign * reached[-1]))
         front = sorted({end for end, best in zip(ends, pareto(ends), strict=True) if best})
@@ -99,7 +109,7 @@ def cost(comparison: TaskRuns, what: str, title: str) -> Figure | None:
         unit = {"megabytes": "MB down and up, all nodes", "joules": "J, all nodes"}[what]
         axes.set_xlim(left=0)
         axes.set_xlabel(f"{unit}, since the start")
-        _measure_axis(axes, comparison, score)
+        _measure_axis(axes, comparison, score, drawn)
         axes.set_title(title)
         _legend(figure, groups, Line2D([], [], label="Pareto front", **FRONT))
     return figure
@@ -167,8 +177,15 @@ def _line(axes: Axes, i: int, x: Sequence[float], y: Sequence[float], **style: A
     axes.plot(x, y, **{"linewidth": 1.6, "markevery": every, **_marker(i), **style})
 
 
-def _measure_axis(axes: Axes, comparison: TaskRuns, measure: str) -> None:
-    axes.set_ylim(bottom=0)
+def _measure_axis(axes: Axes, comparison: TaskRuns, measure: str, drawn: Sequence[float]) -> None:
+    """From zero; but losses of which some are so small beside others that they would lie on it, by
+    their logarithm."""
+    if measure == "loss" and 0 < min(drawn) < max(drawn) / SPREAD:
+        axes.set_yscale("log", nonpositive="clip")
+        axes.set_ylim(bottom=min(drawn) / 2)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    else:
+        axes.set_ylim(bottom=0)
     if measure == "accuracy":
         axes.set_ylim(top=1.02)
         axes.set_ylabel("accuracy (share of right classes)")

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 
@@ -164,13 +164,15 @@ def tables(
         "take on one."
     )
     for task in settings.tasks:
-        experiment = next(cell.experiment for cell in comparison.cells if cell.task == task.label)
+        experiments = {
+            cell.strategy: cell.experiment for cell in comparison.cells if cell.task == task.label
+        }
         results = {
             (one.strategy, one.device, one.radio, one.quantity): one
             for one in found.results
             if one.task == task.label
         }
-        shown = _Task(settings, task, experiment, results)
+        shown = _Task(settings, task, experiments, results)
         yield shown.learnt()
         yield shown.until_target()
         for device, radio in shown.priced:
@@ -184,12 +186,13 @@ def tables(
 class _Task:
     """The tables of one task.
 
-    experiment: one of its runs'. results: by strategy, device, radio and quantity.
+    experiments: by strategy, the same for all seeds. results: by strategy, device, radio and
+    quantity.
     """
 
     settings: ComparisonSettings
     task: TaskEntry
-    experiment: Experiment
+    experiments: Mapping[str, Experiment]
     results: Mapping[tuple[str, str, str, str], Result]
 
     @property
@@ -198,12 +201,27 @@ class _Task:
         there = any(quantity == "joules" for *_, quantity in self.results)
         return _priced(self.settings) if there else []
 
+    @property
+    def _classes(self) -> bool:
+        return next(iter(self.experiments.values())).task.target_is_class
+
+    def _each(self, count: Callable[[Experiment], int]) -> str:
+        """What all runs have, or, where it is not the same, each strategy's; nothing where it is
+        zero."""
+        labels: dict[int, list[str]] = defaultdict(list)
+        for label, experiment in self.experiments.items():
+            if number := count(experiment):
+                labels[number].append(escape(label))
+        if len(labels) == 1 and sum(map(len, labels.values())) == len(self.experiments):
+            return f"{next(iter(labels)):,}"
+        return ", ".join(f"{number:,} ({', '.join(mine)})" for number, mine in labels.items())
+
     def learnt(self) -> Table:
-        devices = self.experiment.evaluation.devices
+        devices = self._each(lambda experiment: experiment.evaluation.devices)
         title = f"at the end of training, on {devices} unseen devices"
         table = self._table(title, "strategy")
         measures = [("loss", "", ".3f", 1.0)]
-        if self.experiment.task.target_is_class:
+        if self._classes:
             measures.append(("accuracy", " %", ".1f", 100.0))
         columns = [
             (f"{name}{unit} {when}", f"{name} {when} adaptation", form, scale)
@@ -228,10 +246,10 @@ class _Task:
         return table
 
     def until_target(self) -> Table:
-        classes, target = self.experiment.task.target_is_class, self.task.target
+        classes, target = self._classes, self.task.target
         what = f"accuracy ≥ {target:.1%}" if classes else f"loss ≤ {target:g}"
-        every = self.experiment.evaluation.every
-        caption = f"Judged every {every} rounds, so it may have been reached up to {every} before."
+        every = self._each(lambda experiment: min(experiment.evaluation.every, experiment.rounds))
+        caption = f"Judged every {every} rounds, so it may have been reached up to as many before."
         if not self.priced:
             caption += (
                 "\nNothing is counted on host nodes; 'emulate = 2' emulates two rounds of each."
@@ -259,7 +277,7 @@ class _Task:
 
     def energy(self, device: str, radio: str) -> Table:
         caption = "Cycles are estimates; 'tinymetafed energy' has their bounds."
-        if emulated := self.experiment.nodes.emulate:
+        if emulated := self._each(lambda experiment: experiment.nodes.emulate):
             caption += (
                 f"\nEmulated: {emulated} of each run's rounds, to the host's weights, bit for bit."
                 "\nWhat nodes execute in the others is the mean."

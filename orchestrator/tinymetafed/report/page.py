@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import jinja2
@@ -95,13 +96,22 @@ def _parts(
 
 def _counting(results: Sequence[Result]) -> list[str]:
     """How what the nodes executed is known, a line for all runs of which the same is true."""
-    runs: dict[str, list[str]] = {}
+    runs: dict[str, list[int]] = {}
     for one in results:
-        runs.setdefault(one.counting, []).append(str(one.run.id))
+        runs.setdefault(one.counting, []).append(one.run.id)
     return [
-        f"Run{'s' * (len(numbers) > 1)} {', '.join(numbers)}: {known}."
+        f"Run{'s' * (len(numbers) > 1)} {_numbers(numbers)}: {known}."
         for known, numbers in runs.items()
     ]
+
+
+def _numbers(runs: Iterable[int]) -> str:
+    """With three or more that follow each other as a range."""
+    found: list[str] = []
+    for _, pairs in groupby(enumerate(sorted(runs)), key=lambda pair: pair[1] - pair[0]):
+        numbers = [str(number) for _, number in pairs]
+        found += [f"{numbers[0]}–{numbers[-1]}"] if len(numbers) > 2 else numbers
+    return ", ".join(found)
 
 
 def _left_out(results: Sequence[Result], tasks: Sequence[tuple[str, TaskRuns]]) -> Iterator[str]:
@@ -174,8 +184,8 @@ def _cost(stem: str, comparison: TaskRuns) -> Part:
         title = f"{comparison.task}: {score} after adaptation by {name}"
         figure = charts.cost(comparison, what, title)
         if figure is not None:
-            without = [str(one.run.id) for one in comparison.results if not getattr(one, what)]
-            note = f"Not counted, so not in it: run {', '.join(without)}." if without else ""
+            without = [one.run.id for one in comparison.results if not getattr(one, what)]
+            note = f"Not counted, so not in it: run {_numbers(without)}." if without else ""
             drawn.append(Chart(f"{stem}-{name}", title, note, figure))
     classes = ("accuracy before", "accuracy after") if score == "accuracy" else ()
     head = ("run", "settings", "seed", "round", "loss before", "loss after", *classes, "MB", "J")
@@ -197,13 +207,15 @@ def _energy(stem: str, comparison: TaskRuns) -> Part | None:
     counted = [one for one in comparison.results if one.entries]
     if not counted:
         return None
-    spent = [_by_account(one.entries, 1e3 / one.run.done) for one in counted]
+    spent = [_by_account(one.entries, 1e3 / comparison.rounds(one)) for one in counted]
     bars = [
-        Stack(one.name, found, {}, _bounds(one.entries, 1e3 / one.run.done))
+        Stack(one.name, found, {}, _bounds(one.entries, 1e3 / comparison.rounds(one)))
         for one, found in zip(counted, spent, strict=True)
     ]
-    title = f"{comparison.task}: energy of a round, all nodes"
-    figure = charts.stacks(bars, ACCOUNTS, title, "mJ per round")
+    of_a_round, per_round = _of_a_round(comparison)
+    title = f"{comparison.task}: energy of {of_a_round}"
+    figure = charts.stacks(bars, ACCOUNTS, title, f"mJ {per_round}")
+    chart = Chart(f"{stem}-energy", title, "", figure)
     names = charts.order({name for found in spent for name in found}, ACCOUNTS)
     cells = [
         [one.run.id, one.run.name, one.run.seed, one.experiment.energy.device,
@@ -212,8 +224,9 @@ def _energy(stem: str, comparison: TaskRuns) -> Part | None:
         for one, found in zip(counted, spent, strict=True)
     ]  # fmt: skip
     head = ["run", "name", "seed", "device", "radio", *(f"{name} mJ" for name in names), "all mJ"]
-    table = Table(f"{stem}-energy-by-account", "Energy of a round by account", head, cells)
-    return Part(comparison.task, [Chart(f"{stem}-energy", title, "", figure)], [table])
+    title = f"Energy of {of_a_round}, by account"
+    table = Table(f"{stem}-energy-by-account", title, head, cells)
+    return Part(comparison.task, [chart], [table])
 
 
 def _messages(stem: str, comparison: TaskRuns) -> Part | None:
@@ -224,7 +237,7 @@ def _messages(stem: str, comparison: TaskRuns) -> Part | None:
     bars: list[Stack] = []
     cells: list[list[Cell]] = []
     for one in known:
-        factor = 1e-3 / one.run.done
+        factor = 1e-3 / comparison.rounds(one)
         down = {name: factor * moved[0] for name, moved in one.messages.items()}
         up = {name: factor * moved[1] for name, moved in one.messages.items()}
         bars.append(Stack(one.name, up, down))
@@ -232,12 +245,23 @@ def _messages(stem: str, comparison: TaskRuns) -> Part | None:
         for way in (down, up):
             row += [*(way.get(name, 0.0) for name in names), sum(way.values())]
         cells.append(row)
-    title = f"{comparison.task}: bytes of a round by request, all nodes"
-    figure = charts.stacks(bars, MESSAGES, title, "kB per round: ← down, up →")
+    of_a_round, per_round = _of_a_round(comparison)
+    title = f"{comparison.task}: bytes of {of_a_round}, by request"
+    figure = charts.stacks(bars, MESSAGES, title, f"kB {per_round}: ← down, up →")
+    chart = Chart(f"{stem}-messages", title, "", figure)
     head = ["run", "name", "seed"]
     head += [f"{name} {way} kB" for way in ("down", "up") for name in (*names, "all")]
-    table = Table(f"{stem}-messages-by-request", "Bytes of a round by request", head, cells)
-    return Part(comparison.task, [Chart(f"{stem}-messages", title, "", figure)], [table])
+    title = f"Bytes of {of_a_round}, by request"
+    return Part(
+        comparison.task, [chart], [Table(f"{stem}-messages-by-request", title, head, cells)]
+    )
+
+
+def _of_a_round(comparison: TaskRuns) -> tuple[str, str]:
+    """What amounts are of, and their unit's end."""
+    if comparison.by_node:
+        return "one node's round", "per round of a node"
+    return "a round, all nodes", "per round"
 
 
 def _nodes(one: Result) -> Part:

@@ -65,8 +65,10 @@ class Result:
 
     @property
     def name(self) -> str:
-        """Number, name and seed."""
-        return f"{self.run.id} {self.run.name}, seed {self.run.seed}"
+        """Number, name, the strategy where the name does not say it, and seed."""
+        strategy = self.experiment.strategy.name
+        called = self.run.name if self.run.name == strategy else f"{self.run.name}, {strategy}"
+        return f"{self.run.id} {called}, seed {self.run.seed}"
 
     @property
     def has_classes(self) -> bool:
@@ -172,6 +174,16 @@ class TaskRuns:
     def results(self) -> list[Result]:
         """Of all groups."""
         return [one for group in self.groups for one in group.results]
+
+    @property
+    def by_node(self) -> bool:
+        """Whether rounds are to be told by those of a node, since not all have as many nodes in
+        one."""
+        return len({one.experiment.per_round for one in self.results}) > 1
+
+    def rounds(self, one: Result) -> int:
+        """Done by a run, or by its nodes together where rounds are told by those."""
+        return len(one.rows) if self.by_node else one.run.done
 
 
 def compare(results: Sequence[Result]) -> list[TaskRuns]:
