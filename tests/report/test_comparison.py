@@ -250,6 +250,27 @@ def test_what_a_node_did_that_was_not_counted_is_said(tmp_path: Path):
     assert "few: of a node's rounds 2 were not counted, so not summed." in text()
 
 
+def test_how_many_were_late_or_away(tmp_path: Path):
+    participation = "{ leave = 0.4, join = 0.5, deadline = 1e-9 }"  # all but the first are late
+    settings, compared, found, path = _compare(
+        tmp_path,
+        ("seeds = [1, 2]", "seeds = [1]"),
+        ("percent = 10", f"percent = 10\nchanges.nodes.backend = 'qemu'\n"
+            f"changes.participation = {participation}"),
+    )  # fmt: skip
+    run = found.runs[0].run
+    assert run is not None
+    rows = _query(path, "SELECT count(*) FROM node_round WHERE run = ?", run)
+    late = _query(path, "SELECT total(late) FROM node_round WHERE run = ?", run)
+    assert _values(found, "share of node rounds away") == {("few", 1): (12 - rows) / 12}
+    assert _values(found, "share of updates late") == {("few", 1): late / rows}
+    assert 0 < late < rows < 12
+    learnt = " ".join(printed(list(report.tables(settings, compared, found))[1]).split())
+    assert "% away ┃ % late" in learnt
+    assert f"│ {100 * (12 - rows) / 12:.1f} ± – │ {100 * late / rows:.1f} ± – │" in learnt
+    assert "– │ – │" in learnt  # of the other strategy
+
+
 def test_files_have_what_was_found(tmp_path: Path):
     *_, found, _ = _compare(tmp_path, ("seeds = [1, 2]", "seeds = [1]"))
     report.write_csv(found, tmp_path / "out")

@@ -16,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
+from conftest import MakeExperiment
+from running import execute
 from tinymetafed.energy.ledger import balance
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.report import page
@@ -148,14 +150,14 @@ def test_where_all_have_as_many_nodes_a_round_is_that_of_all(compared: Store):
     assert float(row["all up kB"]) == pytest.approx(moved / 4e3, rel=1e-5)
     axes = _figure(found, "sine-1-loss").axes[0]
     assert axes.get_xlabel() == "rounds"
-    assert axes.lines[0].get_xdata()[-1] == 4
+    assert np.max(axes.lines[0].get_xdata()) == 4
 
 
 def test_rounds_of_few_nodes_and_of_many_are_drawn_as_long(chapters: list[Chapter]):
     """As what their nodes do."""
     axes = _figure(chapters, "sine-1-loss").axes[0]
     assert "rounds of a node" in axes.get_xlabel()
-    assert {line.get_xdata()[-1] for line in axes.lines} == {4 * 2, 4 * 3}
+    assert {np.max(line.get_xdata()) for line in axes.lines} == {4 * 2, 4 * 3}
     for stem, title in (
         ("energy", "energy of one node's round"),
         ("messages", "bytes of one node"),
@@ -268,3 +270,40 @@ def test_csv_is_what_the_page_shows(cells: list[list[str | int | float | None]])
         for cell, text in zip(row, shown, strict=True):
             if isinstance(cell, float):
                 assert float(text) == pytest.approx(cell, rel=1e-5)
+
+
+def test_who_was_late_and_who_was_away_is_shown(experiment: MakeExperiment, tmp_path: Path):
+    """As the rows have it: a node is in one of each round, or away."""
+    coming = "participation={leave=0.4, join=0.5, deadline=1e-9}"  # all but the first are late
+    store, run = execute(experiment("nodes.backend=qemu", coming, rounds=5), tmp_path)
+    rows = store.node_rounds(run.id)
+    assert 5 < len(rows) < 15
+    other, _ = execute(experiment(rounds=2), tmp_path)
+    found = _chapters(other)
+    by_node = _table(found, f"run-{run.id}-rounds-by-node")
+    for node, shown in enumerate(by_node):
+        mine = [row for row in rows if row.node == node]
+        assert shown == {
+            "node": str(node), "took part": str(len(mine)), "late": str(sum(r.late for r in mine)),
+            "away": str(5 - len(mine)),
+        }  # fmt: skip
+    this, without = _table(found, "runs")
+    assert float(this["node rounds away %"]) == pytest.approx(100 * (15 - len(rows)) / 15, rel=1e-5)
+    late = sum(row.late for row in rows)
+    assert late == len(rows) - 5
+    assert float(this["updates late %"]) == pytest.approx(100 * late / len(rows), rel=1e-5)
+    assert without["node rounds away %"] == without["updates late %"] == ""
+    labels = [
+        one.get_text() for one in _figure(found, f"run-{run.id}-round").axes[0].get_yticklabels()
+    ]
+    last = {row.node: row.late for row in rows if row.round == 5}
+    marks = {
+        node: ", late" if last.get(node) else "" if node in last else ", away" for node in range(3)
+    }
+    assert sorted(labels) == [f"node {node}{mark}" for node, mark in marks.items()]
+
+
+def test_what_cannot_be_late_or_away_is_not_said_to_be(chapters: list[Chapter]):
+    names = {table.name for chapter in chapters for part in chapter.parts for table in part.tables}
+    assert not [name for name in names if "rounds-by-node" in name]
+    assert not [head for head in _table(chapters, "runs")[0] if "late" in head or "away" in head]

@@ -147,8 +147,14 @@ def timeline(result: Result, number: int, nodes: range, title: str) -> Figure:
     lasts = {
         (one.node, one.account): one.seconds * 1e3 for one in result.entries if one.round == number
     }
+    marks = dict.fromkeys(result.experiment.attendance.away(number - 1), ", away")
+    marks |= {row.node: ", late" for row in result.rows if row.round == number and row.late}
     bars = [
-        Stack(f"node {node}", {account: ms for (n, account), ms in lasts.items() if n == node}, {})
+        Stack(
+            f"node {node}{marks.get(node, '')}",
+            {account: ms for (n, account), ms in lasts.items() if n == node},
+            {},
+        )
         for node in nodes
     ]
     return stacks(bars, ACCOUNTS, title, "ms from the start of the round, on the device")

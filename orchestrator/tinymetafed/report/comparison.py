@@ -25,6 +25,8 @@ from .energy import ORDER
 PLAIN = ("", "")
 """Device and radio of a quantity that is not energy."""
 UNCOUNTED = "rounds of a node not counted"
+SHARES = {"away": "share of node rounds away", "late": "share of updates late"}
+"""Quantities where nodes may be so."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,8 @@ def _measure(
     yield (*PLAIN, "bytes down"), sum(row.bytes_down for row in rows)
     yield (*PLAIN, "bytes up"), sum(row.bytes_up for row in rows)
     yield (*PLAIN, "memory"), run.memory
+    for what, (number, of) in summary.shares(experiment, run.done, rows).items():
+        yield (*PLAIN, SHARES[what]), number / max(1, of)
     there = (one.accuracy_after >= target if classes else one.after <= target for one in judged)
     reached = next((one.round for one, good in zip(judged, there, strict=True) if good), None)
     if reached is not None:
@@ -233,6 +237,12 @@ class _Task:
             ("kB down", "bytes down", ",.0f", 1e-3),
             ("kB up", "bytes up", ",.0f", 1e-3),
             ("kB of RAM", "memory", ".1f", 1e-3),
+        ]
+        there = {quantity for *_, quantity in self.results}
+        columns += [
+            (f"% {what}", quantity, ".1f", 100.0)
+            for what, quantity in SHARES.items()
+            if quantity in there
         ]
         table.add_column("seeds", justify="right")
         for name, *_ in columns:

@@ -1,7 +1,7 @@
 """Runs on one HTML page that needs nothing but itself; its figures and tables as files."""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,7 +16,7 @@ from . import charts, svg
 from .charts import Chart, Stack
 from .colors import ACCOUNTS, MESSAGES, ON_DARK
 from .results import MOST_POINTS, Result, TaskRuns, compare, differing
-from .summary import MOST_NODES
+from .summary import MOST_NODES, away, late
 from .table import Cell, Table
 
 TEMPLATE = Path(__file__).parent / "template"
@@ -43,7 +43,8 @@ ORDER = (
     "A round, node by node: the lengths are the ledger's, which is counted instructions and bytes "
     "as the device and the radio would take for them. The order is not measured: it is that in "
     "which a round goes. What comes several times in a round is drawn once, as long as all of it. "
-    "A node sleeps until the slowest has done."
+    "A node sleeps until the slowest has done. One of participation.slow is drawn as the device "
+    "itself would be, and late if it comes after the deadline as slow as it is said to be."
 )
 
 
@@ -127,12 +128,20 @@ def _left_out(results: Sequence[Result], tasks: Sequence[tuple[str, TaskRuns]]) 
 
 
 def _runs(results: Sequence[Result]) -> Part:
-    head = (
+    head = [
         "run", "name", "strategy", "task", "seed", "backend", "firmware", "nodes", "rounds done",
         "rounds", "loss after", "accuracy after", "MB down", "MB up", "J", "J shortest",
         "J longest", "device", "radio", "instructions", "created",
-    )  # fmt: skip
-    tables = [Table("runs", "Runs", head, [_run(one) for one in results])]
+    ]  # fmt: skip
+    rows = [_run(one) for one in results]
+    for what, name in (("away", "node rounds away %"), ("late", "updates late %")):
+        known = [one.shares.get(what) for one in results]
+        if any(known):
+            place = head.index("loss after")
+            head.insert(place, name)
+            for row, share in zip(rows, known, strict=True):
+                row.insert(place, 100 * share[0] / max(1, share[1]) if share else None)
+    tables = [Table("runs", "Runs", head, rows)]
     flats = [one.settings for one in results]
     keys = differing(flats)
     if keys:
@@ -284,15 +293,36 @@ def _nodes(one: Result) -> Part:
             f"{name}-round", round_title, note, charts.timeline(one, last, shown, round_title)
         ),
     ]  # fmt: skip
+    tables: list[Table] = []
+    if took_part := _took_part(one):
+        tables.append(Table(f"{name}-rounds-by-node", "Rounds by node", *took_part))
     lasted = {
         node: {entry.account: entry.seconds * 1e3 for entry in entries if entry.round == last}
         for node, entries in sorted(by_node.items())
     }
-    tables = [
+    tables += [
         _accounts(f"{name}-energy-by-node", "Energy by node, all rounds", "mJ", spent),
         _accounts(f"{name}-round-{last}", f"Round {last} by node", "ms", lasted),
     ]
     return Part(one.name, drawn, tables)
+
+
+def _took_part(one: Result) -> tuple[list[str], list[list[Cell]]] | None:
+    """In how many rounds each node took part, and in how many it was late or away; None where
+    neither may be."""
+    found = {
+        "late": late(one.experiment, one.rows),
+        "away": away(one.experiment, one.run.done),
+    }
+    known = {what: nodes for what, nodes in found.items() if nodes is not None}
+    if not known:
+        return None
+    took_part = Counter(row.node for row in one.rows)
+    cells: list[list[Cell]] = [
+        [node, took_part[node], *(nodes[node] for nodes in known.values())]
+        for node in range(one.experiment.nodes.count)
+    ]
+    return ["node", "took part", *known], cells
 
 
 def _accounts(name: str, title: str, unit: str, found: Mapping[int, Mapping[str, float]]) -> Table:

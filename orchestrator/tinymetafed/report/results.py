@@ -14,7 +14,7 @@ from ..energy.ledger import Entry
 from ..experiment import Experiment
 from ..statistics import mean_and_interval
 from ..store import NodeRound, Run, Store
-from .summary import LossOnUnseen, losses, settings
+from .summary import LossOnUnseen, losses, settings, shares
 
 MOST_POINTS = 60
 """Of a run's evaluations; where there are more, as many evenly spread ones stand for all."""
@@ -87,6 +87,11 @@ class Result:
     def score(self) -> str:
         """The measure that costs are held against: accuracy, or loss where there are no classes."""
         return "accuracy" if self.has_classes else "loss"
+
+    @property
+    def shares(self) -> dict[str, tuple[int, int]]:
+        """See summary.shares."""
+        return shares(self.experiment, self.run.done, self.rows)
 
     @property
     def uncounted(self) -> int:

@@ -1,8 +1,9 @@
 """What a run came to, as tables for the terminal."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableT
     else:
         entries = store.ledger(run.id)
     yield _nodes(rows, phases, entries, experiment.nodes.count)
-    if lines := _participation(experiment, run.done, rows):
+    if lines := list(_participation(shares(experiment, run.done, rows))):
         yield Text("\n".join(lines))
     if entries:
         traced = run.backend == "renode"
@@ -79,19 +80,40 @@ def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableT
     yield Text("\n".join(lines))
 
 
-def _participation(experiment: Experiment, done: int, rows: list[NodeRound]) -> list[str]:
-    """How often nodes were away, and late, where they may be."""
-    settings, lines = experiment.participation, list[str]()
-    if settings.leave:
-        attendance, possible = experiment.attendance, done * experiment.nodes.count
-        away = sum(len(attendance.away(before)) for before in range(done))
-        share = away / max(1, possible)
-        lines.append(f"Nodes were away in {away:,} of {possible:,} rounds of a node ({share:.0%})")
-    if settings.deadline is not None:
-        late = sum(row.late for row in rows)
-        share = late / max(1, len(rows))
-        lines.append(f"{late:,} of {len(rows):,} updates were late ({share:.0%})")
-    return lines
+def away(experiment: Experiment, done: int) -> Counter[int] | None:
+    """By node, of how many of the rounds done it was away; None where none may be."""
+    if not experiment.participation.leave:
+        return None
+    attendance = experiment.attendance
+    return Counter(chain.from_iterable(map(attendance.away, range(done))))
+
+
+def late(experiment: Experiment, rows: Iterable[NodeRound]) -> Counter[int] | None:
+    """By node, how many of its updates were late; None where none may be."""
+    if experiment.participation.deadline is None:
+        return None
+    return Counter(row.node for row in rows if row.late)
+
+
+def shares(
+    experiment: Experiment, done: int, rows: Sequence[NodeRound]
+) -> dict[str, tuple[int, int]]:
+    """Rounds of a node in which it was "away", and updates that were "late", each of how many;
+    neither where it may not be."""
+    found = {
+        "away": (away(experiment, done), done * experiment.nodes.count),
+        "late": (late(experiment, rows), len(rows)),
+    }
+    return {what: (there.total(), of) for what, (there, of) in found.items() if there is not None}
+
+
+def _participation(found: dict[str, tuple[int, int]]) -> Iterator[str]:
+    words = {
+        "away": "Nodes were away in {:,} of {:,} rounds of a node ({:.0%})",
+        "late": "{:,} of {:,} updates were late ({:.0%})",
+    }
+    for what, (number, of) in found.items():
+        yield words[what].format(number, of, number / max(1, of))
 
 
 def _losses(found: list[LossOnUnseen], classes: bool) -> Table:
