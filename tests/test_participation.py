@@ -131,20 +131,16 @@ def test_a_run_that_goes_on_moves_the_same_bytes_to_the_same_weights(
 
 
 def test_a_run_that_goes_on_while_only_some_take_part(experiment: MakeExperiment, tmp_path: Path):
-    """The boots are known of nodes alone that took part since."""
+    """So that some boot several times before they take part again."""
     changes = (COMING_AND_GOING, "nodes.count=6", "nodes.per_round=2")
     settings = experiment(*changes, rounds=12)
     whole, run = execute(settings, tmp_path / "whole")
     pieces, other = in_pieces(settings, tmp_path / "pieces")
     assert came_to(pieces, other) == came_to(whole, run)
-
-    def moved(row: NodeRound) -> dict[str, list[int]]:
-        return {k: n for k, n in json.loads(row.messages).items() if k not in accounts.BOOT}
-
-    rows = [store.node_rounds(r.id) for store, r in ((whole, run), (pieces, other))]
-    assert [(r.round, r.node, moved(r)) for r in rows[0]] == [
-        (r.round, r.node, moved(r)) for r in rows[1]
-    ]
+    rows = whole.node_rounds(run.id)
+    assert pieces.node_rounds(other.id) == rows
+    boots = [json.loads(row.messages).get("load", (0, 0))[0] for row in rows]
+    assert max(boots) >= 2 * min(filter(None, boots))
 
 
 def test_a_node_that_comes_back_boots_and_is_sent_everything(

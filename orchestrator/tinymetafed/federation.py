@@ -113,13 +113,16 @@ class Federation:
         """Brings nodes that were booted to where others were after the rounds that are done. last:
         the last round of each that was in any. Returns the state without what nodes have lost that
         were away since."""
+        boots = self.attendance.boots(last, state.done)
         since = self.attendance.since(state.done)
         await self._come_and_go(state.done)
+        for node, times in zip(self.nodes, boots, strict=True):
+            once = node.take_usage()
+            for _ in range(times):
+                node.carry(once)
         for i, number in last.items():
             if 0 <= since[i] < number:  # else it has booted since, or will
                 await self.work.hold(self.nodes[i], state.theta, number)
-            if since[i] < number:
-                self.nodes[i].take_usage()  # of a boot that there was not
         kept = {i: one for i, one in state.residuals.items() if 0 <= since[i] < last[i]}
         return dataclasses.replace(state, residuals=kept)
 

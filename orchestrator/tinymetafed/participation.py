@@ -4,7 +4,7 @@ All of it is a function of the settings and the seed, so that a run that goes on
 they would be.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -69,6 +69,18 @@ class Attendance:
             there[draws.argmax()] = True
         joined = np.where(before, self._since, self._done)
         self._since = np.where(there, joined, -1)
+
+    def boots(self, last: Mapping[int, int], done: int) -> list[int]:
+        """How often each node has joined since it last took part in a round, up to the one after
+        `done` rounds. last: the number of that round, of each that was in any."""
+        joined: list[set[int]] = [set() for _ in range(self._count)]
+        for before in range(done + 1):
+            for node, since in enumerate(self.since(before).tolist()):
+                if since >= last.get(node, 0):
+                    joined[node].add(since)
+            if self._settings.leave == 0:
+                break  # it is the same of all rounds
+        return list(map(len, joined))
 
     def away(self, done: int) -> frozenset[int]:
         """Nodes that are not there in the round after `done` rounds."""

@@ -290,6 +290,10 @@ class Node:
         self._asked = self._uncounted = False
         return usage
 
+    def carry(self, usage: Usage) -> None:
+        """Counts what another node did in this one's place."""
+        self._carried = usage if self._carried is None else self._carried + usage
+
     def _take_profile(self) -> Profile | None:
         """What the node executed since the last look; None, and a warning, where that is unknown: a
         count that would be wrong is not summed."""
