@@ -191,6 +191,21 @@ def test_counts_by_class_are_those_of_qemu(firmware: str, board: str):
 
 @pytest.mark.renode
 @installed
+def test_who_is_late_on_renode_is_late_on_qemu(tmp_path: Path):
+    late: list[list[tuple[int, int]]] = []
+    slow = "participation={deadline=0.5, slow={share=0.5, factor=100}}"
+    for backend in ("qemu", "renode"):
+        changes = (f"nodes.backend={backend}", "nodes.count=2", slow, "evaluation.devices=1")
+        settings = read(DEMO, (*changes, "rounds=2"))
+        store, run = execute(settings, tmp_path / backend)
+        rows = store.node_rounds(run.id)
+        late.append([(row.round, row.node) for row in rows if row.late])
+    assert late[0] == late[1]
+    assert len(late[0]) == 2  # the slow one, in both rounds
+
+
+@pytest.mark.renode
+@installed
 def test_a_platform_that_does_not_load_is_said_in_renode_s_words(tmp_path: Path):
     platform = tmp_path / "bad.repl"
     platform.write_text("cpu: CPU.NoSuchProcessor @ sysbus\n")
