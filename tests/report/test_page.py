@@ -148,14 +148,14 @@ def test_where_all_have_as_many_nodes_a_round_is_that_of_all(compared: Store):
     assert float(row["all up kB"]) == pytest.approx(moved / 4e3, rel=1e-5)
     axes = _figure(found, "sine-1-loss").axes[0]
     assert axes.get_xlabel() == "rounds"
-    assert axes.lines[0].get_xdata()[-1] == 4
+    assert np.asarray(axes.lines[0].get_xdata())[-1] == 4
 
 
 def test_rounds_of_few_nodes_and_of_many_are_drawn_as_long(chapters: list[Chapter]):
     """As what their nodes do."""
     axes = _figure(chapters, "sine-1-loss").axes[0]
     assert "rounds of a node" in axes.get_xlabel()
-    assert {line.get_xdata()[-1] for line in axes.lines} == {4 * 2, 4 * 3}
+    assert {np.asarray(line.get_xdata())[-1] for line in axes.lines} == {4 * 2, 4 * 3}
     for stem, title in (
         ("energy", "energy of one node's round"),
         ("messages", "bytes of one node"),
