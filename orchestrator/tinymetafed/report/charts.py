@@ -55,20 +55,24 @@ def learning(comparison: TaskRuns, measure: str, title: str) -> Figure:
     """The mean of a measure on unseen devices by rounds, before and after adaptation."""
     with mpl.rc_context(STYLE):
         figure, axes = _new(3.6 + 0.18 * len(comparison.groups))
-        drawn: list[float] = []
-        for i, group in enumerate(comparison.groups):
-            for when, dash, alpha in (("before", "--", 0.08), ("after", "-", 0.18)):
-                rounds, means, lows, highs = zip(*group.curve(measure, when), strict=True)
-                if comparison.by_node:
-                    rounds = [done * group.results[0].experiment.per_round for done in rounds]
-                drawn += means
-                if len(group.results) > 1:
-                    axes.fill_between(rounds, lows, highs, color=_color(i), alpha=alpha, lw=0)
-                _line(axes, i, rounds, means, linestyle=dash)
+        curves = [
+            (i, group, when, list(zip(*group.curve(measure, when), strict=True)))
+            for i, group in enumerate(comparison.groups)
+            for when in ("before", "after")
+        ]
+        floor = _floor(measure, [mean for *_, curve in curves for mean in curve[1]])
+        for i, group, when, (rounds, means, lows, highs) in curves:
+            dash, alpha = ("--", 0.08) if when == "before" else ("-", 0.18)
+            if comparison.by_node:
+                rounds = [done * group.results[0].experiment.per_round for done in rounds]
+            if len(group.results) > 1:
+                lows = [max(low, floor) for low in lows]
+                axes.fill_between(rounds, lows, highs, color=_color(i), alpha=alpha, lw=0)
+            _line(axes, i, rounds, means, linestyle=dash)
         axes.set_xlabel(
             "rounds of a node (rounds × nodes in one)" if comparison.by_node else "rounds"
         )
-        _measure_axis(axes, comparison, measure, drawn)
+        _measure_axis(axes, comparison, measure, floor)
         axes.set_title(title)
         _legend(
             figure, dict(enumerate(comparison.groups)),
@@ -109,7 +113,7 @@ def cost(comparison: TaskRuns, what: str, title: str) -> Figure | None:
         unit = {"megabytes": "MB down and up, all nodes", "joules": "J, all nodes"}[what]
         axes.set_xlim(left=0)
         axes.set_xlabel(f"{unit}, since the start")
-        _measure_axis(axes, comparison, score, drawn)
+        _measure_axis(axes, comparison, score, _floor(score, drawn))
         axes.set_title(title)
         _legend(figure, groups, Line2D([], [], label="Pareto front", **FRONT))
     return figure
@@ -183,15 +187,18 @@ def _line(axes: Axes, i: int, x: Sequence[float], y: Sequence[float], **style: A
     axes.plot(x, y, **{"linewidth": 1.6, "markevery": every, **_marker(i), **style})
 
 
-def _measure_axis(axes: Axes, comparison: TaskRuns, measure: str, drawn: Sequence[float]) -> None:
-    """From zero; but losses of which some are so small beside others that they would lie on it, by
-    their logarithm."""
-    if measure == "loss" and 0 < min(drawn) < max(drawn) / SPREAD:
-        axes.set_yscale("log", nonpositive="clip")
-        axes.set_ylim(bottom=min(drawn) / 2)
+def _floor(measure: str, drawn: Sequence[float]) -> float:
+    """Where the axis of a measure starts: zero; but above it, and so by the logarithm, where some
+    losses are so small beside others that they would lie on it."""
+    apart = measure == "loss" and 0 < min(drawn) < max(drawn) / SPREAD
+    return min(drawn) / 2 if apart else 0.0
+
+
+def _measure_axis(axes: Axes, comparison: TaskRuns, measure: str, floor: float) -> None:
+    if floor:
+        axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    else:
-        axes.set_ylim(bottom=0)
+    axes.set_ylim(bottom=floor)
     if measure == "accuracy":
         axes.set_ylim(top=1.02)
         axes.set_ylabel("accuracy (share of right classes)")

@@ -233,7 +233,7 @@ class _Task:
             for when in ("before", "after")
         ]
         columns += [
-            ("rounds", "rounds", ".0f", 1.0),
+            ("rounds", "rounds", ",.0f", 1.0),
             ("kB down", "bytes down", ",.0f", 1e-3),
             ("kB up", "bytes up", ",.0f", 1e-3),
             ("kB of RAM", "memory", ".1f", 1e-3),
@@ -276,7 +276,7 @@ class _Task:
             if there < finished:
                 cells.append("not reached")
             else:
-                cells.append(self._cell(one.label, *PLAIN, "rounds until target", ".0f"))
+                cells.append(self._cell(one.label, *PLAIN, "rounds until target", ",.0f"))
                 cells.append(self._cell(one.label, *PLAIN, "bytes until target", ",.0f", 1e-3))
                 cells += [
                     self._cell(one.label, *priced, "joules until target", ",.3f")
