@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from conftest import SMALL, MakeExperiment
 from printing import printed
 from running import STRATEGIES, execute, in_pieces
-from tinymetafed import accounts
+from tinymetafed import accounts, participation
 from tinymetafed.energy.ledger import SLEEP
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiment import Experiment, parse
 from tinymetafed.federation import Federation, ServerState
 from tinymetafed.nodes.backends import make_nodes, private_directory
 from tinymetafed.nodes.node import Broadcast, Node
+from tinymetafed.nodes.qemu import QemuTransport
 from tinymetafed.participation import Attendance, Participation, Slow, late, slowness
 from tinymetafed.report import summary
 from tinymetafed.store import NodeRound, Run, Store
@@ -344,6 +345,60 @@ def test_who_is_late_is_the_same_in_a_run_that_goes_on(
     assert pieces.node_rounds(other.id) == rows
     assert came_to(pieces, other) == came_to(whole, run)
     assert seconds(pieces, other) == seconds(whole, run)  # to the last instruction
+
+
+@pytest.mark.parametrize("primitive", ["set_weights", "update", "get_residual"])
+def test_a_lost_node_is_late_where_it_would_have_been(
+    experiment: MakeExperiment,
+    patient: tuple[Store, Run],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    primitive: str,
+):
+    """Each is lost once, in another round, before or after it has learnt."""
+    deadline = float(np.median(seconds(*patient)[4:]))
+    settings = experiment(*SLOW, f"participation.deadline={deadline}")
+    took: list[Sequence[float | None]] = []
+
+    def recorded(seconds: Sequence[float | None], deadline: float) -> list[bool]:
+        took.append(seconds)
+        return late(seconds, deadline)
+
+    monkeypatch.setattr(participation, "late", recorded)
+    whole, run = execute(settings, tmp_path / "whole")
+    learn, method = Work.learn, getattr(Node, primitive)
+    to_lose, lost = set[str](), set[tuple[int, int]]()
+
+    async def doomed(self: Work, node: Node, broadcast: Broadcast, lesson: Lesson) -> Learnt:
+        number = int(node.name.removeprefix("node-"))
+        if lesson.done == number:
+            to_lose.add(node.name)
+            lost.add((lesson.done + 1, number))
+        return await learn(self, node, broadcast, lesson)
+
+    async def killed(self: Node, *arguments: object) -> object:
+        if self.name in to_lose:
+            to_lose.remove(self.name)
+            assert isinstance(self.transport, QemuTransport)
+            self.transport.process.kill()
+        return await method(self, *arguments)
+
+    monkeypatch.setattr(Work, "learn", doomed)
+    monkeypatch.setattr(Node, primitive, killed)
+    store, other = execute(settings, tmp_path / "lost")
+    assert came_to(store, other) == came_to(whole, run)
+    rows, right = store.node_rounds(other.id), whole.node_rounds(run.id)
+    assert len(lost) == 4
+    assert {(row.round, row.node) for row in rows if not row.counted} == lost
+    assert [row.late for row in rows] == [row.late for row in right]
+    assert {row.late for row in rows if not row.counted} == {False, True}
+    assert took[4:] == took[:4]  # to the last instruction
+    loaded, undisturbed = (
+        np.array([json.loads(row.messages).get("load", (0, 0))[0] for row in some])
+        for some in (rows, right)
+    )
+    again = [not row.counted for row in rows]
+    assert loaded.tolist() == (undisturbed + undisturbed[0] * np.array(again)).tolist()
 
 
 def test_a_node_that_was_not_counted_is_in_time(patient: tuple[Store, Run]):

@@ -181,7 +181,7 @@ class Federation:
         results = await self._engine.learn(nodes, state.broadcast, lessons, note)  # steps 2 to 5
         learnt = [one for one, _, _ in results]
         phases = list(itertools.chain(*(mine for _, _, mine in results)))
-        rows = self._mark_late([row for _, row, _ in results], phases)
+        rows = self._mark_late([row for _, row, _ in results], learnt)
         in_time = [one.delta for one, row in zip(learnt, rows, strict=True) if not row.late]
         theta = experiment.strategy.aggregate(  # step 6
             state.theta, in_time, state.done, experiment.rounds
@@ -200,12 +200,15 @@ class Federation:
         devices = rng.choice(experiment.devices.seen, count, replace=False)
         return sorted(nodes.tolist()), devices.tolist()
 
-    def _mark_late(self, rows: list[NodeRound], phases: Sequence[PhaseCount]) -> list[NodeRound]:
-        """The rows of a round, marked where they miss its deadline."""
+    def _mark_late(self, rows: list[NodeRound], learnt: Sequence[Learnt]) -> list[NodeRound]:
+        """The rows of a round, marked where what they are of misses its deadline."""
         experiment = self.experiment
         if (deadline := experiment.participation.deadline) is None:
             return rows
-        seconds = accounts.durations(rows, phases, experiment.energy, self._slowness)
+        pairs = list(zip(rows, learnt, strict=True))
+        timed = [_row(row.round, row.node, row.device, one.timed) for row, one in pairs]
+        phases = [count for row, one in pairs for count in _phases(row.round, row.node, one.timed)]
+        seconds = accounts.durations(timed, phases, experiment.energy, self._slowness)
         late = participation.late(seconds, deadline)
         return [dataclasses.replace(row, late=one) for row, one in zip(rows, late, strict=True)]
 

@@ -33,11 +33,13 @@ class Lesson:
 @dataclass(frozen=True)
 class Learnt:
     """What it comes to. residual: None where the strategy keeps none. usage: what the node did
-    since it was last looked at."""
+    since it was last looked at. timed: what counts for a deadline of this, as if the node had never
+    been lost; all of it without a deadline."""
 
     delta: Delta
     residual: Residual | None
     usage: Usage
+    timed: Usage
 
 
 class Work:
@@ -68,10 +70,17 @@ class Work:
             experiment.seed, lesson.device, strategy.support, experiment.query(lesson.device)
         )
 
+        held, before = node.version, Usage()
+
         async def learn() -> tuple[Delta, Residual | None]:
+            nonlocal before
             await node.set_residual(self.model, lesson.residual)
             if experiment.participation.deadline is not None:
-                await node.renumber()  # so that a run that goes on takes the same time
+                # So that it takes the same time in a run that goes on, and after a new start.
+                if node.version != held:
+                    await node.hold(broadcast.theta, held)
+                await node.renumber()
+                before += node.take_usage()
             await node.set_weights(broadcast)  # step 2
             delta = await strategy.adapt(  # steps 3 to 5
                 node, self.model, support, query, lesson.done, experiment.rounds
@@ -79,9 +88,9 @@ class Work:
             return delta, await node.get_residual(self.model) if strategy.keeps else None
 
         delta, residual = await _persistently(node, learn)
-        usage = node.take_usage()
+        timed = node.take_usage()
         node.rest()
-        return Learnt(delta, residual, usage)
+        return Learnt(delta, residual, before + timed, timed)
 
     async def judge(
         self, node: Node, broadcast: Broadcast, done: int, devices: Sequence[int]

@@ -1,12 +1,14 @@
 """Instructions counted by their first halfwords, and what a trace makes of them."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assembling import MakeProgram, function
-from tinymetafed.energy.instructions import decode
+from tinymetafed.energy.instructions import Branch, decode
 from tinymetafed.energy.opcodes import OpcodeCounts, Opcodes, TracedPricing, traced_blocks
 from tinymetafed.energy.profile import COUNTED, Pricing, Profile
 from tinymetafed.energy.program import Program
@@ -85,6 +87,19 @@ def test_a_trace_comes_to_what_qemu_counts(traced):
         i = profile.phases.index(phase)
         assert found.counts[i].tolist() == profile.counts[i].tolist()
         assert found.cycles[TIMING.name][i].tolist() == profile.cycles[TIMING.name][i].tolist()
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_conditional_branches_that_a_trace_leaves_out_are_known(traced, share: float):
+    _, pricing, trace, _ = traced
+    whole = traced_blocks(pricing.pricing, trace, 0)
+    conditional = [
+        pricing.pricing.instruction(one).branch == Branch.MAYBE for one in trace.tolist()
+    ]
+    left_out = conditional & (np.random.default_rng(1).random(len(trace)) < share)
+    assert left_out.sum() > 10
+    found = traced_blocks(pricing.pricing, trace[~left_out], 0)
+    assert all(map(np.array_equal, astuple(found), astuple(whole)))
 
 
 @pytest.mark.parametrize("times", [1, 2, 7])

@@ -203,16 +203,20 @@ def traced_blocks(pricing: Pricing, addresses: NDArray[np.uint32], phase: int) -
     """The blocks of a trace, and how often each was left.
 
     addresses: uint32 [n], of instructions one after the other; those that an IT block decides are
-    there whether they were executed or not. phase: the one that it begins in, an index.
+    there whether they were executed or not. A conditional branch right behind an IT block may be
+    left out: Renode 1.16 writes what LLVM decodes, which it asks once for each halfword pair, so
+    that LLVM may take such a branch for one in the IT block, where none may be. phase: the one that
+    it begins in, an index.
     """
     program = pricing.program
-    known, which = np.unique(addresses, return_inverse=True)
-    instructions = [pricing.instruction(address) for address in known.tolist()]
-    sizes = np.array([one.size for one in instructions], np.uint32)
-    branches = np.array([one.branch != Branch.NEVER for one in instructions])
-    behind = addresses + sizes[which]
+    behind, branches = _decoded(pricing, addresses)
+    jumps = ~branches[:-1] & (addresses[1:] != behind[:-1])
+    left_out = np.flatnonzero(jumps & ~np.isin(addresses[1:], program.handlers))
+    if len(left_out):
+        addresses = np.insert(addresses, left_out + 1, behind[left_out])
+        behind, branches = _decoded(pricing, addresses)
     to = np.append(addresses[1:], np.uint32(0))
-    ends = np.flatnonzero(branches[which] | (to != behind))
+    ends = np.flatnonzero(branches | (to != behind))
     begins = np.append(0, ends[:-1] + 1)
 
     ways = np.full(len(ends), ELSEWHERE)
@@ -233,3 +237,14 @@ def traced_blocks(pricing: Pricing, addresses: NDArray[np.uint32], phase: int) -
     return BlockCounts(
         (blocks >> 32).astype(np.uint32), blocks.astype(np.uint32), left, none, lost=0
     )
+
+
+def _decoded(
+    pricing: Pricing, addresses: NDArray[np.uint32]
+) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
+    """Of the instruction at each: the address behind it, and whether it may branch."""
+    known, which = np.unique(addresses, return_inverse=True)
+    instructions = [pricing.instruction(address) for address in known.tolist()]
+    sizes = np.array([one.size for one in instructions], np.uint32)
+    branches = np.array([one.branch != Branch.NEVER for one in instructions])
+    return addresses + sizes[which], branches[which]
