@@ -137,7 +137,7 @@ def _runs(results: Sequence[Result]) -> Part:
     for what, name in (("away", "node rounds away %"), ("late", "updates late %")):
         known = [one.shares.get(what) for one in results]
         if any(known):
-            place = head.index("loss after")
+            place = head.index("device")
             head.insert(place, name)
             for row, share in zip(rows, known, strict=True):
                 row.insert(place, 100 * share[0] / max(1, share[1]) if share else None)
