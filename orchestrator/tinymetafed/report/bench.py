@@ -168,4 +168,6 @@ def _draw(axes: Axes, lines: dict[str, list[tuple[int, float]]]) -> None:
         x, y = zip(*sorted(points), strict=True)
         axes.loglog(x, [1e3 * seconds for seconds in y], label=label, **style)
     axes.grid(which="both", alpha=0.25)
-    axes.legend()
+    figure = axes.get_figure()
+    assert figure is not None
+    figure.legend(loc="outside lower center", ncols=2)
