@@ -290,6 +290,23 @@ def test_a_renode_that_does_not_work(
         os.killpg(process, 0)
 
 
+@pytest.mark.parametrize("line", ["{said}{log}", "{log}{said}"])
+def test_what_a_renode_logs_on_the_line_of_an_answer_s_end_is_no_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+):
+    log = "09:55:01.0671 [INFO] Created new disassembler"
+    script = f"""while read -r l; do
+        echo "(monitor) $l"
+        case $l in
+            echo*) said=$(eval "$l"); echo "{line.format(said="${said}", log=log)}";;
+            *) echo "Renode, version 1.14.0";;
+        esac
+    done"""
+    monkeypatch.setenv("TMF_RENODE", _pretend(tmp_path, script))
+    monkeypatch.setattr(renode, "START_TIMEOUT", 5)
+    asyncio.run(_fails(tmp_path, "Renode 1.15.3 or later is needed"))
+
+
 def test_no_renode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("TMF_RENODE", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))

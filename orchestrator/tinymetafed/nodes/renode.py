@@ -36,6 +36,7 @@ _ERROR = re.compile(
     r"^(There was an error|Error |No such command|Parameters did not match|Could not|Bad )"
 )
 _LOG = re.compile(r"^\d\d:\d\d:\d\d\.\d+ \[")
+_MARKER = re.compile(r'(?<!")tinymetafed-\d+;')  # in quotes it is the command for it
 
 
 def program() -> str | None:
@@ -224,7 +225,10 @@ class Renode:
             while line := await process.stdout.readline():
                 log.write(line)
                 text = line.decode(errors="replace").strip()
-                if not _LOG.match(text):
+                if marker := _MARKER.search(text):
+                    # Its log, which another thread writes, may come before the end of the line.
+                    self._answers.put_nowait(marker[0])
+                elif not _LOG.match(text):
                     self._answers.put_nowait(text)
         self._answers.put_nowait(None)
 
@@ -239,7 +243,7 @@ class Renode:
         assert process is not None
         assert process.stdin is not None
         self._number += 1
-        marker = f"tinymetafed-{self._number}"
+        marker = f"tinymetafed-{self._number};"
         answer: list[str] = []
         # One that has ended may have said why: that is still to be read.
         with contextlib.suppress(ConnectionError):
