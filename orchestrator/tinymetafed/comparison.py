@@ -41,19 +41,16 @@ class TaskEntry(Settings):
     strategies: dict[str, OnTask] = Field(default_factory=dict)  # by name: settings on this task
 
 
-class StrategyEntry(Settings):
+class StrategyEntry(OnTask):
     """[[strategies]]: what is no key here is one of the strategy's own."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
 
     label: Label
     name: str
-    changes: Changes = Field(default_factory=dict)
 
     @property
     def own(self) -> Changes:
         """Settings of the strategy, with its name."""
-        return {"name": self.name} | (self.model_extra or {})
+        return {"name": self.name} | super().own
 
 
 class ComparisonSettings(Settings):

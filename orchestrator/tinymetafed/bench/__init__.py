@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from . import emulated, host, kernels
-from .measuring import machine, sine
+from .measuring import REPEATS, machine, sine
 
 NODES = (1, 2, 4, 8, 16, 32, 64)
 MANY = (10, 100, 1000, 10_000)
@@ -50,11 +50,11 @@ def run(progress: Callable[[str], None]) -> Measured:
     for engine in ("local", "processes"):
         for count in MANY:
             progress(f"{count:,} host nodes, {engine}")
-            hosts.append(host.rounds(sine(*_many(engine, count)), 3 if count > 1000 else 7))
+            hosts.append(host.rounds(sine(*_many(engine, count)), 3 if count > 1000 else REPEATS))
         for width in WIDTHS:
             if width != 40:
                 progress(f"1,000 host nodes, {engine}, {width} units in a layer")
-                hosts.append(host.rounds(sine(*_many(engine, 1000), *_wide(width)), 7))
+                hosts.append(host.rounds(sine(*_many(engine, 1000), *_wide(width)), REPEATS))
     return Measured(around, kernels.image(), found, links, boots, rounds, hosts)
 
 

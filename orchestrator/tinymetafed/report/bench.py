@@ -116,8 +116,6 @@ def figures(found: Measured, folder: Path) -> list[Path]:
 
 
 def _by_nodes(found: Measured) -> Figure:
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
-    axes = figure.subplots()
     weights = mode(one.parameters for one in found.hosts)
     hosts = [one for one in found.hosts if one.parameters == weights]
     lines: dict[str, list[tuple[int, float]]] = {
@@ -126,7 +124,7 @@ def _by_nodes(found: Measured) -> Figure:
         "host, processes": [(one.nodes, one.wall) for one in hosts if one.engine == "processes"],
         CORE: [(one.nodes, one.core) for one in hosts],
     }
-    _draw(axes, lines)
+    figure, axes = _drawn(lines)
     axes.set_xlabel("nodes in a round")
     axes.set_ylabel("a round, ms")
     axes.set_title(f"Sine, {weights:,} weights, {found.machine['cores']} cores")
@@ -134,8 +132,6 @@ def _by_nodes(found: Measured) -> Figure:
 
 
 def _by_size(found: Measured) -> Figure:
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
-    axes = figure.subplots()
     few, many = mode(one.nodes for one in found.rounds), mode(one.nodes for one in found.hosts)
     emulated = [one for one in found.rounds if one.nodes == few]
     hosts = [one for one in found.hosts if one.nodes == many]
@@ -149,7 +145,7 @@ def _by_size(found: Measured) -> Figure:
         f"host, {many:,} nodes, processes": host("processes"),
         CORE: [(one.parameters, one.core / many) for one in hosts if one.engine == "local"],
     }
-    _draw(axes, lines)
+    figure, axes = _drawn(lines)
     axes.set_xlabel("weights of the model: dense layers with tanh")
     axes.set_ylabel("a round, ms a node")
     axes.set_title(f"48 inner steps a node, {found.machine['cores']} cores")
@@ -159,8 +155,10 @@ def _by_size(found: Measured) -> Figure:
 CORE = "inner steps alone, C core"
 
 
-def _draw(axes: Axes, lines: dict[str, list[tuple[int, float]]]) -> None:
+def _drawn(lines: dict[str, list[tuple[int, float]]]) -> tuple[Figure, Axes]:
     """Lines of seconds, in milliseconds."""
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
     for i, (label, points) in enumerate(lines.items()):
         style = {"color": "0.4", "linestyle": ":"}
         if label != CORE:
@@ -168,6 +166,5 @@ def _draw(axes: Axes, lines: dict[str, list[tuple[int, float]]]) -> None:
         x, y = zip(*sorted(points), strict=True)
         axes.loglog(x, [1e3 * seconds for seconds in y], label=label, **style)
     axes.grid(which="both", alpha=0.25)
-    figure = axes.get_figure()
-    assert figure is not None
     figure.legend(loc="outside lower center", ncols=2)
+    return figure, axes

@@ -88,7 +88,7 @@ class Result:
         """The measure that costs are held against: accuracy, or loss where there are no classes."""
         return "accuracy" if self.has_classes else "loss"
 
-    @property
+    @cached_property
     def shares(self) -> dict[str, tuple[int, int]]:
         """See summary.shares."""
         return shares(self.experiment, self.run.done, self.rows)
