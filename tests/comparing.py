@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from conftest import SMALL
-from tinymetafed import comparison
-from tinymetafed.compare import Comparison
-from tinymetafed.comparison import Cell, ComparisonSettings
-from tinymetafed.store import Store
+from tinymetafed.experiments import comparison
+from tinymetafed.experiments.comparison import Cell, ComparisonSettings
+from tinymetafed.experiments.scheduler import Comparison
+from tinymetafed.results.store import Store
 
 TWO = """
 name = "two"

@@ -9,11 +9,10 @@ import hypothesis
 import pytest
 
 from running import execute
-from tinymetafed import datasets
-from tinymetafed.experiment import Experiment, parse
+from tinymetafed.experiments.experiment import Experiment, parse
 from tinymetafed.places import PROJECT
-from tinymetafed.store import Store
-from tinymetafed.tasks import keywords, omniglot, tabular
+from tinymetafed.results.store import Store
+from tinymetafed.tasks import datasets, keywords, omniglot, tabular
 
 # The same examples every time, however busy the machine is.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import reference as ref
-from tinymetafed.model import OPERATIONS, Model
+from tinymetafed.models.model import OPERATIONS, Model
 
 Numbers = NDArray[np.complex128]  # one value, in each direction
 

@@ -12,11 +12,11 @@ from hypothesis import assume, reject
 from numpy.typing import NDArray
 
 import reference as ref
-from tinymetafed.model import OPERATIONS, Model, ModelSettings
+from tinymetafed.models.model import OPERATIONS, Model, ModelSettings
 from tinymetafed.nodes.host import HostTransport
 from tinymetafed.nodes.node import Broadcast, Node
 from tinymetafed.nodes.transport import OpenTransport
-from tinymetafed.samples import Samples
+from tinymetafed.tasks.samples import Samples
 
 Theta = NDArray[np.float32]
 

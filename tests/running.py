@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tinymetafed import runner
-from tinymetafed.experiment import Experiment
-from tinymetafed.federation import Federation, ServerState
+from tinymetafed.experiments import runner
+from tinymetafed.experiments.experiment import Experiment
+from tinymetafed.federation.rounds import Federation, ServerState
 from tinymetafed.nodes.host import HostTransport
 from tinymetafed.nodes.node import Node
 from tinymetafed.nodes.transport import Transport
-from tinymetafed.store import Run, Store
+from tinymetafed.results.store import Run, Store
 
 STRATEGIES: dict[str, tuple[str, ...]] = {
     "fedavg": (

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tinymetafed import datasets
-from tinymetafed.datasets import Card, File
-from tinymetafed.tasks import keywords, omniglot, tabular
+from tinymetafed.tasks import datasets, keywords, omniglot, tabular
+from tinymetafed.tasks.datasets import Card, File
 
 ALPHABETS = {
     "images_background": {"Greek": 3, "Latin": 2},

@@ -17,16 +17,17 @@ import numpy as np
 from robot.api import SkipExecution, logger
 from robot.api.deco import keyword, library
 
-from . import accounts, experiment
 from .energy.ledger import balance
 from .errors import TinyMetaFedError
-from .experiment import Experiment
-from .federation import Federation, ServerState
+from .experiments import experiment
+from .experiments.experiment import Experiment
+from .federation.rounds import Federation, ServerState
 from .nodes import renode
 from .nodes.backends import make_nodes, private_directory
 from .nodes.faulty import FaultyLink
 from .nodes.transport import NodeLost
-from .store import NodeRound, PhaseCount
+from .results import accounts
+from .results.store import NodeRound, PhaseCount
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from assembling import Assemble, MakeProgram
-from tinymetafed import validation
+from tinymetafed.bench import validation
 
 
 @pytest.fixture(scope="session")

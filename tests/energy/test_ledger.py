@@ -6,16 +6,7 @@ import pytest
 from hypothesis import given
 
 from tinymetafed.energy import power
-from tinymetafed.energy.ledger import (
-    ASLEEP,
-    RECEIVE,
-    SLEEP,
-    TRANSMIT,
-    WAKE_UP,
-    Work,
-    balance,
-    book,
-)
+from tinymetafed.energy.ledger import ASLEEP, RECEIVE, SLEEP, TRANSMIT, WAKE_UP, Work, balance, book
 from tinymetafed.places import PROJECT
 
 NRF52840, BLE1M = power.device("nrf52840"), power.radio("ble1m")

@@ -13,7 +13,7 @@ from tinymetafed.energy.opcodes import OpcodeCounts, Opcodes, TracedPricing, tra
 from tinymetafed.energy.profile import COUNTED, Pricing, Profile
 from tinymetafed.energy.program import Program
 from tinymetafed.energy.timing import Timing
-from tinymetafed.nodes import program as runner
+from tinymetafed.nodes import standalone as runner
 from tinymetafed.places import MPS2_IMAGE
 
 TIMING = Timing.load("cortex-m4")

@@ -10,7 +10,7 @@ from assembling import MakeProgram, function
 from tinymetafed.energy.profile import COUNTED, BlockCounts, Pricing, Profile, total
 from tinymetafed.energy.timing import Timing
 from tinymetafed.errors import TinyMetaFedError
-from tinymetafed.nodes import program as runner
+from tinymetafed.nodes import standalone as runner
 from tinymetafed.nodes.qemu import QEMU
 
 TIMINGS = Timing.all()

@@ -12,8 +12,8 @@ import pytest
 from tinymetafed.bench import kernels
 from tinymetafed.bench.kernels import Theta, positive
 from tinymetafed.energy.timing import READINGS
-from tinymetafed.experiment import read
-from tinymetafed.model import Model
+from tinymetafed.experiments.experiment import read
+from tinymetafed.models.model import Model
 from tinymetafed.places import PROJECT
 
 GCC = subprocess.run(

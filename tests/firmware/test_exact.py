@@ -12,7 +12,7 @@ from hypothesis import given, settings
 
 import exact
 from learning import Problem, difference, full, open_host, problems, seeded
-from tinymetafed.model import Model, ModelSettings
+from tinymetafed.models.model import Model, ModelSettings
 from tinymetafed.nodes.backends import private_directory
 from tinymetafed.nodes.node import Node
 from tinymetafed.nodes.qemu import QemuTransport

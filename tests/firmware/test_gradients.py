@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import definition
 import reference as ref
 from learning import Problem, clear_of_kinks, difference, full, problems, seeded, started
-from tinymetafed.model import Model, ModelSettings
+from tinymetafed.models.model import Model, ModelSettings
 
 TOLERANCE = 1e-5  # of the node's step, which is in single precision
 

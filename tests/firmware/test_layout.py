@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import numpy as np
 from hypothesis import given, settings
 
-from tinymetafed.model import LOSSES, OPERATIONS
+from tinymetafed.models.model import LOSSES, OPERATIONS
 from tinymetafed.places import BUILD
 
 PROGRAM = BUILD / "sanitize/tinymetafed_layouts"

@@ -30,12 +30,12 @@ from learning import (
     started,
 )
 from tinymetafed.link.messages import Layer, Loaded
-from tinymetafed.model import OPERATIONS, Dense, Model, ModelSettings, Part
+from tinymetafed.models.model import OPERATIONS, Dense, Model, ModelSettings, Part
 from tinymetafed.nodes.host import HostTransport
 from tinymetafed.nodes.node import Broadcast, Delta, Node, NodeRefused
 from tinymetafed.nodes.transport import NodeLost
-from tinymetafed.samples import Samples
 from tinymetafed.strategies import TinyMetaFed
+from tinymetafed.tasks.samples import Samples
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=60)
 TOLERANCE = 1e-5

@@ -21,11 +21,11 @@ import exact
 import reference as ref
 from learning import reference_layers
 from running import STRATEGIES, execute
-from tinymetafed.experiment import Experiment
+from tinymetafed.experiments.experiment import Experiment
 from tinymetafed.link import chunk, frame, messages
 from tinymetafed.link.chunk import Chunk
 from tinymetafed.link.messages import Residual, Store, Train, Weights
-from tinymetafed.model import Model
+from tinymetafed.models.model import Model
 from tinymetafed.nodes import backends
 from tinymetafed.nodes.host import HostTransport
 from tinymetafed.strategies import TinyMetaFed

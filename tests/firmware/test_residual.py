@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 import reference as ref
 from learning import Problem, difference, problems, seeded, started
 from tinymetafed.link import chunk
-from tinymetafed.model import Dense, Model, ModelSettings
+from tinymetafed.models.model import Dense, Model, ModelSettings
 from tinymetafed.nodes.node import Broadcast, Node, NodeRefused
-from tinymetafed.samples import Samples
+from tinymetafed.tasks.samples import Samples
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=60)
 VALUES = st.sampled_from(list(chunk.VALUES))

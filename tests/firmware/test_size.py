@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from learning import started
-from tinymetafed.model import Model, ModelSettings
+from tinymetafed.models.model import Model, ModelSettings
 from tinymetafed.places import MPS2_IMAGE
 
 KIB = 1024

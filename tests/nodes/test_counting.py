@@ -11,8 +11,8 @@ import pytest
 from tinymetafed.energy.profile import COUNTED, BlockCounts, Pricing
 from tinymetafed.energy.program import Program
 from tinymetafed.energy.timing import Timing
-from tinymetafed.experiment import read
-from tinymetafed.federation import ServerState
+from tinymetafed.experiments.experiment import read
+from tinymetafed.federation.rounds import ServerState
 from tinymetafed.nodes.backends import make_nodes, private_directory
 from tinymetafed.nodes.host import HostTransport
 from tinymetafed.nodes.node import Node, Usage

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinymetafed.model import Model, ModelSettings
+from tinymetafed.models.model import Model, ModelSettings
 from tinymetafed.nodes.host import HostTransport, _library
 from tinymetafed.nodes.node import Broadcast, Delta, Evaluation, Node
 from tinymetafed.places import HOST_LIBRARY
-from tinymetafed.samples import Samples
+from tinymetafed.tasks.samples import Samples
 
 MODELS = [
     Model.build(ModelSettings.model_validate({"layers": [*hidden, {"units": 1, "local": True}]}), 2)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from conftest import SMALL, MakeExperiment
 from tinymetafed.errors import TinyMetaFedError
-from tinymetafed.experiment import Experiment, parse
-from tinymetafed.federation import ServerState
+from tinymetafed.experiments.experiment import Experiment, parse
+from tinymetafed.federation.rounds import ServerState
 from tinymetafed.link import Connection, messages
 from tinymetafed.nodes.host import HostTransport
 from tinymetafed.nodes.node import Node, NodeRefused

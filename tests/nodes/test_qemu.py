@@ -19,8 +19,8 @@ from tinymetafed.energy.profile import FIRST_PHASE, BlockCounts, Pricing
 from tinymetafed.energy.program import Program
 from tinymetafed.energy.timing import Timing
 from tinymetafed.errors import TinyMetaFedError
-from tinymetafed.experiment import read
-from tinymetafed.federation import Federation, ServerState
+from tinymetafed.experiments.experiment import read
+from tinymetafed.federation.rounds import Federation, ServerState
 from tinymetafed.link import Connection, Fault, Hello
 from tinymetafed.nodes import window
 from tinymetafed.nodes.backends import make_nodes, private_directory

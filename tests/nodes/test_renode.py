@@ -21,8 +21,8 @@ from tinymetafed.energy.profile import COUNTED, BlockCounts, Counts, Profile
 from tinymetafed.energy.program import Program
 from tinymetafed.energy.timing import Timing
 from tinymetafed.errors import TinyMetaFedError
-from tinymetafed.experiment import read
-from tinymetafed.federation import Federation, ServerState
+from tinymetafed.experiments.experiment import read
+from tinymetafed.federation.rounds import Federation, ServerState
 from tinymetafed.nodes import backends, renode
 from tinymetafed.nodes.backends import make_nodes, private_directory
 from tinymetafed.nodes.node import Node

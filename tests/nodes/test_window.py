@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinymetafed.errors import TinyMetaFedError
-from tinymetafed.experiment import NodeSettings
+from tinymetafed.experiments.experiment import NodeSettings
 from tinymetafed.nodes import backends, window
 from tinymetafed.nodes.qemu import QemuTransport
 from tinymetafed.nodes.window import MEMORY, Window

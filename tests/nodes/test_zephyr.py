@@ -10,7 +10,7 @@ from elftools.elf.elffile import ELFFile
 from running import execute, weights
 from tinymetafed.energy.program import Program
 from tinymetafed.errors import TinyMetaFedError
-from tinymetafed.experiment import read
+from tinymetafed.experiments.experiment import read
 from tinymetafed.link import Hello
 from tinymetafed.nodes import backends, window
 from tinymetafed.nodes.backends import make_nodes, private_directory

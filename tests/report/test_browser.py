@@ -13,7 +13,7 @@ import pytest
 
 from tinymetafed.report import page
 from tinymetafed.report.results import Result
-from tinymetafed.store import Store
+from tinymetafed.results.store import Store
 
 sync_api: Any = pytest.importorskip(
     "playwright.sync_api", reason="no playwright: pip install -e '.[browser]'"

@@ -11,7 +11,7 @@ from printing import printed
 from running import execute
 from tiny import ON_TABLE, make_table
 from tinymetafed.report import figure, summary
-from tinymetafed.store import Run, Store
+from tinymetafed.results.store import Run, Store
 
 
 @pytest.fixture

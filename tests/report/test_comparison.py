@@ -13,13 +13,13 @@ from comparing import execute, read
 from conftest import UseCard
 from printing import printed
 from tiny import ON_TABLE, make_table
-from tinymetafed import runner
-from tinymetafed.compare import Comparison
-from tinymetafed.comparison import ComparisonSettings
 from tinymetafed.errors import TinyMetaFedError
+from tinymetafed.experiments import runner
+from tinymetafed.experiments.comparison import ComparisonSettings
+from tinymetafed.experiments.scheduler import Comparison
 from tinymetafed.report import comparison as report
 from tinymetafed.report.comparison import Outcome, Result, RunState, Value
-from tinymetafed.store import Store
+from tinymetafed.results.store import Store
 
 Done = tuple[ComparisonSettings, Comparison, Outcome, Path]
 

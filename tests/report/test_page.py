@@ -24,7 +24,7 @@ from tinymetafed.report import page
 from tinymetafed.report.page import Chapter
 from tinymetafed.report.results import Result
 from tinymetafed.report.table import Table
-from tinymetafed.store import Store
+from tinymetafed.results.store import Store
 
 HOSTILE = "<script>alert('x')</script>&\"$x_1$"
 

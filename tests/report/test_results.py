@@ -13,8 +13,8 @@ from running import execute
 from tinymetafed.energy.ledger import balance
 from tinymetafed.report import results
 from tinymetafed.report.results import Result, compare, pareto
-from tinymetafed.statistics import mean_and_interval
-from tinymetafed.store import Store
+from tinymetafed.results.statistics import mean_and_interval
+from tinymetafed.results.store import Store
 
 
 def _read(store: Store) -> list[Result]:

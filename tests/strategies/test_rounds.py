@@ -12,8 +12,8 @@ import reference as ref
 from conftest import MakeExperiment
 from learning import reference_layers
 from running import STRATEGIES, execute, play
-from tinymetafed.experiment import Experiment
-from tinymetafed.federation import Federation
+from tinymetafed.experiments.experiment import Experiment
+from tinymetafed.federation.rounds import Federation
 from tinymetafed.strategies import FedAvg, TinyMetaFed, TinyReptile
 
 ROUNDS = 4

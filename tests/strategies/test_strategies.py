@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 import reference
 from conftest import SMALL, MakeExperiment
-from tinymetafed.experiment import DeviceSettings, parse
-from tinymetafed.model import Dense, Model, ModelSettings
+from tinymetafed.experiments.experiment import DeviceSettings, parse
+from tinymetafed.models.model import Dense, Model, ModelSettings
 from tinymetafed.nodes.node import Delta
 from tinymetafed.strategies import TinyMetaFed
 from tinymetafed.strategies.base import annealed, outer_step, stream

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from conftest import FindReal, UseCard
 from tiny import RECORDINGS, SPEAKERS, WORDS, Origin, make_keywords, wav
-from tinymetafed import datasets
 from tinymetafed.errors import TinyMetaFedError
-from tinymetafed.tasks import Keywords, keywords
+from tinymetafed.tasks import Keywords, datasets, keywords
 from tinymetafed.tasks.keywords import Card, Features
 
 FEATURES = Features(window=40, step=40, coefficients=10)

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from conftest import FindReal, UseCard
 from tiny import ALPHABETS, SIDE, Origin, make_omniglot, png
-from tinymetafed import datasets
-from tinymetafed.tasks import Omniglot
+from tinymetafed.tasks import Omniglot, datasets
 from tinymetafed.tasks.omniglot import DRAWINGS, Card, _ink
 
 SMALL = ("images_background_small1", "images_background_small2")

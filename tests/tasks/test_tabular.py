@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from conftest import FindReal, UseCard
 from tiny import ROWS, make_table
-from tinymetafed import datasets
-from tinymetafed.samples import Samples
-from tinymetafed.tasks import Tabular
+from tinymetafed.tasks import Tabular, datasets
+from tinymetafed.tasks.samples import Samples
 from tinymetafed.tasks.tabular import Card, _parts
 
 Table = NDArray[np.float64]

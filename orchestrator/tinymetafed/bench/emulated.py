@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import accounts
-from ..experiment import Experiment
-from ..federation import Federation, ServerState
+from ..experiments.experiment import Experiment
+from ..federation.rounds import Federation, ServerState
 from ..nodes.backends import make_nodes, private_directory
 from ..nodes.node import Broadcast, Node
 from ..nodes.qemu import QemuTransport
+from ..results import accounts
 from .measuring import REPEATS, median, sine
 
 MIB = 1 << 20

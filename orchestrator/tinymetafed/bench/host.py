@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..engine import make_engine
-from ..experiment import Experiment
-from ..federation import Federation, ServerState
+from ..experiments.experiment import Experiment
+from ..federation.client import Lesson, Work
+from ..federation.engines import make_engine
+from ..federation.rounds import Federation, ServerState
 from ..link import messages
 from ..nodes.backends import make_nodes, private_directory
 from ..nodes.host import HostTransport
 from ..nodes.node import Broadcast, Node
-from ..work import Lesson, Work
 from .measuring import REPEATS, median
 
 

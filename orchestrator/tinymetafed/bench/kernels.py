@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from ..energy.profile import Pricing, Profile
 from ..energy.program import Program
 from ..energy.timing import READINGS, Timing
-from ..model import Model, ModelSettings
+from ..experiments.plan import footprint
+from ..models.model import Model, ModelSettings
 from ..nodes.backends import private_directory
 from ..nodes.node import Broadcast, Node
 from ..nodes.qemu import QemuTransport
 from ..places import MPS2_IMAGE
-from ..plan import footprint
-from ..samples import Samples
+from ..tasks.samples import Samples
 
 CORE = "cortex-m4"
 RATE = 2.0**-20  # what is active stays active

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..experiment import Experiment, read
+from ..experiments.experiment import Experiment, read
 from ..places import PROJECT
 
 REPEATS = 7  # of what a median is of

@@ -12,7 +12,7 @@ from ..energy.profile import Pricing
 from ..energy.program import Program
 from ..energy.timing import Timing
 from ..errors import TinyMetaFedError
-from ..experiment import NodeSettings
+from ..experiments.experiment import NodeSettings
 from ..places import MPS2_IMAGE, zephyr_image
 from . import window
 from .host import HostTransport

@@ -16,8 +16,8 @@ from ..energy.profile import Counts, Pricer, Profile, total
 from ..errors import TinyMetaFedError
 from ..link import Connection, Error, Fault, Hello, chunk, frame, messages
 from ..link.messages import UNASKED
-from ..model import Model
-from ..samples import Samples
+from ..models.model import Model
+from ..tasks.samples import Samples
 from .transport import NodeLost, OpenTransport, PooledTransport, Transport
 
 log = logging.getLogger(__name__)

@@ -11,14 +11,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from .. import accounts
-from ..compare import Comparison
-from ..comparison import ComparisonSettings, TaskEntry
 from ..energy.ledger import balance
 from ..errors import TinyMetaFedError
-from ..experiment import Experiment
-from ..statistics import mean_and_interval
-from ..store import Run, Store
+from ..experiments.comparison import ComparisonSettings, TaskEntry
+from ..experiments.experiment import Experiment
+from ..experiments.scheduler import Comparison
+from ..results import accounts
+from ..results.statistics import mean_and_interval
+from ..results.store import Run, Store
 from . import summary
 from .energy import ORDER
 

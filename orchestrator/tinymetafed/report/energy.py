@@ -9,12 +9,12 @@ from pathlib import Path
 
 from rich.table import Table
 
+from ..bench.validation import PUBLISHED, CoreMark, Measured
 from ..energy import ledger, power
 from ..energy.profile import COUNTED, Profile
 from ..errors import TinyMetaFedError
-from ..experiment import EnergySettings
-from ..store import NodeRound, PhaseCount
-from ..validation import PUBLISHED, CoreMark, Measured
+from ..experiments.experiment import EnergySettings
+from ..results.store import NodeRound, PhaseCount
 
 ORDER = (
     "start", "receive", "reconstruct", "learn", "select", "evaluate", "send",

@@ -11,13 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ..experiment import Experiment
-from ..federation import Federation, ServerState
+from ..experiments.experiment import Experiment
+from ..federation.rounds import Federation, ServerState
 from ..nodes.host import HostTransport
 from ..nodes.node import Node
-from ..samples import Samples
-from ..store import Run, Store
+from ..results.store import Run, Store
 from ..tasks import Sine
+from ..tasks.samples import Samples
 from .summary import settings
 
 BEFORE, AFTER, TRUE = "#c06014", "#1f5fa8", "#707070"

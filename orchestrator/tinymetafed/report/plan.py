@@ -7,14 +7,14 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .. import accounts
 from ..energy import ledger, power
 from ..energy.timing import READINGS
-from ..experiment import Experiment
-from ..model import Shape
-from ..plan import LayerPlan, Memory, Played
+from ..experiments.experiment import Experiment
+from ..experiments.plan import LayerPlan, Memory, Played
+from ..models.model import Shape
+from ..results import accounts
+from ..results.store import NodeRound
 from ..settings import names
-from ..store import NodeRound
 from .energy import in_order
 
 PARTS = {

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import accounts
 from ..energy.ledger import Entry
-from ..experiment import Experiment
-from ..statistics import mean_and_interval
-from ..store import NodeRound, Run, Store
+from ..experiments.experiment import Experiment
+from ..results import accounts
+from ..results.statistics import mean_and_interval
+from ..results.store import NodeRound, Run, Store
 from .summary import LossOnUnseen, losses, settings, shares
 
 MOST_POINTS = 60

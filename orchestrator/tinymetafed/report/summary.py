@@ -11,10 +11,10 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .. import accounts
 from ..energy.ledger import Entry, balance
-from ..experiment import Experiment
-from ..store import NodeRound, PhaseCount, Run, Store
+from ..experiments.experiment import Experiment
+from ..results import accounts
+from ..results.store import NodeRound, PhaseCount, Run, Store
 from . import energy
 
 MOST_NODES = 16  # with a line of their own

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ..model import Model
+from ..models.model import Model
 from ..nodes.node import Delta, Node
-from ..samples import Samples
 from ..settings import Settings
+from ..tasks.samples import Samples
 
 Theta = NDArray[np.float32]
 Rate = Annotated[float, Field(gt=0, le=10)]

@@ -9,9 +9,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from ..model import Model
+from ..models.model import Model
 from ..nodes.node import Delta, Node
-from ..samples import Samples
+from ..tasks.samples import Samples
 from .base import MiniBatches, Theta, outer_step, whole_update
 
 

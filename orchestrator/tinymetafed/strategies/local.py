@@ -7,9 +7,9 @@ arXiv:2002.04758. Nothing of an update is asked for; in each round other devices
 from collections.abc import Sequence
 from typing import Literal
 
-from ..model import Model
+from ..models.model import Model
 from ..nodes.node import Delta, Node
-from ..samples import Samples
+from ..tasks.samples import Samples
 from .base import MiniBatches, Theta
 
 

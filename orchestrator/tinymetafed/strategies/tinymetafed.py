@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from ..model import Model
+from ..models.model import Model
 from ..nodes.node import Delta, Node
-from ..samples import Samples
 from ..settings import Settings
+from ..tasks.samples import Samples
 from .base import Count, Rate, Theta, Usual, annealed, outer_step, stream
 
 Percent = Annotated[float, Field(gt=0, le=100)]

@@ -7,9 +7,9 @@ drops it; all weights are exchanged both ways.
 from collections.abc import Sequence
 from typing import Literal
 
-from ..model import Model
+from ..models.model import Model
 from ..nodes.node import Delta, Node
-from ..samples import Samples
+from ..tasks.samples import Samples
 from .base import Count, Rate, Theta, Usual, annealed, outer_step, stream, whole_update
 
 

@@ -4,9 +4,9 @@ import math
 from abc import abstractmethod
 from dataclasses import dataclass
 
-from ..model import Shape
-from ..samples import Samples
+from ..models.model import Shape
 from ..settings import Settings
+from .samples import Samples
 
 
 @dataclass(frozen=True)

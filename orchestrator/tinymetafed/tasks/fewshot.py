@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ..errors import TinyMetaFedError
-from ..samples import Samples
 from .base import Task
+from .samples import Samples
 
 
 @dataclass(frozen=True)

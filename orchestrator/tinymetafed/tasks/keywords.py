@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from .. import datasets
-from ..model import Shape
+from ..models.model import Shape
+from . import datasets
 from .base import Limits
 from .fewshot import FewShot, Pool
 

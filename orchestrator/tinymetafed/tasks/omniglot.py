@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, model_validator
 
-from .. import datasets
-from ..model import Shape
+from ..models.model import Shape
+from . import datasets
 from .base import Limits
 from .fewshot import FewShot, Pool
 

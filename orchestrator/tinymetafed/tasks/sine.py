@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from ..model import Shape
-from ..samples import Samples
+from ..models.model import Shape
 from .base import Task
+from .samples import Samples
 
 Range = tuple[float, float]
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from .. import datasets
-from ..model import Shape
-from ..samples import Samples
+from ..models.model import Shape
+from . import datasets
 from .base import Limits, Task
+from .samples import Samples
 
 
 class Card(datasets.Card):

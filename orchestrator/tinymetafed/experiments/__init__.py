@@ -1,0 +1,1 @@
+"""Experiment and comparison files checked into typed settings; run, compare, plan."""

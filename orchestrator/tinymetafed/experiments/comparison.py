@@ -1,0 +1,166 @@
+"""A comparison file (TOML) checked into the experiments that it stands for."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, model_validator
+
+from .. import settings
+from ..errors import TinyMetaFedError
+from ..settings import Settings
+from .experiment import DeviceName, Experiment, Name, RadioName, Seed
+
+Label = Annotated[str, Field(min_length=1, max_length=64)]
+Changes = dict[str, Any]
+"""Keys of an experiment file with other values: tables are merged, all else is replaced."""
+
+
+class OnTask(Settings):
+    """[tasks.strategies.NAME]: what is no key here is one of the strategy's own settings."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    changes: Changes = Field(default_factory=dict)
+
+    @property
+    def own(self) -> Changes:
+        """Settings of the strategy."""
+        return self.model_extra or {}
+
+
+class TaskEntry(Settings):
+    """[[tasks]]: an experiment without its strategy."""
+
+    label: Label
+    experiment: str | None = None  # a file, from this one's folder; else all is in changes
+    target: Annotated[float, Field(gt=0)]  # after adaptation: accuracy, or loss if without classes
+    changes: Changes = Field(default_factory=dict)
+    strategies: dict[str, OnTask] = Field(default_factory=dict)  # by name: settings on this task
+
+
+class StrategyEntry(OnTask):
+    """[[strategies]]: what is no key here is one of the strategy's own."""
+
+    label: Label
+    name: str
+
+    @property
+    def own(self) -> Changes:
+        """Settings of the strategy, with its name."""
+        return {"name": self.name} | super().own
+
+
+class ComparisonSettings(Settings):
+    """A whole comparison file."""
+
+    name: Name
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    emulate: Annotated[int, Field(ge=0)] = 0  # rounds of each run; the others are the host's
+    devices: Annotated[tuple[DeviceName, ...], Field(min_length=1)] = ("nrf52840",)
+    radios: Annotated[tuple[RadioName, ...], Field(min_length=1)] = ("ble1m",)
+    tasks: Annotated[tuple[TaskEntry, ...], Field(min_length=1)]
+    strategies: Annotated[tuple[StrategyEntry, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _nothing_is_there_twice(self) -> "ComparisonSettings":
+        for key in ("seeds", "devices", "radios"):
+            _distinct(key, getattr(self, key))
+        for key in ("tasks", "strategies"):
+            _distinct(f"{key}.label", [one.label for one in getattr(self, key)])
+        return self
+
+    @model_validator(mode="after")
+    def _settings_are_for_a_strategy(self) -> "ComparisonSettings":
+        names = {one.name for one in self.strategies}
+        for i, task in enumerate(self.tasks):
+            if unused := sorted(task.strategies.keys() - names):
+                raise ValueError(
+                    f"tasks.{i}.strategies.{unused[0]}: none of the strategies is one; there are: "
+                    f"{', '.join(sorted(names))}"
+                )
+        return self
+
+
+def _distinct(key: str, values: Iterable[object]) -> None:
+    for value, times in Counter(values).items():
+        if times > 1:
+            raise ValueError(f"{key}: {value!r} is there twice")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run of the comparison: a strategy on a task with a seed.
+
+    task, strategy: their labels.
+    """
+
+    task: str
+    strategy: str
+    experiment: Experiment
+
+    def __str__(self) -> str:
+        return f"{self.task} × {self.strategy} × seed {self.experiment.seed}"
+
+
+def read(path: Path) -> tuple[ComparisonSettings, list[Cell]]:
+    """The comparison in a file, and its runs: tasks, strategies and seeds in their order.
+
+    Raises TinyMetaFedError that names the file, the run and the key, as an experiment's does.
+    """
+    comparison = settings.read(ComparisonSettings, path)
+    cells = [
+        Cell(task.label, strategy.label, _experiment(comparison, path, task, strategy, seed))
+        for task in comparison.tasks
+        for strategy in comparison.strategies
+        for seed in comparison.seeds
+    ]
+    first: dict[Experiment, Cell] = {}
+    for cell in cells:
+        if cell.experiment in first:
+            raise TinyMetaFedError(
+                f"{path}: {first[cell.experiment]} and {cell} are the same; remove one"
+            )
+        first[cell.experiment] = cell
+    return comparison, cells
+
+
+def _experiment(
+    comparison: ComparisonSettings,
+    path: Path,
+    task: TaskEntry,
+    strategy: StrategyEntry,
+    seed: int,
+) -> Experiment:
+    tree: dict[str, Any] = {}
+    if task.experiment is not None:
+        base = path.parent / task.experiment
+        tree = settings.parse(settings.read_text(base), str(base))
+    tree["name"] = comparison.name  # by which a report finds all of them
+    here = task.strategies.get(strategy.name, OnTask())
+    for changes in (task.changes, here.changes, strategy.changes):
+        tree = _merged(tree, changes)
+    kept = tree.get("strategy", {})
+    if not isinstance(kept, dict) or kept.get("name") != strategy.name:
+        kept = {}  # another strategy's
+    own = kept | here.own | strategy.own
+    tree |= {"seed": seed, "strategy": own}
+    if comparison.emulate:
+        tree = _merged(tree, {"nodes": {"backend": "host", "emulate": comparison.emulate}})
+    origin = f"{path}: {task.label} × {strategy.label}"
+    experiment = settings.check(Experiment, tree, origin)
+    if experiment.task.target_is_class and task.target > 1:
+        raise TinyMetaFedError(f"{origin}: target: {task.target:g} is no accuracy; use 0 to 1")
+    return experiment
+
+
+def _merged(tree: dict[str, Any], changes: Changes) -> dict[str, Any]:
+    result = dict(tree)
+    for key, value in changes.items():
+        below = tree.get(key)
+        if isinstance(below, dict) and isinstance(value, dict):
+            value = _merged(below, value)
+        result[key] = value
+    return result

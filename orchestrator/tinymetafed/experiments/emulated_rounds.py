@@ -1,0 +1,95 @@
+"""Sampled emulation: host nodes play every round, and emulated nodes some of them again.
+
+What a node computes is the same bit for bit on every backend, so a round on the emulator can start
+from the host's weights, and has to end in them. Its cycles stand for those of the other rounds.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import TinyMetaFedError
+from ..federation.engines import together
+from ..federation.rounds import Federation, ServerState
+from ..nodes.backends import make_nodes
+from ..results.store import NodeRound, PhaseCount
+from .experiment import Experiment
+
+
+def sampled(rounds: int, count: int) -> list[int]:
+    """`count` of the rounds 1 … `rounds`, ascending: the middles of so many equal parts."""
+    return [(2 * part + 1) * rounds // (2 * count) + 1 for part in range(count)]
+
+
+def _bits(state: ServerState) -> NDArray[np.uint32]:
+    """Of θ, and of what the nodes keep of their updates."""
+    kept = [state.residuals[node] for node in sorted(state.residuals)]
+    return np.concatenate([state.theta, *kept]).view(np.uint32)
+
+
+class EmulatedSample:
+    """The sampled rounds of one run, on nodes that run no longer than these.
+
+    Attributes:
+        nodes: emulated, one for each of the run's.
+        last: the last round of each of the run's nodes that was in any.
+    """
+
+    def __init__(self, experiment: Experiment, directory: Path) -> None:
+        settings = experiment.nodes
+        self.nodes = make_nodes(settings.model_copy(update={"backend": "qemu"}), directory)
+        self._rounds = sampled(experiment.rounds, settings.emulate)
+        self._federation = Federation(experiment, self.nodes)
+        self.last: dict[int, int] = {}
+
+    async def start(self) -> None:
+        """Boots a node, which says of what build it is, and ends it. Raises TinyMetaFedError."""
+        await self.nodes[0].start()
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends the nodes."""
+        await self._federation.close()
+        for node in self.nodes:
+            node.take_usage()  # so that its next start is not one in the middle of a round
+
+    async def follow(
+        self, before: ServerState, after: ServerState, rows: list[NodeRound]
+    ) -> tuple[list[NodeRound], list[PhaseCount]]:
+        """A round of the host's, with what was executed in it where it is one of the sample.
+
+        Raises TinyMetaFedError where the emulated nodes come to other weights than the host's.
+        """
+        phases: list[PhaseCount] = []
+        if after.done in self._rounds:
+            rows, phases = await self._play(before, after, rows)
+        self.last |= {row.node: after.done for row in rows}
+        return rows, phases
+
+    async def _play(
+        self, before: ServerState, after: ServerState, rows: list[NodeRound]
+    ) -> tuple[list[NodeRound], list[PhaseCount]]:
+        federation = self._federation
+        federation.away = federation.attendance.away(before.done)  # so that none comes or goes
+        await together(self._bring(row.node, before) for row in rows)
+        found, emulated, phases = await federation.round(before)
+        await self.close()
+        if (differ := _bits(found) != _bits(after)).any():
+            raise TinyMetaFedError(
+                f"round {after.done}: {np.count_nonzero(differ)} of {len(differ)} weights of the "
+                "emulated nodes are not the host's; build both from the same source ('make "
+                "firmware')"
+            )
+        counted = {row.node: row.counted for row in emulated}
+        return [dataclasses.replace(row, counted=counted[row.node]) for row in rows], phases
+
+    async def _bring(self, index: int, state: ServerState) -> None:
+        """Boots a node; what it is sent in the round is then what the host's was sent."""
+        node, federation = self.nodes[index], self._federation
+        await federation.boot(node)
+        last = self.last.get(index, 0)
+        if last > federation.attendance.since(state.done)[index]:  # else the host's was new
+            await federation.work.hold(node, state.theta, last)
+        node.take_usage()

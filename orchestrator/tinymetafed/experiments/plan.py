@@ -1,0 +1,204 @@
+"""What an experiment takes on a node and costs in a round, before anything is trained.
+
+Nothing is computed here that a node knows: a node says what the model needs, and one plays a round.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from elftools.elf.constants import SH_FLAGS
+
+from ..energy.program import open_elf
+from ..errors import TinyMetaFedError
+from ..federation.participation import Participation
+from ..federation.rounds import Federation, ServerState
+from ..models.model import Pool2d, Shape
+from ..nodes import window
+from ..nodes.backends import emulated_image, make_nodes, private_directory
+from ..nodes.host import HostTransport
+from ..nodes.node import NodeRefused
+from ..nodes.qemu import QEMU
+from ..results.store import NodeRound, PhaseCount
+from .experiment import Experiment, NodeSettings
+
+RAM = range(0x2000_0000, 0x4000_0000)
+"""Where a Cortex-M has it (Armv7-M Architecture Reference Manual, B3.1)."""
+
+MOST_NODES = 8
+"""That play a round before the one that is counted, so that a plan takes seconds."""
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """A layer of the experiment.
+
+    name: its kind and activation. shape: of its outputs. local: None where it has no parameters.
+    """
+
+    name: str
+    shape: Shape
+    parameters: int
+    local: bool | None
+
+    @property
+    def outputs(self) -> int:
+        """Bytes of its activations."""
+        return 4 * self.shape.values
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a node takes, in bytes.
+
+    parts: of the model and its training, as struct tmf_sizes of the firmware names them. available:
+    for these. flash, ram: of the image, without these.
+    """
+
+    parts: dict[str, int]
+    available: int
+    flash: int
+    ram: int
+
+    @property
+    def needed(self) -> int:
+        """Of the model and its training."""
+        return sum(self.parts.values())
+
+    @property
+    def fits(self) -> bool:
+        """On a node of any backend."""
+        return self.needed <= self.available
+
+
+@dataclass(frozen=True)
+class Played:
+    """A device's round when its node holds nothing, and a later one.
+
+    devices: whose updates have changed the weights in between. phases: executed in the later one;
+    empty where nothing counts it.
+    """
+
+    first: NodeRound
+    later: NodeRound
+    devices: int
+    phases: list[PhaseCount]
+
+
+def layers(experiment: Experiment) -> Iterator[LayerPlan]:
+    """The inputs, then the layers."""
+    shape, parts = experiment.shape, iter(experiment.built_model.parts)
+    yield LayerPlan("input", shape, 0, None)
+    for one in experiment.model.layers:
+        shape = one.after(shape)
+        if isinstance(one, Pool2d):
+            yield LayerPlan(one.type, shape, 0, None)
+            continue
+        part = next(parts)
+        activation = "" if one.activation == "linear" else f", {one.activation}"
+        yield LayerPlan(f"{one.type}{activation}", shape, part.end - part.first, part.local)
+
+
+def memory(experiment: Experiment) -> Memory:
+    """As the node and its image say. Raises TinyMetaFedError."""
+    image, built_by = emulated_image(experiment.nodes)
+    if not image.is_file():
+        raise TinyMetaFedError(f"{image}: no firmware image; run '{built_by}'")
+    parts, available = asyncio.run(_load(_with(experiment, NodeSettings(backend="host", count=1))))
+    flash, ram = footprint(image)
+    return Memory(parts, available, flash, ram - available)
+
+
+async def _load(experiment: Experiment) -> tuple[dict[str, int], int]:
+    """What the model takes by part, and what there is for it."""
+    with private_directory() as directory:
+        (node,) = make_nodes(experiment.nodes, directory)
+        try:
+            await Federation(experiment, [node]).boot(node)
+            await node.greet()  # it rests after its boot, and has no memory then
+        except NodeRefused as refused:
+            if not refused.error.needed:
+                raise
+        try:
+            assert node.hello is not None
+            assert isinstance(node.transport, HostTransport)
+            return node.transport.sizes(), node.hello.memory
+        finally:
+            await node.close()
+
+
+def footprint(image: Path) -> tuple[int, int]:
+    """Bytes of flash and of RAM; what a node shares with an emulator's host is none of its own.
+
+    Raises TinyMetaFedError where it is no ELF file for Arm.
+    """
+    with open_elf(image) as elf:
+        flash = sum(segment["p_filesz"] for segment in elf.iter_segments("PT_LOAD"))
+        ram = sum(
+            section["sh_size"]
+            for section in elf.iter_sections()
+            if section["sh_flags"] & SH_FLAGS.SHF_ALLOC
+            and section["sh_addr"] in RAM
+            and section["sh_addr"] not in window.MEMORY
+        )
+    return flash, ram
+
+
+def uncounted() -> str | None:
+    """Why nothing here counts what a node executes; None where something does."""
+    if shutil.which(QEMU) is None:
+        return f"{QEMU} is not installed; 'make setup' installs it"
+    return None
+
+
+def play(experiment: Experiment) -> Played:
+    """Plays a round in which a node takes part for the first time, and its next one, emulated where
+    that can be. In between, every other node takes part once, as it does on average.
+
+    Raises TinyMetaFedError.
+    """
+    return asyncio.run(_play(experiment))
+
+
+async def _play(experiment: Experiment) -> Played:
+    count = min(experiment.nodes.count, MOST_NODES)
+    per_round = min(experiment.per_round, count)
+    every = _with(experiment, NodeSettings(backend="host", count=count, per_round=per_round))
+    alone = _with(experiment, _emulated(experiment.nodes))
+    with private_directory() as directory:
+        everyone = Federation(every, make_nodes(every.nodes, directory))
+        one = Federation(alone, make_nodes(alone.nodes, directory))
+        try:
+            await everyone.start()
+            start = ServerState.start(everyone.model.initial(experiment.seed))
+            state, rows, _ = await everyone.round(start)
+            first, devices = rows[0], len(rows)
+            while devices < count:
+                state, rows, _ = await everyone.round(state)
+                devices += len(rows)
+            (node,) = one.nodes
+            await one.boot(node)
+            await node.set_weights(start.broadcast)
+            node.take_usage()
+            _, (later,), phases = await one.round(state)
+        finally:
+            await everyone.close()
+            await one.close()
+    return Played(first, later, devices, phases)
+
+
+def _emulated(settings: NodeSettings) -> NodeSettings:
+    """A node, emulated where that can be; as those of the settings, but on QEMU."""
+    if uncounted():
+        return NodeSettings(backend="host", count=1)
+    link = "uart" if settings.backend == "renode" else settings.link
+    return NodeSettings(backend="qemu", firmware=settings.firmware, link=link, count=1)
+
+
+def _with(experiment: Experiment, nodes: NodeSettings) -> Experiment:
+    """The experiment on these nodes, with rounds enough for each of them; no node leaves."""
+    rounds = max(experiment.rounds, nodes.count)
+    changes = {"nodes": nodes, "rounds": rounds, "participation": Participation()}
+    return experiment.model_copy(update=changes)

@@ -1,0 +1,190 @@
+"""One run from its start, or from where it stopped, to its end: nodes, rounds, store."""
+
+import asyncio
+import importlib.metadata
+import json
+import platform
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF
+
+from ..errors import TinyMetaFedError
+from ..federation.engines import make_engine
+from ..federation.rounds import Federation, ServerState
+from ..nodes import renode
+from ..nodes.backends import make_nodes, private_directory
+from ..nodes.node import Node
+from ..results import accounts
+from ..results.store import Run, Store
+from .emulated_rounds import EmulatedSample
+from .experiment import Experiment
+
+Progress = Callable[[int, str], None]
+"""Called with the rounds done and what is being done now."""
+
+
+@dataclass
+class TimeProfile:
+    """Where the time of a run went, in seconds: wall time, and the processors' time that the
+    orchestrator's own process had in its code (user) and in the kernel for it (system), and that
+    the emulators had. The rest of the wall time the orchestrator was waiting for emulators."""
+
+    wall: float = 0.0
+    user: float = 0.0
+    system: float = 0.0
+    emulators: float = 0.0
+
+    def __add__(self, other: "TimeProfile") -> "TimeProfile":
+        return TimeProfile(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
+    def __sub__(self, other: "TimeProfile") -> "TimeProfile":
+        return self + TimeProfile(*(-value for value in astuple(other)))
+
+    @classmethod
+    def now(cls) -> "TimeProfile":
+        """The clocks; the emulators' only of those that have ended."""
+        own, children = (resource.getrusage(who) for who in (RUSAGE_SELF, RUSAGE_CHILDREN))
+        return cls(
+            time.perf_counter(), own.ru_utime, own.ru_stime, children.ru_utime + children.ru_stime
+        )
+
+    @property
+    def orchestrator_share(self) -> float:
+        """Part of the wall time that the orchestrator used a processor for."""
+        return (self.user + self.system) / self.wall
+
+
+def execute(
+    experiment: Experiment, store: Store, run: Run | None, progress: Progress
+) -> tuple[Run, TimeProfile]:
+    """Runs the experiment, or goes on with `run`, and returns what the store holds then.
+
+    SIGINT and SIGTERM end it between two awaits, with the rounds done so far in the store and the
+    nodes closed: KeyboardInterrupt. Raises TinyMetaFedError.
+    """
+    before = TimeProfile.now()
+    try:
+        run = asyncio.run(_execute(experiment, store, run, progress))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+    return run, TimeProfile.now() - before
+
+
+async def _execute(
+    experiment: Experiment, store: Store, run: Run | None, progress: Progress
+) -> Run:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    with private_directory() as directory:
+        nodes = make_nodes(experiment.nodes, directory)
+        federation = Federation(experiment, nodes, make_engine)
+        sample = EmulatedSample(experiment, directory) if experiment.nodes.emulate else None
+        progress(run.done if run else 0, f"booting {len(nodes)} nodes")
+        try:
+            await federation.start()
+            if sample is not None:
+                await sample.start()
+            return await _rounds(federation, sample, store, run, progress)
+        finally:
+            await federation.close()
+            if sample is not None:
+                await sample.close()
+
+
+async def _rounds(
+    federation: Federation,
+    sample: EmulatedSample | None,
+    store: Store,
+    run: Run | None,
+    progress: Progress,
+) -> Run:
+    experiment = federation.experiment
+    build = firmware(federation.nodes[0], *(sample.nodes[:1] if sample else []))
+    clock = time.perf_counter()
+
+    def lap() -> float:
+        nonlocal clock
+        before, clock = clock, time.perf_counter()
+        return clock - before
+
+    if run is None:
+        progress(0, "evaluating before training")
+        state = ServerState.start(federation.model.initial(experiment.seed))
+        evaluations = await federation.evaluate(state)
+        run = store.create(
+            evaluations,
+            name=experiment.name,
+            settings=experiment.model_dump_json(),
+            seed=experiment.seed,
+            backend=experiment.nodes.backend,
+            versions=json.dumps(versions(experiment)),
+            firmware=build,
+            memory=federation.memory,
+            rounds=experiment.rounds,
+            seconds=lap(),
+            theta=state.theta.astype("<f4").tobytes(),
+            changed=state.broadcast.changed.astype("<i4").tobytes(),
+        )
+    else:
+        if run.firmware != build:
+            raise TinyMetaFedError(
+                f"run {run.id} was begun with another build of the firmware ({run.firmware}, now "
+                f"{build}); its weights would not be those of one run"
+            )
+        residuals, last = store.residuals(run.id), store.last_rounds(run.id)
+        state = ServerState.start(run.weights, run.done, residuals, run.changes)
+        state = await federation.resume(state, last)
+        if sample is not None:
+            sample.last |= last
+    while state.done < experiment.rounds:
+        progress(state.done, "training")
+        before = state
+        state, rows, phases = await federation.round(before)
+        if sample is not None:
+            rows, phases = await sample.follow(before, state, rows)
+        entries = accounts.book(
+            rows, phases, experiment.energy, experiment.nodes.count, federation.attendance
+        )
+        evaluations = []
+        if state.done % experiment.evaluation.every == 0 or state.done == experiment.rounds:
+            progress(state.done, "evaluating")
+            evaluations = await federation.evaluate(state)
+        kept = {row.node: state.residuals[row.node] for row in rows if state.residuals}
+        store.commit(
+            run.id, state.done, state.theta, state.broadcast.changed, lap(), rows, evaluations,
+            phases, entries, kept,
+        )  # fmt: skip
+    progress(state.done, "done")
+    return store.run(str(run.id))
+
+
+def firmware(node: Node, emulated: Node | None = None) -> str:
+    """Version and build of what a started node runs, as JSON; and the build of the emulated one
+    that plays a sample of the rounds."""
+    assert node.hello is not None
+    found = {"version": node.hello.version, "build": node.hello.build.hex()}
+    if emulated is not None:
+        assert emulated.hello is not None
+        found["emulated"] = emulated.hello.build.hex()
+    return json.dumps(found)
+
+
+def versions(experiment: Experiment) -> dict[str, str]:
+    """Of what can change a run's result; of data, checksums and what of it is unseen."""
+    found = {"python": platform.python_version()}
+    for package in ("tinymetafed", "numpy", "cbor2", "cobs"):
+        found[package] = importlib.metadata.version(package)
+    backend = "qemu" if experiment.nodes.emulate else experiment.nodes.backend
+    emulator = {"qemu": shutil.which("qemu-system-arm"), "renode": renode.program()}.get(backend)
+    if emulator is not None:
+        output = subprocess.run(
+            [emulator, "--version"], capture_output=True, text=True, check=False
+        ).stdout
+        found[backend] = output.partition("\n")[0].removeprefix("QEMU emulator version ")
+    return found | experiment.task.prepare(experiment.seed)

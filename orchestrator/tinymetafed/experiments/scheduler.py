@@ -1,0 +1,192 @@
+"""The runs of a comparison, several side by side, each in a process with nodes of its own."""
+
+import asyncio
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from ..errors import TinyMetaFedError
+from ..nodes.backends import make_nodes, private_directory
+from ..nodes.process import die_with_parent
+from ..results.store import Run, Store
+from . import runner
+from .comparison import Cell
+from .experiment import Experiment, NodeSettings
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int, str], None]
+"""Called with the index of a run, its rounds done, and what it is doing."""
+ENDED = "ended"
+"""What a run is doing whose process is gone, whether it came to its end or not."""
+
+
+class Comparison:
+    """The runs of a comparison and what the store has of them.
+
+    A run is that of a cell where settings, firmware and versions are the same. Raises
+    TinyMetaFedError where the nodes cannot run, or there are no data for them.
+
+    Attributes:
+        cells: of the comparison file.
+        runs: by cell; None where nothing of it is in the store.
+        failed: why a run did not come to its end, by the index of its cell.
+    """
+
+    def __init__(self, cells: Sequence[Cell], store: Store) -> None:
+        self.cells = cells
+        self.failed: dict[int, str] = {}
+        self._store = store
+        self._identities: list[dict[str, str]] = []
+        builds: dict[NodeSettings, str] = {}
+        for cell in cells:
+            nodes = cell.experiment.nodes
+            if nodes not in builds:
+                builds[nodes] = asyncio.run(_build(nodes))
+            self._identities.append(
+                {
+                    "settings": cell.experiment.model_dump_json(),
+                    "firmware": builds[nodes],
+                    "versions": json.dumps(runner.versions(cell.experiment)),
+                }
+            )
+        self._look()
+
+    def _look(self) -> None:
+        self.runs = [self._find(i) for i in range(len(self.cells))]
+
+    def _find(self, i: int) -> Run | None:
+        return self._store.find(**self._identities[i])
+
+    @property
+    def unfinished(self) -> list[int]:
+        """Indices of the cells of which rounds are to be done."""
+        pairs = enumerate(zip(self.cells, self.runs, strict=True))
+        return [i for i, (cell, run) in pairs if not run or run.done < cell.experiment.rounds]
+
+    def execute(self, jobs: int, progress: Progress) -> None:
+        """Runs what is not in the store, `jobs` at a time; one that fails leaves the others going.
+
+        SIGINT and SIGTERM end all of them, with the rounds done so far in the store and the nodes
+        closed: KeyboardInterrupt.
+        """
+        waiting = self.unfinished
+        running: dict[Connection, tuple[int, BaseProcess]] = {}
+        with _terminated_as_interrupted():
+            try:
+                while waiting or running:
+                    while waiting and len(running) < jobs:
+                        i = waiting.pop(0)
+                        pipe, process = self._start(i)
+                        running[pipe] = (i, process)
+                    for pipe in wait(list(running)):
+                        assert isinstance(pipe, Connection)
+                        i, process = running[pipe]
+                        if not self._receive(i, pipe, progress):
+                            del running[pipe]
+                            pipe.close()
+                            self._end(i, process, progress)
+            finally:
+                for _, process in running.values():
+                    process.terminate()
+                for _, process in running.values():
+                    process.join()
+                self._look()
+
+    def _start(self, i: int) -> tuple[Connection, BaseProcess]:
+        # Processes of a server without threads, which has everything imported.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        pipe, end = context.Pipe(duplex=False)
+        run = self.runs[i]
+        arguments = (self.cells[i].experiment, self._store.folder.absolute(), run and run.id, end)
+        process = context.Process(target=_run, args=arguments, daemon=True)
+        process.start()
+        end.close()
+        return pipe, process
+
+    def _receive(self, i: int, pipe: Connection, progress: Progress) -> bool:
+        """What a run says; False where it has ended."""
+        try:
+            match pipe.recv():
+                case "progress", done, doing:
+                    progress(i, done, doing)
+                case "warning", text:
+                    log.warning("%s: %s", self.cells[i], text)
+                case "failed", text:
+                    self.failed[i] = text
+        except (EOFError, OSError):  # between two messages, or within one
+            return False
+        return True
+
+    def _end(self, i: int, process: BaseProcess, progress: Progress) -> None:
+        process.join()
+        if process.exitcode:
+            self.failed.setdefault(i, f"its process ended with status {process.exitcode}")
+        run = self._find(i)
+        progress(i, run.done if run else 0, ENDED)
+
+
+def default_jobs(cells: Sequence[Cell]) -> int:
+    """Runs side by side, so that each emulator has a core, and so has a run on the host."""
+    settings = [cell.experiment.nodes for cell in cells]
+    emulators = max(1 if nodes.backend == "host" else nodes.count for nodes in settings)
+    return max(1, len(os.sched_getaffinity(0)) // emulators)
+
+
+async def _build(settings: NodeSettings) -> str:
+    """What a run on such nodes has as its firmware. Raises TinyMetaFedError."""
+    backends = [settings.backend, *(["qemu"] if settings.emulate else [])]
+    with private_directory() as directory:
+        nodes = [
+            make_nodes(settings.model_copy(update={"backend": one, "count": 1}), directory)[0]
+            for one in backends
+        ]
+        try:
+            for node in nodes:
+                await node.start()
+        finally:
+            for node in nodes:
+                await node.close()
+    return runner.firmware(*nodes)
+
+
+def _run(experiment: Experiment, folder: Path, run: int | None, pipe: Connection) -> None:
+    """In a process: one run, from its start or from where it was."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; the parent's SIGTERM ends it
+    die_with_parent()
+    logging.basicConfig(level=logging.WARNING, handlers=[_PipeHandler(pipe)])
+    try:
+        store = Store(folder)
+        before = None if run is None else store.run(str(run))
+        runner.execute(experiment, store, before, lambda *seen: pipe.send(("progress", *seen)))
+    except TinyMetaFedError as error:
+        pipe.send(("failed", str(error)))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGTERM)
+
+
+class _PipeHandler(logging.Handler):
+    def __init__(self, pipe: Connection) -> None:
+        super().__init__()
+        self._pipe = pipe
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._pipe.send(("warning", record.getMessage()))
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,1 @@
+"""The rounds of a federation: the round loop, engines, participation."""

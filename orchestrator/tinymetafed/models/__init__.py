@@ -1,0 +1,1 @@
+"""Models: layers and the description that a node gets of them."""

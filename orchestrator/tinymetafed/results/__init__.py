@@ -1,0 +1,1 @@
+"""What runs came to: the store, accounts and statistics."""

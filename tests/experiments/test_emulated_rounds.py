@@ -1,0 +1,192 @@
+"""Rounds of host nodes that emulated nodes play too."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import MakeExperiment
+from printing import printed
+from running import execute, in_pieces
+from tinymetafed.energy.ledger import balance
+from tinymetafed.errors import TinyMetaFedError
+from tinymetafed.experiments.emulated_rounds import EmulatedSample, sampled
+from tinymetafed.experiments.experiment import Experiment
+from tinymetafed.federation.rounds import Federation, ServerState
+from tinymetafed.report import summary
+from tinymetafed.results import accounts
+from tinymetafed.results.store import NodeRound, PhaseCount, Run, Store
+
+COMPUTING = ("reconstruct", "learn", "select")  # the link's bytes come in other portions each time
+
+
+@given(st.integers(1, 10_000), st.data())
+def test_a_sample_is_spread_over_the_rounds(rounds: int, data: st.DataObject):
+    count = data.draw(st.integers(1, min(rounds, 100)))
+    found = sampled(rounds, count)
+    assert len(found) == count
+    # Each lies in its own of `count` parts, and that is where it could be told from no other.
+    for part, number in enumerate(found):
+        assert part * rounds < number * count
+        assert (number - 1) * count < (part + 1) * rounds
+    gaps = np.diff([1 - found[0], *found, 2 * rounds + 1 - found[-1]])
+    assert max(abs(gaps - rounds / count)) <= 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "nodes.count=3",
+        "nodes.per_round=2",
+        "strategy.error_feedback=true",
+        "participation={leave=0.4, join=0.6}",
+    ],
+)
+def test_it_executes_what_a_whole_emulation_does(
+    tmp_path: Path, experiment: MakeExperiment, settings: str
+):
+    def run(changes: str) -> tuple[Store, Run]:
+        few = ("strategy.percent=5",)  # so that a broadcast has few entries
+        more = ("nodes.per_round=2",) if "feedback" in settings else ()
+        return execute(experiment(settings, changes, *few, *more, rounds=4), tmp_path / changes)
+
+    store, whole = run("nodes.backend=qemu")
+    other, sample = run("nodes.emulate=2")
+    assert sample.theta == whole.theta
+    assert json.loads(sample.firmware)["emulated"] == json.loads(whole.firmware)["build"]
+    rows, rounds = store.node_rounds(whole.id), sampled(4, 2)
+    assert other.node_rounds(sample.id) == [
+        dataclasses.replace(row, counted=row.round in rounds) for row in rows
+    ]
+    booted = {(row.round, row.node) for row in rows if "load" in json.loads(row.messages)}
+    expected = {key: n for key, n in _instructions(store, whole).items() if key[0] in rounds}
+    found = _instructions(other, sample)
+    assert {key for key in expected if key[2] != "start"} == set(found)
+    for (number, node, phase), instructions in found.items():
+        whole_round = expected[number, node, phase]
+        if phase in COMPUTING:
+            # An answer is encoded there, and its number is another.
+            assert instructions == pytest.approx(whole_round, rel=0.01)
+        elif phase == "receive" and (number, node) not in booted:
+            assert instructions == pytest.approx(whole_round, rel=0.25)
+
+
+@pytest.mark.parametrize("run", [execute, in_pieces])
+def test_a_node_is_sent_what_the_host_s_was(
+    tmp_path: Path,
+    experiment: MakeExperiment,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Callable[[Experiment, Path], object],
+):
+    """Changes alone, or everything where it has just come back; also in a run that goes on."""
+    played = Federation.round
+    found: dict[bool, list[tuple[int, int, dict[str, list[int]]]]] = {False: [], True: []}
+
+    async def recorded(self: Federation, state: ServerState):
+        after, rows, phases = await played(self, state)
+        for row in rows:
+            sent = {k: n for k, n in json.loads(row.messages).items() if k not in accounts.BOOT}
+            found[self.nodes[0].pricing is not None].append((row.round, row.node, sent))
+        return after, rows, phases
+
+    monkeypatch.setattr(Federation, "round", recorded)
+    coming_and_going = (
+        "participation={leave=0.4, join=0.6}", "strategy.percent=5", "rounds=6",
+        "strategy.error_feedback=true",
+    )  # fmt: skip
+    run(experiment("nodes.emulate=6", *coming_and_going), tmp_path)
+    assert found[True] == found[False]
+    everything = found[True][0][2]["weights"]
+    again = [number for number, _, sent in found[True] if sent["weights"] == everything]
+    assert {number for number in again if number > 1}
+
+
+def _instructions(store: Store, run: Run) -> dict[tuple[int, int, str], int]:
+    return {(row.round, row.node, row.phase): row.instructions for row in store.phases(run.id)}
+
+
+def test_other_weights_on_the_emulator_are_an_error(
+    tmp_path: Path, experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
+):
+    follow = EmulatedSample.follow
+
+    async def differ(
+        self: EmulatedSample, before: ServerState, after: ServerState, rows: list[NodeRound]
+    ):
+        theta = after.theta.copy()
+        theta.view(np.uint32)[7] ^= 1
+        return await follow(self, before, before.advance(theta), rows)
+
+    monkeypatch.setattr(EmulatedSample, "follow", differ)
+    with pytest.raises(TinyMetaFedError, match="round 2: 1 of 53 weights of the emulated nodes"):
+        execute(experiment("nodes.emulate=1", rounds=2), tmp_path)
+
+
+def test_another_residual_on_the_emulator_is_an_error(
+    tmp_path: Path, experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
+):
+    follow = EmulatedSample.follow
+
+    async def differ(
+        self: EmulatedSample, before: ServerState, after: ServerState, rows: list[NodeRound]
+    ):
+        other = {node: -residual for node, residual in after.residuals.items()}
+        return await follow(self, before, dataclasses.replace(after, residuals=other), rows)
+
+    monkeypatch.setattr(EmulatedSample, "follow", differ)
+    with pytest.raises(TinyMetaFedError, match="of 212 weights of the emulated nodes are not the"):
+        execute(experiment("nodes.emulate=1", "strategy.error_feedback=true", rounds=2), tmp_path)
+
+
+def _phase(number: int, node: int, name: str, size: int) -> PhaseCount:
+    cycles = {"a": [size, 2 * size, 3 * size], "b": [size, size, size]}
+    return PhaseCount(number, node, name, size, json.dumps({"FP": size}), json.dumps(cycles))
+
+
+@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=6), st.integers(0, 5))
+def test_the_other_rounds_execute_the_mean(sizes: list[int], others: int):
+    """Of the nodes that were counted; a phase that some were not in is none of theirs."""
+    rows = [
+        NodeRound(number, 0, 0, 1, 2, 3, number <= len(sizes), False, "{}")
+        for number in range(1, len(sizes) + others + 1)
+    ]
+    phases = [_phase(number, 0, "learn", size) for number, size in enumerate(sizes, 1)]
+    phases.append(_phase(1, 0, "send", sizes[0]))
+    filled, executed = accounts.extrapolate(rows, phases)
+    assert filled == [dataclasses.replace(row, counted=True) for row in rows]
+    assert executed[: len(phases)] == phases
+    mean = {"learn": np.mean(sizes), "send": sizes[0] / len(sizes)}
+    assert len(executed) == len(phases) + 2 * others
+    for row in executed[len(phases) :]:
+        assert row.round > len(sizes)
+        assert row.instructions == pytest.approx(mean[row.phase], abs=0.5)
+        assert json.loads(row.classes) == {"FP": row.instructions}
+        assert json.loads(row.cycles)["a"] == pytest.approx(
+            [k * mean[row.phase] for k in (1, 2, 3)], abs=0.5
+        )
+
+
+def test_without_a_sample_nothing_is_executed():
+    rows = [NodeRound(1, 0, 0, 1, 2, 3, False, False, "{}")]
+    assert accounts.extrapolate(rows, []) == (rows, [])
+
+
+def test_what_is_shown_of_a_run_is_all_of_its_rounds(tmp_path: Path, experiment: MakeExperiment):
+    """Four rounds, one of them emulated: four times what its nodes executed."""
+    settings = experiment("nodes.emulate=1")
+    store, run = execute(settings, tmp_path)
+    text = " ".join(printed(*summary.summary(store, run, None)).split())
+    assert "A sample of the rounds was emulated" in text
+    assert "Not counted" not in text
+    counted = sum(_instructions(store, run).values())
+    shown = int(re.findall(r"│ all │ [\d,]+ │ [\d,]+ │ ([\d,]+)", text)[0].replace(",", ""))
+    assert shown == pytest.approx(4 * counted, rel=1e-4)
+    rows, phases = accounts.executed(store, run.id, settings.nodes)
+    joules = balance(accounts.book(rows, phases, settings.energy, 3)).joules
+    assert f"{joules * 1e3:,.2f} │" in text

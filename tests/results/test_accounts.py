@@ -1,0 +1,102 @@
+"""The store's rows of a run on QEMU, and what is made of them."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from running import execute
+from tinymetafed.energy.ledger import balance
+from tinymetafed.errors import TinyMetaFedError
+from tinymetafed.experiments.experiment import EnergySettings, Experiment, read
+from tinymetafed.places import PROJECT
+from tinymetafed.results import accounts
+from tinymetafed.results.store import Run, Store
+
+DEMO = PROJECT / "experiments/demo.toml"
+
+
+@pytest.fixture(scope="module")
+def settings() -> Experiment:
+    changes = ("rounds=3", "nodes.count=2", "evaluation.devices=2", "energy.device=stm32l476")
+    return read(DEMO, changes)
+
+
+@pytest.fixture(scope="module")
+def ran(settings: Experiment, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Run]:
+    return execute(settings, tmp_path_factory.mktemp("runs"))
+
+
+def test_every_round_of_every_node_is_there(ran: tuple[Store, Run]):
+    store, run = ran
+    phases = store.phases(run.id)
+    for number in (1, 2, 3):
+        for node in (0, 1):
+            mine = {row.phase for row in phases if (row.round, row.node) == (number, node)}
+            assert mine >= {"receive", "reconstruct", "learn", "select", "send"}
+            assert ("start" in mine) == (number == 1)  # the boot
+            assert "evaluate" not in mine  # judging is no part of the federation's work
+    assert all(row.counted for row in store.node_rounds(run.id))
+
+
+def test_classes_add_up_to_instructions_and_cycles_lie_within_bounds(ran: tuple[Store, Run]):
+    store, run = ran
+    for row in store.phases(run.id):
+        classes = json.loads(row.classes)
+        classes.pop("exception", None)
+        assert sum(classes.values()) == row.instructions
+        for shortest, expected, longest in json.loads(row.cycles).values():
+            assert shortest <= expected <= longest
+            assert 0.5 * row.instructions < shortest
+            assert longest < 5 * row.instructions + 1000
+
+
+def test_training_is_the_same_in_every_round(ran: tuple[Store, Run]):
+    """Other samples, as many of them: instructions and cycles differ by branches alone."""
+    store, run = ran
+    for phase in ("reconstruct", "learn"):
+        counts = [row.instructions for row in store.phases(run.id) if row.phase == phase]
+        assert max(counts) < 1.05 * min(counts)
+
+
+def test_the_stored_ledger_is_that_of_the_rows(ran: tuple[Store, Run], settings: Experiment):
+    store, run = ran
+    rows, phases = store.node_rounds(run.id), store.phases(run.id)
+    booked = accounts.book(rows, phases, settings.energy, settings.nodes.count)
+    assert sorted(booked, key=lambda e: (e.round, e.node, e.account)) == store.ledger(run.id)
+
+
+def test_another_device_s_price(ran: tuple[Store, Run]):
+    """The same work: computing on the nRF54L15 takes less than on the STM32L476."""
+    store, run = ran
+    rows, phases = store.node_rounds(run.id), store.phases(run.id)
+
+    def learning(device: str) -> float:
+        entries = accounts.book(rows, phases, EnergySettings(device=device), 2)
+        return balance([entry for entry in entries if entry.account == "learn"]).joules
+
+    by_hand = sum(
+        json.loads(row.cycles)["cortex-m4"][1] / 80e6 * 3.0 * 10.9e-3
+        for row in phases
+        if row.phase == "learn"
+    )
+    assert learning("stm32l476") == pytest.approx(by_hand, rel=1e-9)
+    assert learning("nrf54l15") < learning("nrf52840") < learning("stm32l476")
+
+
+def test_a_core_that_the_run_was_not_priced_for(ran: tuple[Store, Run]):
+    store, run = ran
+    phases = [
+        dataclasses.replace(row, cycles='{"cortex-m5": [1, 1, 1]}') for row in store.phases(run.id)
+    ]
+    with pytest.raises(TinyMetaFedError, match=r"nrf52840: the run has no cycles of its core"):
+        accounts.book(store.node_rounds(run.id), phases, EnergySettings(), 2)
+
+
+def test_nothing_counted_is_no_ledger(tmp_path: Path):
+    experiment = read(DEMO, ("rounds=1", "nodes.backend=host", "evaluation.devices=1"))
+    store, run = execute(experiment, tmp_path)
+    assert store.ledger(run.id) == []
+    assert store.phases(run.id) == []
+    assert not any(row.counted for row in store.node_rounds(run.id))
