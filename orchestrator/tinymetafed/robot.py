@@ -20,8 +20,8 @@ from robot.api.deco import keyword, library
 from .energy.ledger import balance
 from .errors import TinyMetaFedError
 from .experiments import experiment
-from .experiments.experiment import Experiment
 from .federation.rounds import Federation, ServerState
+from .federation.settings import FederationSettings
 from .nodes import renode
 from .nodes.backends import make_nodes, private_directory
 from .nodes.faulty import FaultyLink
@@ -78,7 +78,7 @@ class _Running:
     absent: frozenset[int] = frozenset()
 
     @property
-    def experiment(self) -> Experiment:
+    def experiment(self) -> FederationSettings:
         """The settings that it runs."""
         return self.federation.experiment
 
@@ -111,7 +111,7 @@ class _Running:
         self._need_counts()
         settings = self.experiment
         entries = accounts.book(
-            self.rows, self.phases, settings.energy, settings.nodes.count, settings.attendance
+            self.rows, self.phases, settings.energy, settings.nodes.count, settings.attendance.away
         )
         return balance([e for e in entries if e.node not in self.absent]).joules / self.rounds
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinymetafed.errors import TinyMetaFedError
-from tinymetafed.experiments.experiment import NodeSettings
 from tinymetafed.nodes import backends, window
 from tinymetafed.nodes.qemu import QemuTransport
+from tinymetafed.nodes.settings import NodeSettings
 from tinymetafed.nodes.window import MEMORY, Window
 from tinymetafed.places import BUILD, MPS2_IMAGE
 

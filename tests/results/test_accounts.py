@@ -8,8 +8,9 @@ import pytest
 
 from running import execute
 from tinymetafed.energy.ledger import balance
+from tinymetafed.energy.settings import EnergySettings
 from tinymetafed.errors import TinyMetaFedError
-from tinymetafed.experiments.experiment import EnergySettings, Experiment, read
+from tinymetafed.experiments.experiment import Experiment, read
 from tinymetafed.places import PROJECT
 from tinymetafed.results import accounts
 from tinymetafed.results.store import Run, Store

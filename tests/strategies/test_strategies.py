@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 import reference
 from conftest import SMALL, MakeExperiment
-from tinymetafed.experiments.experiment import DeviceSettings, parse
+from tinymetafed.experiments.experiment import parse
+from tinymetafed.federation.settings import DeviceSettings
 from tinymetafed.models.model import Dense, Model, ModelSettings
 from tinymetafed.nodes.node import Delta
 from tinymetafed.strategies import TinyMetaFed

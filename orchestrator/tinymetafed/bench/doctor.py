@@ -13,9 +13,9 @@ from pathlib import Path
 
 from ..energy.profile import Profile
 from ..errors import TinyMetaFedError
-from ..experiments.experiment import NodeSettings
 from ..nodes import renode
 from ..nodes.backends import make_nodes, private_directory
+from ..nodes.settings import NodeSettings
 from ..places import STORE, WORKSPACE
 
 

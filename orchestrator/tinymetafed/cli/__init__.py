@@ -241,7 +241,7 @@ def energy(
         update={key: value for key, value in changes.items() if value is not None}
     )
     rows, phases = accounts.executed(store, found.id, settings.nodes)
-    entries = accounts.book(rows, phases, priced, settings.nodes.count, settings.attendance)
+    entries = accounts.book(rows, phases, priced, settings.nodes.count, settings.attendance.away)
     if not entries:
         raise TinyMetaFedError(
             f"run {found.id}: nothing was counted on its {found.backend} nodes, so nothing can be "

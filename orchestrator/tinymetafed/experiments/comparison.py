@@ -9,9 +9,11 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, model_validator
 
 from .. import settings
+from ..energy.settings import DeviceName, RadioName
 from ..errors import TinyMetaFedError
+from ..federation.settings import Seed
 from ..settings import Settings
-from .experiment import DeviceName, Experiment, Name, RadioName, Seed
+from .experiment import Experiment, Name
 
 Label = Annotated[str, Field(min_length=1, max_length=64)]
 Changes = dict[str, Any]

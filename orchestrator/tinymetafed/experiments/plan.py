@@ -21,8 +21,9 @@ from ..nodes.backends import emulated_image, make_nodes, private_directory
 from ..nodes.host import HostTransport
 from ..nodes.node import NodeRefused
 from ..nodes.qemu import QEMU
+from ..nodes.settings import NodeSettings
 from ..results.store import NodeRound, PhaseCount
-from .experiment import Experiment, NodeSettings
+from .experiment import Experiment
 
 RAM = range(0x2000_0000, 0x4000_0000)
 """Where a Cortex-M has it (Armv7-M Architecture Reference Manual, B3.1)."""

@@ -90,7 +90,7 @@ async def _execute(
             await federation.start()
             if sample is not None:
                 await sample.start()
-            return await _rounds(federation, sample, store, run, progress)
+            return await _rounds(experiment, federation, sample, store, run, progress)
         finally:
             await federation.close()
             if sample is not None:
@@ -98,13 +98,13 @@ async def _execute(
 
 
 async def _rounds(
+    experiment: Experiment,
     federation: Federation,
     sample: EmulatedSample | None,
     store: Store,
     run: Run | None,
     progress: Progress,
 ) -> Run:
-    experiment = federation.experiment
     build = firmware(federation.nodes[0], *(sample.nodes[:1] if sample else []))
     clock = time.perf_counter()
 
@@ -149,7 +149,7 @@ async def _rounds(
         if sample is not None:
             rows, phases = await sample.follow(before, state, rows)
         entries = accounts.book(
-            rows, phases, experiment.energy, experiment.nodes.count, federation.attendance
+            rows, phases, experiment.energy, experiment.nodes.count, federation.attendance.away
         )
         evaluations = []
         if state.done % experiment.evaluation.every == 0 or state.done == experiment.rounds:

@@ -16,10 +16,11 @@ from pathlib import Path
 from ..errors import TinyMetaFedError
 from ..nodes.backends import make_nodes, private_directory
 from ..nodes.process import die_with_parent
+from ..nodes.settings import NodeSettings
 from ..results.store import Run, Store
 from . import runner
 from .comparison import Cell
-from .experiment import Experiment, NodeSettings
+from .experiment import Experiment
 
 log = logging.getLogger(__name__)
 

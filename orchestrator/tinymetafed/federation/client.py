@@ -9,10 +9,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..experiments.experiment import Experiment
 from ..nodes.node import Broadcast, Delta, Node, Residual, Usage
 from ..nodes.transport import NodeLost
 from ..results.store import DeviceEvaluation
+from .settings import FederationSettings
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class Learnt:
 class Work:
     """An experiment's work on its nodes."""
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: FederationSettings) -> None:
         self.experiment = experiment
         self.model = experiment.built_model
 

@@ -12,13 +12,13 @@ from pydantic_core import to_json
 
 from ..energy.profile import COUNTED
 from ..errors import TinyMetaFedError
-from ..experiments.experiment import Experiment
 from ..nodes.node import Broadcast, Node, Residual, Usage
 from ..results import accounts
 from ..results.store import DeviceEvaluation, NodeRound, PhaseCount
 from . import participation
 from .client import Learnt, Lesson, Work
 from .engines import Engine, Local, together
+from .settings import FederationSettings
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Federation:
 
     def __init__(
         self,
-        experiment: Experiment,
+        experiment: FederationSettings,
         nodes: list[Node],
         make_engine: Callable[[Work], Engine] = Local,
     ) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TinyMetaFedError
-from ..experiments.experiment import Experiment
 from ..nodes.host import HostTransport, library_build
 from ..nodes.node import Broadcast, Node, NodeState
 from ..results.store import DeviceEvaluation
 from .client import Learnt, Lesson, Work
+from .settings import FederationSettings
 
 T = TypeVar("T")
 
@@ -28,9 +28,10 @@ class Job:
     build: bytes
 
     @classmethod
-    def of(cls, experiment: Experiment) -> "Job":
+    def of(cls, experiment: FederationSettings) -> "Job":
         """With this machine's build. Raises TinyMetaFedError where there is none."""
-        return cls(experiment.model_dump_json(), library_build())
+        own = experiment.model_dump_json(include=set(FederationSettings.model_fields))
+        return cls(own, library_build())
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class _Seat:
                 f"{socket.gethostname()}: its host build of the firmware is another than here; "
                 "build the same source with the same compiler there ('make firmware')"
             )
-        self.work = Work(Experiment.model_validate_json(job.settings))
+        self.work = Work(FederationSettings.model_validate_json(job.settings))
         self.node = Node("host node", _open)
         self.runner = asyncio.Runner()
         self.runner.run(self.work.boot(self.node))

@@ -12,13 +12,13 @@ from ..energy.profile import Pricing
 from ..energy.program import Program
 from ..energy.timing import Timing
 from ..errors import TinyMetaFedError
-from ..experiments.experiment import NodeSettings
 from ..places import MPS2_IMAGE, zephyr_image
 from . import window
 from .host import HostTransport
 from .node import Node
 from .qemu import QemuTransport
 from .renode import PLATFORMS, Renode, RenodeTransport
+from .settings import NodeSettings
 
 
 @contextmanager

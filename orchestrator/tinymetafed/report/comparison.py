@@ -140,7 +140,9 @@ def _measure(
         yield (*PLAIN, "bytes until target"), sum(row.bytes_down + row.bytes_up for row in until)
     for device, radio in _priced(settings):
         energy = experiment.energy.model_copy(update={"device": device, "radio": radio})
-        entries = accounts.book(rows, phases, energy, experiment.nodes.count, experiment.attendance)
+        entries = accounts.book(
+            rows, phases, energy, experiment.nodes.count, experiment.attendance.away
+        )
         if not entries:
             continue
         yield (device, radio, UNCOUNTED), sum(not row.counted for row in rows)

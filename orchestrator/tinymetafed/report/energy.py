@@ -12,8 +12,8 @@ from rich.table import Table
 from ..bench.validation import PUBLISHED, CoreMark, Measured
 from ..energy import ledger, power
 from ..energy.profile import COUNTED, Profile
+from ..energy.settings import EnergySettings
 from ..errors import TinyMetaFedError
-from ..experiments.experiment import EnergySettings
 from ..results.store import NodeRound, PhaseCount
 
 ORDER = (

@@ -59,7 +59,7 @@ class Result:
         if nodes.emulate:
             rows, phases = accounts.executed(store, run.id, nodes)
             entries = accounts.book(
-                rows, phases, experiment.energy, nodes.count, experiment.attendance
+                rows, phases, experiment.energy, nodes.count, experiment.attendance.away
             )
         return cls(run, experiment, judged, thinned, rows, entries)
 

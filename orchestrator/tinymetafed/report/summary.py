@@ -62,7 +62,7 @@ def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableT
     sampled = experiment.nodes.emulate > 0
     if sampled:
         entries = accounts.book(
-            rows, phases, experiment.energy, experiment.nodes.count, experiment.attendance
+            rows, phases, experiment.energy, experiment.nodes.count, experiment.attendance.away
         )
     else:
         entries = store.ledger(run.id)

@@ -3,12 +3,12 @@
 import dataclasses
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from ..energy import ledger, power
+from ..energy.settings import EnergySettings
 from ..errors import TinyMetaFedError
-from ..experiments.experiment import EnergySettings, NodeSettings
-from ..federation.participation import Attendance
+from ..nodes.settings import NodeSettings
 from .store import NodeRound, PhaseCount, Store
 
 COMPUTING = ("reconstruct", "learn", "select")
@@ -74,10 +74,11 @@ def book(
     phases: Iterable[PhaseCount],
     settings: EnergySettings,
     nodes: int,
-    attendance: Attendance | None = None,
+    away: Callable[[int], Collection[int]] = lambda done: (),
 ) -> list[ledger.Entry]:
-    """The ledger of what `nodes` nodes did, all there where no attendance is given; empty where
-    nothing was counted.
+    """The ledger of what `nodes` nodes did; empty where nothing was counted.
+
+    away: of the round after so many rounds, the nodes that are not there.
 
     Raises TinyMetaFedError where the device's core was not priced when the rows were made.
     """
@@ -85,11 +86,10 @@ def book(
     if not any(row.counted for row in rows):
         return []
 
-    def away(number: int) -> frozenset[int]:
-        return attendance.away(number - 1) if attendance else frozenset()
-
     work = _work(rows, phases, settings)
-    return ledger.book(work, device, radio, nodes, settings.interval, away)
+    return ledger.book(
+        work, device, radio, nodes, settings.interval, lambda number: away(number - 1)
+    )
 
 
 def durations(

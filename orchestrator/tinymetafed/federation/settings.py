@@ -1,0 +1,199 @@
+"""The settings of a federation: which nodes and devices there are, and how they are judged."""
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from ..energy.settings import EnergySettings
+from ..models.model import Model, ModelSettings, Shape
+from ..nodes.settings import NodeSettings
+from ..settings import Settings
+from ..strategies import StrategySettings
+from ..tasks import TaskSettings
+from .participation import Attendance, Participation
+
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class DeviceSettings(Settings):
+    """[devices]: the population whose tasks are learnt; a node plays one of them in a round."""
+
+    seen: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    # Of the strategy's query samples a device has a part between these, the same in every round.
+    fraction: tuple[Share, Share] = (1.0, 1.0)
+
+    @model_validator(mode="after")
+    def _range_ascends(self) -> "DeviceSettings":
+        if self.fraction[0] > self.fraction[1]:
+            raise ValueError("fraction: the second value may not be below the first")
+        return self
+
+
+class EvaluationSettings(Settings):
+    """[evaluation]: few-shot adaptation on devices that training never saw."""
+
+    devices: Annotated[int, Field(ge=1, le=100_000)] = 50
+    every: Annotated[int, Field(ge=1, le=1_000_000)] = (
+        50  # rounds; also before the first, after the last
+    )
+    support: Annotated[int, Field(ge=1, le=100_000)] = 10  # samples to adapt on
+    steps: Annotated[int, Field(ge=0, le=100_000)] = 10  # inner steps of adaptation
+    query: Annotated[int, Field(ge=1, le=100_000)] = 50  # samples to judge by
+
+
+class FederationSettings(Settings):
+    """All of a federation; the same settings and seed give the same weights, bit for bit."""
+
+    seed: Seed = 1
+    rounds: Annotated[int, Field(ge=1, le=10_000_000)]
+    nodes: NodeSettings = NodeSettings()
+    participation: Participation = Participation()
+    devices: DeviceSettings = DeviceSettings()
+    task: TaskSettings
+    model: ModelSettings
+    strategy: StrategySettings
+    evaluation: EvaluationSettings = EvaluationSettings()
+    energy: EnergySettings = EnergySettings()
+
+    @property
+    def per_round(self) -> int:
+        """M: nodes that take part in a round."""
+        return self.nodes.per_round or self.nodes.count
+
+    @property
+    def attendance(self) -> Attendance:
+        """Which nodes are there in each round."""
+        return Attendance(self.participation, self.seed, self.nodes.count)
+
+    @property
+    def shape(self) -> Shape:
+        """Of a sample, as the model sees it."""
+        return Shape(*(self.model.shape or self.task.shape))
+
+    @property
+    def built_model(self) -> Model:
+        """The model on the task's samples, its local parts as the strategy uses them."""
+        shaped = self.model.model_copy(update={"shape": self.shape})
+        return Model.build(shaped, self.task.inputs, local=self.strategy.uses_local)
+
+    def query(self, device: int) -> int:
+        """Samples that a training device learns from: its fraction of the strategy's query, drawn
+        uniformly, in whole sets of the task's classes; one at least."""
+        low, high = self.devices.fraction
+        if low == high == 1.0:
+            return self.strategy.query
+        share = np.random.default_rng([self.seed, 0x_F4AC, device]).uniform(low, high)
+        classes = self.task.limits(unseen=False).classes
+        return classes * max(1, round(share * self.strategy.query / classes))
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "FederationSettings":
+        if self.nodes.backend == "host" and self.nodes.firmware != "bare":
+            raise ValueError(
+                f"nodes.firmware: host nodes are the firmware's core alone, without "
+                f"{self.nodes.firmware}; use nodes.backend=qemu or renode"
+            )
+        if self.nodes.board != "mps2_an386" and (
+            self.nodes.backend != "renode" or self.nodes.firmware != "zephyr"
+        ):
+            raise ValueError(
+                f"nodes.board: {self.nodes.firmware} firmware on {self.nodes.backend} has no "
+                f"{self.nodes.board}; use nodes.backend=renode with nodes.firmware=zephyr"
+            )
+        if self.nodes.link is not None and self.nodes.backend == "host":
+            raise ValueError("nodes.link: host nodes have none; leave it out")
+        if self.nodes.link == "dma" and not self.nodes.uses_dma:
+            raise ValueError(
+                f"nodes.link: {self.nodes.backend} nodes have no dma; use uart or "
+                "nodes.backend=qemu"
+            )
+        self._check_engine()
+        self._check_participation()
+        if self.nodes.emulate and self.nodes.backend != "host":
+            raise ValueError(
+                f"nodes.emulate: every round of {self.nodes.backend} nodes is emulated; use "
+                "nodes.backend=host"
+            )
+        if self.nodes.emulate > self.rounds:
+            raise ValueError(f"nodes.emulate: {self.nodes.emulate} of {self.rounds} rounds")
+        if self.per_round > self.nodes.count:
+            raise ValueError(
+                f"nodes.per_round: {self.per_round} nodes take part but nodes.count is "
+                f"{self.nodes.count}"
+            )
+        if self.strategy.serial and self.per_round != 1:
+            raise ValueError(
+                f"nodes.per_round: {self.strategy.name} is serial, but {self.per_round} nodes take "
+                "part; use 1"
+            )
+        if self.per_round > self.devices.seen:
+            raise ValueError(
+                f"devices.seen: {self.devices.seen} devices are too few for {self.per_round} nodes "
+                "in a round"
+            )
+        model = self.built_model
+        if model.outputs != self.task.outputs:
+            raise ValueError(
+                f"model.layers.{len(self.model.layers) - 1}: the task has "
+                f"{self.task.outputs} outputs, the last layer {model.outputs}"
+            )
+        if (self.model.loss == "softmax_cross_entropy") != self.task.target_is_class:
+            raise ValueError(f"model.loss: {self.model.loss} does not judge the task's targets")
+        self._check_samples()
+        if all(part.local for part in model.parts):
+            raise ValueError("model.layers: every layer is local, so there is nothing to exchange")
+        return self
+
+    def _check_engine(self) -> None:
+        nodes = self.nodes
+        if nodes.engine != "local" and nodes.backend != "host":
+            raise ValueError(
+                f"nodes.engine: {nodes.backend} nodes are processes of this machine; use local or "
+                "nodes.backend=host"
+            )
+        if (nodes.address is None) == (nodes.engine == "ray"):
+            raise ValueError(
+                "nodes.address: ray has one, HOST:PORT of the cluster's head or local, the other "
+                "engines have none"
+            )
+        if nodes.workers is not None and nodes.engine != "processes":
+            raise ValueError("nodes.workers: only nodes.engine=processes has them")
+
+    def _check_participation(self) -> None:
+        if self.participation.deadline is not None and self.nodes.backend == "host":
+            raise ValueError(
+                "participation.deadline: host nodes are not counted, so nobody knows who is late; "
+                "use nodes.backend=qemu or renode"
+            )
+        if self.participation.slow is not None and self.participation.deadline is None:
+            raise ValueError(
+                "participation.slow: without a deadline nobody waits for slow nodes; set "
+                "participation.deadline or leave it out"
+            )
+
+    def _check_samples(self) -> None:
+        judged = self.evaluation
+        for table, wanted, key, devices, unseen in (
+            ("strategy", self.strategy, "devices.seen", self.devices.seen, False),
+            ("evaluation", judged, "evaluation.devices", judged.devices, True),
+        ):
+            limits = self.task.limits(unseen=unseen)
+            if devices > limits.devices:
+                raise ValueError(
+                    f"{key}: {devices} devices, but the task has data for {limits.devices}"
+                )
+            for part in ("support", "query"):
+                if (samples := getattr(wanted, part)) % limits.classes:
+                    raise ValueError(
+                        f"{table}.{part}: {samples} samples cannot be shared out evenly over "
+                        f"{limits.classes} classes"
+                    )
+            if wanted.support + wanted.query > limits.samples:
+                raise ValueError(
+                    f"{table}.query: {wanted.support} + {wanted.query} samples of a device, but "
+                    f"the task has {limits.samples}"
+                )

@@ -1,0 +1,34 @@
+"""[nodes] of an experiment file."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ..settings import Settings
+
+
+class NodeSettings(Settings):
+    """[nodes]: how many, and what runs them."""
+
+    backend: Literal["qemu", "renode", "host"] = "qemu"
+    firmware: Literal["bare", "zephyr"] = "bare"  # an emulated node's: bare metal, or on Zephyr
+    board: Literal["mps2_an386", "nrf52840dk", "arduino_nano_33_ble"] = "mps2_an386"  # emulated
+    link: Literal["dma", "uart"] | None = None  # dma on qemu, uart on renode where not given
+    count: Annotated[int, Field(ge=1, le=10_000)] = 4
+    per_round: Annotated[int, Field(ge=1, le=10_000)] | None = None  # M; all where not given
+    timeout: Annotated[float, Field(gt=0, le=3600)] = 20.0  # seconds until a request is repeated
+    emulate: Annotated[int, Field(ge=0)] = 0  # rounds that a qemu node for each host node plays too
+
+    # What has host nodes at work: this process, several on this machine, or a Ray cluster.
+    engine: Literal["local", "processes", "ray"] = "local"
+    workers: Annotated[int, Field(ge=1, le=1024)] | None = (
+        None  # processes; one a core if not given
+    )
+    address: Annotated[str, Field(pattern=r"^(local|[^\s:]+:\d{1,5})$")] | None = (
+        None  # of Ray's head
+    )
+
+    @property
+    def uses_dma(self) -> bool:
+        """Frames go through memory that a node shares, and not over its UART byte by byte."""
+        return self.backend == "qemu" and self.link != "uart"
