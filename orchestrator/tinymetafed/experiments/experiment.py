@@ -9,14 +9,17 @@ from pydantic import Field
 from .. import settings
 from ..errors import TinyMetaFedError
 from ..federation.settings import FederationSettings
+from ..settings import Settings
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
 
-class Experiment(FederationSettings):
-    """A federation under the name of its experiment."""
-
+class _Named(Settings):
     name: Name
+
+
+class Experiment(FederationSettings, _Named):  # the name comes first
+    """A federation under the name of its experiment."""
 
 
 def parse(text: str, origin: str, overrides: tuple[str, ...] = ()) -> Experiment:
