@@ -2,7 +2,9 @@
 
 Written the obvious way from the papers, not from the firmware: Reptile (arXiv:1803.02999),
 Federated Reconstruction (arXiv:2102.03448), TinyReptile (arXiv:2304.05201), TinyMetaFed
-(arXiv:2307.06822), FedAvg (arXiv:1602.05629), Deep Gradient Compression (arXiv:1712.01887);
+(arXiv:2307.06822), FedAvg (arXiv:1602.05629), FedProx (arXiv:1812.06127), FedAdam and FedYogi
+(arXiv:2003.00295), Per-FedAvg (arXiv:2002.07948), FedPer (arXiv:1912.00818), FedRep
+(arXiv:2102.07078), SCAFFOLD (arXiv:1910.06378), Deep Gradient Compression (arXiv:1712.01887);
 backpropagation from Goodfellow et al. 2016, Deep Learning, section 6.5.
 
 Throughout, `theta` is a float64 vector, shape (parameters,): for each layer that has some in order,
@@ -11,7 +13,8 @@ and shaped like `theta`. No function changes its arguments. A window's weights a
 columns, channels), in a depthwise convolution channels × (rows, columns).
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -26,6 +29,7 @@ Sample = tuple[Vector, Target]
 Samples = Sequence[Sample]
 Task = tuple[Samples, Samples]  # one device's support set and query set
 Trained = tuple[Vector, float]  # the new parameters, and the mean loss
+Correction = Callable[[Vector], Vector]  # what a step adds to the gradient, by the parameters
 
 
 @dataclass(frozen=True)
@@ -233,6 +237,19 @@ def _backward(
             return slope * (1.0 - leaving**2), none
 
 
+def mini_batches(samples: Samples, batch: int) -> list[Samples]:
+    """The samples in their order, `batch` at a time; the last may be fewer."""
+    return [samples[start : start + batch] for start in range(0, len(samples), batch)]
+
+
+def mean_gradient(
+    layers: Layers, theta: Vector, kind: str, samples: Samples
+) -> tuple[list[float], Vector]:
+    """Each sample's loss, and the mean of their gradients."""
+    each = [gradient(layers, theta, kind, *sample) for sample in samples]
+    return [value for value, _ in each], np.mean([grad for _, grad in each], axis=0)
+
+
 def inner_step(
     layers: Layers, theta: Vector, kind: str, sample: Sample, rate: float, mask: Mask
 ) -> Trained:
@@ -242,22 +259,32 @@ def inner_step(
 
 def train(
     layers: Layers, theta: Vector, kind: str, samples: Samples, rate: float, mask: Mask,
-    batch: int = 1, epochs: int = 1,
+    batch: int = 1, epochs: int = 1, correction: Correction = np.zeros_like,
 ) -> Trained:  # fmt: skip
     """SGD over mini-batches taken in order: the new parameters, and the mean loss.
 
-    A step follows the mean gradient of its mini-batch; an epoch's last may be smaller and is
-    averaged over its own size. Every sample of every epoch counts once in the mean loss, taken
-    before the step it enters. Entries where `mask` is False keep their value. Needs a sample.
+    A step follows the mean gradient of its mini-batch plus the `correction` at the parameters
+    before the step; an epoch's last may be smaller and is averaged over its own size. Every sample
+    of every epoch counts once in the mean loss, taken before the step it enters; what a correction
+    would add to a loss does not count. Entries where `mask` is False keep their value. Needs a
+    sample.
     """
     losses: list[float] = []
     for _ in range(epochs):
-        for start in range(0, len(samples), batch):
-            chunk = [gradient(layers, theta, kind, *s) for s in samples[start : start + batch]]
-            losses += [value for value, _ in chunk]
-            step = rate * np.mean([grad for _, grad in chunk], axis=0)
-            theta = np.where(mask, theta - step, theta)
+        for chunk in mini_batches(samples, batch):
+            values, grad = mean_gradient(layers, theta, kind, chunk)
+            losses += values
+            theta = np.where(mask, theta - rate * (grad + correction(theta)), theta)
     return theta, float(np.mean(losses))
+
+
+def train_all(
+    layers: Layers, theta: Vector, kind: str, samples: Samples, rate: float, batch: int,
+    epochs: int, correction: Correction = np.zeros_like,
+) -> Vector:  # fmt: skip
+    """`train` where all parameters move: the new ones."""
+    everything = np.ones(theta.size, dtype=bool)
+    return train(layers, theta, kind, samples, rate, everything, batch, epochs, correction)[0]
 
 
 def reconstruct(layers: Layers, theta: Vector, kind: str, support: Samples, rate: float) -> Trained:
@@ -321,9 +348,8 @@ def reptile_round(
     outer_rate: float, batch: int, epochs: int,
 ) -> Vector:  # fmt: skip
     """One round of Reptile, algorithm 2, on the support sets: all parameters move, all are sent."""
-    everything = np.ones(theta.size, dtype=bool)
-    runs = [train(layers, theta, kind, s, rate, everything, batch, epochs) for s, _ in tasks]
-    return aggregate(theta, [trained - theta for trained, _ in runs], outer_rate)
+    ends = [train_all(layers, theta, kind, s, rate, batch, epochs) for s, _ in tasks]
+    return aggregate(theta, [end - theta for end in ends], outer_rate)
 
 
 def tiny_reptile(
@@ -346,9 +372,146 @@ def fedavg_round(
     epochs: int,
 ) -> Vector:  # fmt: skip
     """One round of FedAvg, algorithm 1: Σ nₖ wₖ / Σ nₖ over the devices."""
-    everything = np.ones(theta.size, dtype=bool)
-    ends = [train(layers, theta, kind, s, rate, everything, batch, epochs)[0] for s in tasks]
+    ends = [train_all(layers, theta, kind, s, rate, batch, epochs) for s in tasks]
+    return mean_by_samples(ends, tasks)
+
+
+def mean_by_samples(ends: Sequence[Vector], tasks: Sequence[Samples]) -> Vector:
+    """The mean of where the devices end, each weighted by the number of its samples."""
     return np.average(ends, axis=0, weights=[len(samples) for samples in tasks])
+
+
+def fedprox_round(
+    layers: Layers, theta: Vector, kind: str, tasks: Sequence[Samples], rate: float, batch: int,
+    epochs: int, proximal: float,
+) -> Vector:  # fmt: skip
+    """One round of FedProx, algorithm 2, with SGD as its inexact minimiser of
+    f(w) + proximal / 2 · ‖w − theta‖².
+
+    The paper draws devices in proportion to their samples and takes a plain mean. Here the draw is
+    not part of the round, and the mean is weighted as in FedAvg.
+    """
+
+    def pull(w: Vector) -> Vector:
+        return proximal * (w - theta)
+
+    ends = [train_all(layers, theta, kind, s, rate, batch, epochs, pull) for s in tasks]
+    return mean_by_samples(ends, tasks)
+
+
+def adaptive_step(
+    kind: str, theta: Vector, m: Vector, v: Vector, delta: Vector, rate: float, beta1: float,
+    beta2: float, tau: float,
+) -> tuple[Vector, Vector, Vector]:  # fmt: skip
+    """The server's step in a round of FedAdam ('adam') or FedYogi ('yogi'), algorithm 2 of Adaptive
+    Federated Optimization: the new theta, m and v.
+
+    `delta` is the mean of the devices' changes of theta. Before the first round m is 0 and v is
+    tau² in every entry; unlike Adam itself, this does not correct m and v for where they start.
+    """
+    square = delta**2
+    m = beta1 * m + (1 - beta1) * delta
+    match kind:
+        case "adam":
+            v = beta2 * v + (1 - beta2) * square
+        case "yogi":
+            v = v - (1 - beta2) * square * np.sign(v - square)
+        case _:
+            raise ValueError(f"unknown optimiser: {kind}")
+    return theta + rate * m / (np.sqrt(v) + tau), m, v
+
+
+def per_fedavg_round(
+    layers: Layers, theta: Vector, kind: str, tasks: Sequence[Task], inner_rate: float,
+    rate: float, batch: int,
+) -> Vector:  # fmt: skip
+    """One round of Per-FedAvg, algorithm 1, with the first-order approximation (FO): an iteration
+    for each mini-batch of the query set, with the mini-batch of the support set at the same place.
+
+    `inner_rate` is α, of the step ahead on the support set; `rate` is β. A support set needs at
+    least as many mini-batches as the query set.
+    """
+    ends: list[Vector] = []
+    for support, query in tasks:
+        w, ahead_on = theta, mini_batches(support, batch)
+        for k, chunk in enumerate(mini_batches(query, batch)):
+            _, grad = mean_gradient(layers, w, kind, ahead_on[k])
+            _, grad = mean_gradient(layers, w - inner_rate * grad, kind, chunk)
+            w = w - rate * grad
+        ends.append(w)
+    return np.mean(ends, axis=0)
+
+
+def fedper_round(
+    layers: Layers, theta: Vector, kind: str, tasks: Sequence[Samples], rate: float, batch: int,
+    epochs: int,
+) -> Vector:  # fmt: skip
+    """One round of FedPer, algorithms 1 and 2: all parameters move, and the global part is averaged
+    as in FedAvg.
+
+    The local part of `theta`, the shared initialisation, is returned as it came: devices begin at
+    it in each round, where in the paper each goes on with its own.
+    """
+    averaged = fedavg_round(layers, theta, kind, tasks, rate, batch, epochs)
+    return np.where(local_mask(layers), theta, averaged)
+
+
+def fedrep_round(
+    layers: Layers, theta: Vector, kind: str, tasks: Sequence[Samples], rate: float, batch: int,
+    head_epochs: int, epochs: int,
+) -> Vector:  # fmt: skip
+    """One round of FedRep, algorithm 1: first only the local part moves, the head, then only the
+    global part, the representation, of which the plain mean is taken.
+
+    The local part of `theta` is returned as it came, as by `fedper_round`.
+    """
+    is_local = local_mask(layers)
+    ends: list[Vector] = []
+    for samples in tasks:
+        headed, _ = train(layers, theta, kind, samples, rate, is_local, batch, head_epochs)
+        end, _ = train(layers, headed, kind, samples, rate, ~is_local, batch, epochs)
+        ends.append(end)
+    return np.where(is_local, theta, np.mean(ends, axis=0))
+
+
+def scaffold_device(
+    layers: Layers, theta: Vector, kind: str, samples: Samples, control: Vector, own: Vector,
+    rate: float, batch: int, epochs: int,
+) -> tuple[Vector, Vector]:  # fmt: skip
+    """A device's part in SCAFFOLD, algorithm 1 with option II: where its parameters end, and its
+    new control variate.
+
+    `control` is the server's control variate, c, and `own` is the device's, c_i.
+    """
+
+    def corrected(_: Vector) -> Vector:
+        return control - own
+
+    end = train_all(layers, theta, kind, samples, rate, batch, epochs, corrected)
+    steps = epochs * math.ceil(len(samples) / batch)
+    return end, own - control + (theta - end) / (steps * rate)
+
+
+def scaffold_round(
+    layers: Layers, theta: Vector, kind: str, tasks: Mapping[int, Samples], control: Vector,
+    controls: Mapping[int, Vector], rate: float, outer_rate: float, batch: int, epochs: int,
+) -> tuple[Vector, Vector, dict[int, Vector]]:  # fmt: skip
+    """One round of SCAFFOLD, algorithm 1 with option II: the new parameters, the server's new
+    control variate, and the control variates of all devices.
+
+    `tasks` has the samples of the devices in the round, `controls` the control variates of all
+    devices, both by a device's number. Before the first round all control variates are 0.
+    """
+    deltas: list[Vector] = []
+    renewed = dict(controls)
+    for i, samples in tasks.items():
+        end, renewed[i] = scaffold_device(
+            layers, theta, kind, samples, control, controls[i], rate, batch, epochs
+        )
+        deltas.append(end - theta)
+    changes = [renewed[i] - controls[i] for i in tasks]
+    share = len(tasks) / len(controls)
+    return aggregate(theta, deltas, outer_rate), aggregate(control, changes, share), renewed
 
 
 def with_feedback(delta: Vector, left: Vector, keep: int) -> tuple[Vector, Vector]:
