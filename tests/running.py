@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from tinymetafed.experiments import runner
 from tinymetafed.experiments.experiment import Experiment
-from tinymetafed.federation.rounds import Federation, ServerState
+from tinymetafed.federation.client import Client
+from tinymetafed.federation.engines import LinkEngine
+from tinymetafed.federation.federation import Federation
+from tinymetafed.federation.state import FederationState
 from tinymetafed.nodes.host import HostTransport
 from tinymetafed.nodes.node import Node
 from tinymetafed.nodes.transport import Transport
@@ -74,21 +77,19 @@ def weights(experiment: Experiment, folder: Path) -> NDArray[np.uint32]:
 
 def play(
     experiment: Experiment, rounds: int, transport: Callable[[], Transport] = HostTransport
-) -> list[ServerState]:
+) -> list[FederationState]:
     """The states before, between and after the first rounds of an experiment, on nodes in-process
     over such transports."""
 
     async def open_transport() -> Transport:
         return transport()
 
-    async def session() -> list[ServerState]:
+    async def session() -> list[FederationState]:
         nodes = [Node(f"node-{i}", open_transport) for i in range(experiment.nodes.count)]
-        federation = Federation(experiment, nodes)
-        await federation.start()
-        states = [ServerState.start(federation.model.initial(experiment.seed))]
+        federation = Federation(experiment, LinkEngine(Client(experiment), nodes))
+        states = [await federation.start()]
         for _ in range(rounds):
-            state, *_ = await federation.round(states[-1])
-            states.append(state)
+            states.append((await federation.round(states[-1])).state)
         await federation.close()
         return states
 

@@ -19,7 +19,7 @@ add_custom_command(
   OUTPUT "${generated}/protocol_decode.c" "${generated}/protocol_encode.c"
          "${generated}/protocol_decode.h" "${generated}/protocol_encode.h"
          "${generated}/protocol_types.h"
-  COMMAND "${ZCBOR}" code -c "${cddl}" -d -e -t request response
+  COMMAND "${ZCBOR}" code -c "${cddl}" -d -e -t request-body response-body
           --oc "${generated}/protocol.c" --oh "${generated}/protocol.h"
   DEPENDS "${cddl}"
   COMMENT "Generating the codec with zcbor ${zcbor_version}"

@@ -11,6 +11,7 @@
  * lower number of equals. */
 enum tmf_encoding { TMF_DENSE = 0, TMF_BITMAP = 1, TMF_INDICES = 2 };
 
+#define TMF_CHUNK_LEAST 16u /* bytes in which a chunk of at least one entry fits, whatever its encoding */
 #define TMF_VALUES_SHIFT 2 /* what is above it in an encoding's number is the values' format */
 
 struct tmf_chunk {

@@ -87,13 +87,43 @@ static void backward(struct tmf_model *model, uint32_t frozen, float *sink, floa
     }
 }
 
+/* Moves a layer's weights by what has gathered in the gradient. Order: the pull to the weights held, then the
+ * gradient. */
+static void move(struct tmf_model *model, const struct tmf_training *training,
+                 const struct tmf_layer *layer)
+{
+    float *const w = model->working + layer->first;
+    const float *const held = model->held + layer->first;
+    if (training->from_mark) {
+        tmf_vector_copy(w, model->mark + layer->first, layer->parameters);
+    }
+    if (training->proximal > 0.0f) {
+        const float pull = training->rate * training->proximal;
+        for (uint32_t i = 0; i < layer->parameters; i++) {
+            w[i] -= pull * (w[i] - held[i]);
+        }
+    }
+    tmf_vector_add(w, model->gradient + layer->first, layer->parameters);
+}
+
+/* What the control variate adds to a step. */
+static void correct(struct tmf_model *model, float rate, const struct tmf_layer *layer)
+{
+    float *const w = model->working + layer->first;
+    const float *const variate = model->variate + layer->first;
+    for (uint32_t i = 0; i < layer->parameters; i++) {
+        w[i] -= rate * variate[i];
+    }
+}
+
 /* One SGD step on `count` samples; adds their losses to `sum`. */
 static enum tmf_error step(struct tmf_model *model, const struct tmf_training *training,
                            const uint8_t *samples, uint32_t count, float *sum)
 {
     /* One sample moves the weights directly, without a gradient in between. */
-    float *sink = count == 1 ? model->working : model->gradient;
-    if (count > 1) {
+    const bool direct = count == 1 && !training->from_mark && !(training->proximal > 0.0f);
+    float *sink = direct ? model->working : model->gradient;
+    if (!direct) {
         memset(sink, 0, model->parameters * sizeof(float));
     }
     for (uint32_t i = 0; i < count; i++) {
@@ -105,10 +135,15 @@ static enum tmf_error step(struct tmf_model *model, const struct tmf_training *t
         *sum += loss;
         backward(model, training->frozen, sink, -training->rate / (float)count);
     }
-    for (uint32_t i = 0; count > 1 && i < model->layer_count; i++) {
-        if (moves(model, i, training->frozen)) { /* what is frozen keeps its bits: −0 + 0 is +0 */
-            const struct tmf_layer *layer = &model->layers[i];
-            tmf_vector_add(model->working + layer->first, sink + layer->first, layer->parameters);
+    for (uint32_t i = 0; (!direct || training->corrected) && i < model->layer_count; i++) {
+        if (!moves(model, i, training->frozen)) { /* what is frozen keeps its bits: −0 + 0 is +0 */
+            continue;
+        }
+        if (!direct) {
+            move(model, training, &model->layers[i]);
+        }
+        if (training->corrected) {
+            correct(model, training->rate, &model->layers[i]);
         }
     }
     return TMF_OK;

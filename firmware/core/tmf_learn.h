@@ -1,6 +1,7 @@
 #ifndef TMF_LEARN_H
 #define TMF_LEARN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -10,8 +11,11 @@
 struct tmf_training {
     float rate;      /* of SGD */
     uint32_t frozen; /* bit i: the parameters of layer i do not move */
-    uint32_t batch;  /* samples per step, more than one only with model->gradient */
+    uint32_t batch;  /* samples per step; more than one, proximal and from_mark only with model->gradient */
     uint32_t epochs;
+    float proximal;  /* μ: a step also goes by rate · μ towards the weights held (FedProx) */
+    bool from_mark;  /* a step starts from the mark, with the gradient where the working weights are */
+    bool corrected;  /* the control variate is added to each gradient (SCAFFOLD) */
 };
 
 /* The whole number of valid samples in `size` bytes, at least one, or an error: sizes and classes are

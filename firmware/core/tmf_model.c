@@ -106,7 +106,7 @@ static void place_values(struct tmf_model *model, struct pen *pen)
 }
 
 /* Returns the number of parameters, which may be more than the model can number. */
-static uint64_t lay_out(struct tmf_model *model, struct pen *pen, bool accumulate, bool residual)
+static uint64_t lay_out(struct tmf_model *model, struct pen *pen, bool accumulate, uint32_t room)
 {
     uint64_t parameters = 0;
     for (uint32_t i = 0; i < model->layer_count; i++) {
@@ -118,36 +118,43 @@ static uint64_t lay_out(struct tmf_model *model, struct pen *pen, bool accumulat
     place_values(model, pen);
     model->held = take(pen, parameters);
     model->working = take(pen, parameters);
-    model->residual = residual ? take(pen, parameters) : NULL;
+    model->residual = room & TMF_ROOM_RESIDUAL ? take(pen, parameters) : NULL;
+    model->variate = room & TMF_ROOM_VARIATE ? take(pen, parameters) : NULL;
+    model->mark = room & TMF_ROOM_MARK ? take(pen, parameters) : NULL;
     model->gradient = accumulate ? take(pen, parameters) : NULL;
     model->store = take(pen, (uint64_t)model->capacity * (model->sample_size / sizeof(float)));
     model->sizes.held = parameters * sizeof(float);
     model->sizes.working = model->sizes.held;
-    model->sizes.residual = residual ? model->sizes.held : 0;
+    model->sizes.residual = room & TMF_ROOM_RESIDUAL ? model->sizes.held : 0;
+    model->sizes.variate = room & TMF_ROOM_VARIATE ? model->sizes.held : 0;
+    model->sizes.mark = room & TMF_ROOM_MARK ? model->sizes.held : 0;
     model->sizes.gradient = accumulate ? model->sizes.held : 0;
     model->sizes.store = (uint64_t)model->capacity * model->sample_size;
     return parameters;
 }
 
-enum tmf_error tmf_model_place(struct tmf_model *model, uint32_t loss, bool accumulate, bool residual,
+enum tmf_error tmf_model_place(struct tmf_model *model, uint32_t loss, bool accumulate, uint32_t room,
                                void *memory, size_t available, uint64_t *needed)
 {
     model->loss = tmf_loss(loss);
-    if (model->loss == NULL || model->layer_count == 0 || model->outputs < model->loss->least) {
+    const uint32_t both = TMF_ROOM_RESIDUAL | TMF_ROOM_VARIATE;
+    if (model->loss == NULL || model->layer_count == 0 || model->outputs < model->loss->least ||
+        room > (both | TMF_ROOM_MARK) || (room & both) == both) {
         return TMF_ERROR_MODEL;
     }
     uint32_t target = model->loss->target_is_class ? 1 : model->outputs;
     model->sample_size = (model->inputs + target) * (uint32_t)sizeof(float);
     struct pen pen = {.memory = NULL};
-    lay_out(model, &pen, accumulate, residual);
+    lay_out(model, &pen, accumulate, room);
     *needed = pen.used;
     if (pen.used > available) {
         return TMF_ERROR_MEMORY;
     }
     pen = (struct pen){.memory = memory};
-    model->parameters = (uint32_t)lay_out(model, &pen, accumulate, residual);
-    if (residual) {
-        memset(model->residual, 0, model->parameters * sizeof(float));
+    model->parameters = (uint32_t)lay_out(model, &pen, accumulate, room);
+    float *const kept = model->residual != NULL ? model->residual : model->variate;
+    if (kept != NULL) {
+        memset(kept, 0, model->parameters * sizeof(float));
     }
     return TMF_OK;
 }

@@ -44,6 +44,8 @@ struct tmf_model {
     float *held;          /* θ as broadcast: parameters values */
     float *working;       /* θ' that training moves: parameters values */
     float *residual;      /* of updates what was not sent: parameters values, or NULL where it is not kept */
+    float *variate;       /* control variate of SCAFFOLD: parameters values, or NULL where there is none */
+    float *mark;          /* working weights to come back to: parameters values, or NULL where there are none */
     float *gradient;      /* parameters values, or NULL where only batches of one are trained */
     float *dy;            /* ∂loss/∂outputs; before the loss is known, the target where it has values */
     uint8_t *store;       /* capacity samples */
@@ -57,10 +59,14 @@ void tmf_model_begin(struct tmf_model *model, uint32_t inputs, uint32_t capacity
 enum tmf_error tmf_model_add(struct tmf_model *model, uint32_t operation, bool local,
                              const uint32_t *arguments, size_t count);
 
+/* What a strategy needs room for besides, a vector of parameters each; bits of `room`. The residual and the
+ * control variate exclude each other: either is what a node keeps from round to round. */
+enum { TMF_ROOM_RESIDUAL = 1, TMF_ROOM_MARK = 2, TMF_ROOM_VARIATE = 4 };
+
 /* Lays the model out in `memory` (aligned for float): TMF_ERROR_MEMORY where it does not fit,
- * TMF_ERROR_MODEL where the loss is unknown or cannot judge the outputs. `needed`, in bytes, and its
- * parts, model->sizes, are set in any case but TMF_ERROR_MODEL. The residual starts with zeros. */
-enum tmf_error tmf_model_place(struct tmf_model *model, uint32_t loss, bool accumulate, bool residual,
+ * TMF_ERROR_MODEL where the loss is unknown or cannot judge the outputs, or there is no such room. `needed`, in bytes, and its
+ * parts, model->sizes, are set in any case but TMF_ERROR_MODEL. What is kept starts with zeros. */
+enum tmf_error tmf_model_place(struct tmf_model *model, uint32_t loss, bool accumulate, uint32_t room,
                                void *memory, size_t available, uint64_t *needed);
 
 #endif

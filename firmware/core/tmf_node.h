@@ -9,7 +9,7 @@
 #include "tmf_model.h"
 #include "tmf_select.h"
 
-#define TMF_PROTOCOL 1
+#define TMF_PROTOCOL 2
 
 /* The same on every port, so that a node takes or refuses a model whatever it runs on. With the stack,
  * the frame buffers and what an operating system needs it makes up the 256 KiB of an nRF52840. */
@@ -44,9 +44,10 @@ struct tmf_node {
     uint32_t version; /* of model.held; 0: not complete */
     struct tmf_broadcast broadcast;
     enum { TMF_EMPTY, TMF_TRAINING, TMF_SELECTED } working; /* what model.working holds */
+    uint32_t steps; /* of training since these were the weights held */
     struct tmf_selection selection;
     bool loaded;
-    bool answered; /* `frame` answers the request numbered `sequence` */
+    bool answered; /* `frame` answers the one numbered `sequence` */
     uint32_t sequence;
     size_t frame_size;
     uint8_t *frame; /* the last response, kept in case it has to be sent again */
@@ -67,8 +68,12 @@ void tmf_node_receive(struct tmf_node *node, uint8_t byte);
 /* Whether tmf_node_poll has something to do; safe to ask with interrupts masked. */
 bool tmf_node_ready(const struct tmf_node *node);
 
-/* Answers the request that has arrived, if one has. */
+/* Answers the frame that has arrived, if one has. */
 void tmf_node_poll(struct tmf_node *node);
+
+/* Does the requests in the body of `size` bytes at the start of node->received, one after the other and none
+ * behind one that fails, and builds the response's body in their place. Returns its size. */
+size_t tmf_node_answer(struct tmf_node *node, size_t size);
 
 /* What stopped the processor, as Arm v7-M's fault registers tell it. */
 struct tmf_fault {

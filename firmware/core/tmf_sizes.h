@@ -11,6 +11,8 @@ struct tmf_sizes {
     uint64_t held;        /* weights as broadcast */
     uint64_t working;     /* weights that training moves */
     uint64_t residual;    /* what was not sent of updates */
+    uint64_t variate;     /* control variate */
+    uint64_t mark;        /* weights to come back to */
     uint64_t gradient;    /* of a mini-batch */
     uint64_t store;       /* samples */
 };

@@ -20,11 +20,15 @@ from robot.api.deco import keyword, library
 from .energy.ledger import balance
 from .errors import TinyMetaFedError
 from .experiments import experiment
-from .federation.rounds import Federation, ServerState
+from .federation.client import Client
+from .federation.engines import LinkEngine
+from .federation.federation import Federation
 from .federation.settings import FederationSettings
+from .federation.state import FederationState
 from .nodes import renode
 from .nodes.backends import make_nodes, private_directory
 from .nodes.faulty import FaultyLink
+from .nodes.node import Node
 from .nodes.transport import NodeLost
 from .results import accounts
 from .results.store import NodeRound, PhaseCount
@@ -69,9 +73,10 @@ class _Running:
 
     name: str
     federation: Federation
+    nodes: list[Node]
     links: list[FaultyLink]
     resources: AsyncExitStack
-    state: ServerState
+    state: FederationState
     rounds: int = 0
     rows: list[NodeRound] = field(default_factory=list)
     phases: list[PhaseCount] = field(default_factory=list)
@@ -80,16 +85,16 @@ class _Running:
     @property
     def experiment(self) -> FederationSettings:
         """The settings that it runs."""
-        return self.federation.experiment
+        return self.federation.settings
 
     @property
     def counts_instructions(self) -> bool:
         """Whether its backend does."""
-        return all(node.pricing is not None for node in self.federation.nodes)
+        return all(node.pricing is not None for node in self.nodes)
 
     def need_node(self, index: int) -> None:
         """Raises AssertionError where there is none of that number."""
-        count = len(self.federation.nodes)
+        count = len(self.nodes)
         if not 0 <= index < count:
             raise AssertionError(f"no node {index}; {self.name} has 0 to {count - 1}")
 
@@ -143,11 +148,10 @@ async def _start(name: str, path: Path, changes: tuple[str, ...]) -> _Running:
             link = FaultyLink(node.name, node.open_transport, (settings.seed, 0x_FA017, i))
             node.open_transport = link.open
             links.append(link)
-        federation = Federation(settings, nodes)
+        federation = Federation(settings, LinkEngine(Client(settings), nodes))
         resources.push_async_callback(federation.close)
-        await federation.start()
-        state = ServerState.start(federation.model.initial(settings.seed))
-        return _Running(name, federation, links, resources.pop_all(), state)
+        state = await federation.start()
+        return _Running(name, federation, nodes, links, resources.pop_all(), state)
 
 
 @library(
@@ -270,10 +274,11 @@ class FederationLibrary:
         running.rounds, running.rows, running.phases = 0, [], []
         running.absent = frozenset(running.federation.unplugged)
         for _ in range(count):
-            running.state, rows, phases = self._do(running.federation.round(running.state))
+            result = self._do(running.federation.round(running.state))
+            running.state = result.state
             running.rounds += 1
-            running.rows += rows
-            running.phases += phases
+            running.rows += result.rows
+            running.phases += result.phases
 
     # Nodes and their links
 
@@ -346,7 +351,7 @@ class FederationLibrary:
         | Every Node Should Run Version |
         | Every Node Should Run Version | 0.1.0 |
         """
-        for node in self._current.federation.nodes:
+        for node in self._current.nodes:
             assert node.hello is not None
             if node.hello.version != version:
                 raise AssertionError(f"{node.name} runs {node.hello.version}, not {version}")
@@ -355,7 +360,7 @@ class FederationLibrary:
     def every_node_should_run_the_same_build(self) -> None:
         """Compares the build in every node's hello: the hash of its image."""
         builds: dict[str, list[str]] = {}
-        for node in self._current.federation.nodes:
+        for node in self._current.nodes:
             assert node.hello is not None
             builds.setdefault(node.hello.build.hex(), []).append(node.name)
         if len(builds) > 1:
@@ -376,7 +381,12 @@ class FederationLibrary:
         """
         running = self._current
         judged = self._do(running.federation.evaluate(running.state))
-        loss = float(np.mean([device.loss_after for device in judged]))
+        known = [one.loss_after for one in judged if one.loss_after is not None]
+        if len(known) < len(judged):
+            raise AssertionError(
+                f"adaptation diverged on {len(judged) - len(known)} of {len(judged)} devices"
+            )
+        loss = float(np.mean(known))
         logger.info(f"loss {loss:.4f} on {len(judged)} devices after {running.state.done} rounds")
         return loss
 
@@ -497,7 +507,7 @@ class FederationLibrary:
         """Why the node does not answer; None where it does."""
         running = self._current
         running.need_node(index)
-        node = running.federation.nodes[index]
+        node = running.nodes[index]
 
         async def ask() -> str | None:
             with node.not_counted():

@@ -66,7 +66,12 @@ struct result {
 static struct result train(struct tmf_model *model, const struct head *head, const float *theta,
                            const uint8_t *samples)
 {
-    const struct tmf_training training = {head->rate, head->frozen, head->batch, head->epochs};
+    const struct tmf_training training = {
+        .rate = head->rate,
+        .frozen = head->frozen,
+        .batch = head->batch,
+        .epochs = head->epochs,
+    };
     struct result result = {.error = TMF_OK};
     memcpy(model->held, theta, model->parameters * sizeof(float));
     memcpy(model->working, theta, model->parameters * sizeof(float));
@@ -98,8 +103,8 @@ int main(void)
         }
     }
     uint64_t needed = 0;
-    if (tmf_model_place(&model, head.loss, head.batch > 1, false, NULL, 0, &needed) != TMF_ERROR_MEMORY ||
-        tmf_model_place(&model, head.loss, head.batch > 1, false, fresh(needed), needed, &needed) !=
+    if (tmf_model_place(&model, head.loss, head.batch > 1, 0, NULL, 0, &needed) != TMF_ERROR_MEMORY ||
+        tmf_model_place(&model, head.loss, head.batch > 1, 0, fresh(needed), needed, &needed) !=
             TMF_OK) {
         return 5;
     }

@@ -8,8 +8,8 @@ if(TMF_SANITIZE)
   endforeach()
 endif()
 
-add_library(tinymetafed SHARED ports/host/tmf_host.c)
-target_link_libraries(tinymetafed PRIVATE tmf_core)
+add_library(tinymetafed SHARED ports/host/tmf_host.c ports/host/tmf_clients.c)
+target_link_libraries(tinymetafed PRIVATE tmf_core tmf_protocol)
 target_compile_options(tinymetafed PRIVATE ${TMF_WARNINGS})
 
 set(tests "${CMAKE_CURRENT_SOURCE_DIR}/../tests/firmware")

@@ -3,21 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tmf_node.h"
-
-#define TMF_LOAD_SIZE 2048u /* bytes of the frame of a `load` of 32 layers of 6 arguments, and some more */
-
-struct tmf_host {
-    struct tmf_node node;
-    uint8_t build[TMF_BUILD_SIZE];
-    uint8_t *sent; /* what the node has sent and nobody has read */
-    size_t sent_size;
-    size_t sent_capacity;
-    struct tmf_window window; /* a frame goes through it in one piece */
-    uint8_t load[TMF_LOAD_SIZE]; /* the frame of the model that is loaded */
-    size_t load_size;            /* 0: none, or another way than by tmf_host_wake */
-    float memory[TMF_MODEL_MEMORY / sizeof(float)];
-};
+#include "tmf_host_node.h"
 
 static void keep(struct tmf_host *host, const uint8_t *data, size_t size)
 {
@@ -64,7 +50,7 @@ void tmf_host_boot(struct tmf_host *host)
         .write = host_write,
         .context = host,
     };
-    host->sent_size = host->load_size = 0;
+    host->sent_size = host->load_size = host->job = 0;
     tmf_node_init(&host->node, &port);
     tmf_node_start(&host->node);
 }
@@ -105,37 +91,6 @@ void tmf_host_write(struct tmf_host *host, const uint8_t *data, size_t size)
         data += piece;
         size -= piece;
     }
-}
-
-int tmf_host_wake(struct tmf_host *host, const uint8_t *load, size_t load_size, const float *theta,
-                  uint32_t version)
-{
-    struct tmf_node *node = &host->node;
-    struct tmf_model *model = &node->model;
-    if (load_size > sizeof host->load) {
-        return 0;
-    }
-    if (load_size != host->load_size || memcmp(load, host->load, load_size) != 0) {
-        tmf_host_boot(host);
-        tmf_host_write(host, load, load_size);
-        memcpy(host->load, load, load_size);
-        host->load_size = load_size;
-    }
-    host->sent_size = 0;
-    if (!node->loaded) {
-        return 0;
-    }
-    node->answered = false;
-    node->broadcast = (struct tmf_broadcast){.to = 0};
-    node->version = version;
-    node->working = TMF_EMPTY;
-    model->stored = 0;
-    if (version != 0) {
-        memcpy(model->held, theta, model->parameters * sizeof(float));
-        memcpy(model->working, theta, model->parameters * sizeof(float));
-        node->working = TMF_TRAINING;
-    }
-    return 1;
 }
 
 size_t tmf_host_read(struct tmf_host *host, uint8_t *data, size_t size)

@@ -17,11 +17,6 @@ void tmf_host_free(struct tmf_host *host);
 /* Boots it again: another node may have had its memory. */
 void tmf_host_boot(struct tmf_host *host);
 
-/* Puts in its place a node that was told of its model by the frame `load`, at most 2048 bytes, and holds the
- * weights `theta` of a version; version 0: none. Returns 0 where the model cannot be had. */
-int tmf_host_wake(struct tmf_host *host, const uint8_t *load, size_t load_size, const float *theta,
-                  uint32_t version);
-
 /* Gives the node `size` bytes off its link; it has answered what there was to answer on return. */
 void tmf_host_write(struct tmf_host *host, const uint8_t *data, size_t size);
 

@@ -47,19 +47,20 @@ def run(progress: Callable[[str], None]) -> Measured:
             progress(f"emulated nodes, {width} units in a layer")
             rounds.append(emulated.rounds(sine("nodes.count=8", *_wide(width)), 20))
     hosts: list[host.HostRound] = []
-    for engine in ("local", "processes"):
+    for threads in (1, 2):
         for count in MANY:
-            progress(f"{count:,} host nodes, {engine}")
-            hosts.append(host.rounds(sine(*_many(engine, count)), 3 if count > 1000 else REPEATS))
+            progress(f"{count:,} host nodes, threads: {threads}")
+            repeats = 3 if count > 1000 else REPEATS
+            hosts.append(host.rounds(sine(*_many(threads, count)), repeats))
         for width in WIDTHS:
             if width != 40:
-                progress(f"1,000 host nodes, {engine}, {width} units in a layer")
-                hosts.append(host.rounds(sine(*_many(engine, 1000), *_wide(width)), REPEATS))
+                progress(f"1,000 host nodes, threads: {threads}, {width} units in a layer")
+                hosts.append(host.rounds(sine(*_many(threads, 1000), *_wide(width)), REPEATS))
     return Measured(around, kernels.image(), found, links, boots, rounds, hosts)
 
 
-def _many(engine: str, count: int) -> tuple[str, ...]:
-    nodes = (f"nodes.engine={engine}", f"nodes.count={count}")
+def _many(threads: int, count: int) -> tuple[str, ...]:
+    nodes = (f"nodes.threads={threads}", f"nodes.count={count}")
     return ("nodes.backend=host", *nodes, "devices.seen=10000")
 
 

@@ -3,15 +3,19 @@
 import asyncio
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..experiments.experiment import Experiment
-from ..federation.rounds import Federation, ServerState
+from ..federation.client import Client
+from ..federation.engines import LinkEngine
+from ..federation.federation import Federation
 from ..nodes.backends import make_nodes, private_directory
-from ..nodes.node import Broadcast, Node
+from ..nodes.broadcast import Broadcast
+from ..nodes.node import Node
 from ..nodes.qemu import QemuTransport
 from ..results import accounts
 from .measuring import REPEATS, median, sine
@@ -37,14 +41,14 @@ def links(nodes: int) -> list[Link]:
 
 async def _links(count: int) -> list[Link]:
     with private_directory() as directory:
-        sides: dict[str, Federation] = {}
+        sides: dict[str, LinkEngine] = {}
         try:
             for link in ("dma", "uart"):
                 (folder := directory / link).mkdir()
                 experiment = sine(f"nodes.count={count}", f"nodes.link={link}")
-                sides[link] = Federation(experiment, make_nodes(experiment.nodes, folder))
-                await sides[link].start()
-            theta = sides["dma"].model.initial(1)
+                sides[link] = LinkEngine(Client(experiment), make_nodes(experiment.nodes, folder))
+                await sides[link].boot(range(count))
+            theta = sides["dma"].client.model.initial(1)
             taken: dict[str, list[float]] = {link: [] for link in sides}
             size = 0
             for version in range(1, REPEATS + 1):
@@ -115,21 +119,22 @@ def rounds(experiment: Experiment, repeats: int = 50) -> Round:
 async def _rounds(experiment: Experiment, repeats: int) -> Round:
     count = experiment.nodes.count
     with private_directory() as directory:
-        federation = Federation(experiment, make_nodes(experiment.nodes, directory))
+        engine = LinkEngine(Client(experiment), make_nodes(experiment.nodes, directory))
+        federation = Federation(experiment, engine)
         try:
-            await federation.start()
-            state = ServerState.start(federation.model.initial(experiment.seed))
+            state = await federation.start()
             for _ in range(10):
-                state, *_ = await federation.round(state)
-            before, emulators = _own_time(), _emulators_time(federation.nodes)
+                state = (await federation.round(state)).state
+            before, emulators = _own_time(), _emulators_time(engine.nodes)
             wall: list[float] = []
             for _ in range(repeats):
                 start = time.perf_counter()
-                state, rows, phases = await federation.round(state)
-                accounts.book(rows, phases, experiment.energy, count)
+                result = await federation.round(state)
+                state = result.state
+                accounts.book(result.rows, result.phases, experiment.energy, count)
                 wall.append(time.perf_counter() - start)
             own = (_own_time() - before) / repeats
-            emulated = (_emulators_time(federation.nodes) - emulators) / repeats
+            emulated = (_emulators_time(engine.nodes) - emulators) / repeats
             return Round(count, federation.model.parameters, median(wall), own, emulated)
         finally:
             await federation.close()
@@ -140,14 +145,14 @@ def _own_time() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _processes(nodes: list[Node]) -> list[Path]:
+def _processes(nodes: Sequence[Node]) -> list[Path]:
     transports = [node.transport for node in nodes]
     return [
         Path(f"/proc/{one.process.pid}") for one in transports if isinstance(one, QemuTransport)
     ]
 
 
-def _emulators_time(nodes: list[Node]) -> float:
+def _emulators_time(nodes: Sequence[Node]) -> float:
     total = 0
     for process in _processes(nodes):
         fields = (process / "stat").read_text().rpartition(") ")[2].split()
@@ -155,7 +160,7 @@ def _emulators_time(nodes: list[Node]) -> float:
     return total * TICK
 
 
-def _memory(nodes: list[Node]) -> dict[str, float]:
+def _memory(nodes: Sequence[Node]) -> dict[str, float]:
     names = {"Pss_Anon": "own", "Pss_File": "program, libraries", "Pss_Shmem": "window, counts"}
     found = dict.fromkeys(names.values(), 0.0)
     for process in _processes(nodes):

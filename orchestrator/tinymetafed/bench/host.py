@@ -3,20 +3,21 @@
 import asyncio
 import resource
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from ..experiments.experiment import Experiment
-from ..federation.client import Lesson, Work
+from ..federation.client import Client
 from ..federation.engines import make_engine
-from ..federation.rounds import Federation, ServerState
-from ..link import messages
-from ..nodes.backends import make_nodes, private_directory
+from ..federation.federation import Federation
+from ..nodes.backends import private_directory
+from ..nodes.broadcast import Broadcast
 from ..nodes.host import HostTransport
-from ..nodes.node import Broadcast, Node
+from ..nodes.node import Node
+from ..nodes.program import Train
+from ..strategies import Round
 from .measuring import REPEATS, median
 
 
@@ -29,6 +30,7 @@ class HostRound:
     """
 
     engine: str
+    threads: int | None
     nodes: int
     parameters: int
     wall: float
@@ -44,17 +46,16 @@ def rounds(experiment: Experiment, repeats: int = 3) -> HostRound:
 
 async def _rounds(experiment: Experiment, repeats: int) -> HostRound:
     with private_directory() as directory:
-        federation = Federation(experiment, make_nodes(experiment.nodes, directory), make_engine)
+        federation = Federation(experiment, make_engine(experiment, directory))
         try:
-            await federation.start()
-            state = ServerState.start(federation.model.initial(experiment.seed))
+            state = await federation.start()
             for _ in range(2):
-                state, *_ = await federation.round(state)
+                state = (await federation.round(state)).state
             wall: list[float] = []
             processors: list[float] = []
             for _ in range(repeats):
                 start, before = time.perf_counter(), time.process_time()
-                state, *_ = await federation.round(state)
+                state = (await federation.round(state)).state
                 wall.append(time.perf_counter() - start)
                 processors.append(time.process_time() - before)
         finally:
@@ -63,47 +64,46 @@ async def _rounds(experiment: Experiment, repeats: int) -> HostRound:
     nodes = experiment.nodes
     core = await core_time(experiment) * nodes.count
     times = median(wall), median(processors), core
-    return HostRound(nodes.engine, nodes.count, federation.model.parameters, *times, memory)
+    threads = nodes.threads if nodes.engine == "local" else None
+    return HostRound(
+        nodes.engine, threads, nodes.count, federation.model.parameters, *times, memory
+    )
 
 
 class _Timed(HostTransport):
-    """Notes how long the C core takes for requests to train."""
+    """Notes how long the C core takes for a frame."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.training = False
-        self.taken = 0.0
+    taken = 0.0
 
     async def write(self, data: bytes) -> None:
         """See Transport."""
         start = time.perf_counter()
         await super().write(data)
-        if self.training:
-            self.taken += time.perf_counter() - start
-
-    @asynccontextmanager
-    async def watch(self, request: messages.Request) -> AsyncIterator[None]:
-        """See Node."""
-        self.training = isinstance(request, messages.Train)
-        yield
+        self.taken += time.perf_counter() - start
 
 
 async def core_time(experiment: Experiment) -> float:
-    """Seconds that the C core takes for the inner steps of a node in a round, on one core."""
-    work = Work(experiment)
+    """Seconds that the C core takes for the inner steps of a node in a round, on one core: for the
+    program's training, frames with nothing else in them."""
+    client = Client(experiment)
     transport = _Timed()
 
     async def open_transport() -> HostTransport:
         return transport
 
-    node = Node("node", open_transport, watch=transport.watch)
-    await work.boot(node)
-    theta = work.model.initial(experiment.seed)
+    node = Node("node", open_transport)
+    await client.boot(node)
+    theta = client.model.initial(experiment.seed)
+    start = Federation(experiment, make_engine(experiment, Path())).first_state()
+    at = Round(0, experiment.rounds)
+    program = experiment.strategy.program(start.server, client.model, at)
+    train = tuple(one for one in program if isinstance(one, Train))
+    support, query = client.samples(0)
     taken: list[float] = []
     for version in range(1, 30 * REPEATS):
-        broadcast = Broadcast(theta, np.full(len(theta), version), version)
+        await node.set_weights(Broadcast(theta, np.full(len(theta), version), version))
         transport.taken = 0.0
-        await work.learn(node, broadcast, Lesson(0, 0, None))
+        await node.run(train, support, query)
         taken.append(transport.taken)
     await node.close()
     return median(taken)

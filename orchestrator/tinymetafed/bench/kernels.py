@@ -15,7 +15,9 @@ from ..energy.timing import READINGS, Timing
 from ..experiments.plan import footprint
 from ..models.model import Model, ModelSettings
 from ..nodes.backends import private_directory
-from ..nodes.node import Broadcast, Node
+from ..nodes.broadcast import Broadcast
+from ..nodes.node import Node
+from ..nodes.program import Train
 from ..nodes.qemu import QemuTransport
 from ..places import MPS2_IMAGE
 from ..tasks.samples import Samples
@@ -106,14 +108,15 @@ def step(model: Model, theta: Theta, frozen: int = 0) -> tuple[tuple[float, ...]
             )
             await node.start()
             try:
-                loaded = await node.load(model, accumulate=False, capacity=0)
+                load = model.description(accumulate=False, capacity=0)
+                loaded = await node.load(model, load)
                 version = np.ones(model.parameters, np.int64)
                 await node.set_weights(Broadcast(theta, version, 1))
                 train, judge = [], []
                 for n in (2, 6):
                     some = samples(n)
                     node.take_usage()
-                    await node.train(some, rate=RATE, frozen=frozen)
+                    await node.run((Train("query", rate=RATE, frozen=frozen),), query=some)
                     train.append(_phase(node.take_usage().profile, "learn"))
                     await node.evaluate(some)
                     judge.append(_phase(node.take_usage().profile, "evaluate"))

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TinyMetaFedError
-from ..federation.engines import together
-from ..federation.rounds import Federation, ServerState
+from ..federation.client import Client
+from ..federation.engines import LinkEngine, together
+from ..federation.federation import Federation, RoundResult
+from ..federation.state import FederationState
 from ..nodes.backends import make_nodes
-from ..results.store import NodeRound, PhaseCount
 from .experiment import Experiment
 
 
@@ -23,9 +24,9 @@ def sampled(rounds: int, count: int) -> list[int]:
     return [(2 * part + 1) * rounds // (2 * count) + 1 for part in range(count)]
 
 
-def _bits(state: ServerState) -> NDArray[np.uint32]:
+def _bits(state: FederationState) -> NDArray[np.uint32]:
     """Of θ, and of what the nodes keep of their updates."""
-    kept = [state.residuals[node] for node in sorted(state.residuals)]
+    kept = [state.kept[owner] for owner in sorted(state.kept)]
     return np.concatenate([state.theta, *kept]).view(np.uint32)
 
 
@@ -34,15 +35,17 @@ class EmulatedSample:
 
     Attributes:
         nodes: emulated, one for each of the run's.
-        last: the last round of each of the run's nodes that was in any.
+        last: of each of the run's nodes that was in any round, the last one, and the number of its
+            last frame.
     """
 
     def __init__(self, experiment: Experiment, directory: Path) -> None:
         settings = experiment.nodes
         self.nodes = make_nodes(settings.model_copy(update={"backend": "qemu"}), directory)
         self._rounds = sampled(experiment.rounds, settings.emulate)
-        self._federation = Federation(experiment, self.nodes)
-        self.last: dict[int, int] = {}
+        self._engine = LinkEngine(Client(experiment), self.nodes)
+        self._federation = Federation(experiment, self._engine)
+        self.last: dict[int, tuple[int, int]] = {}
 
     async def start(self) -> None:
         """Boots a node, which says of what build it is, and ends it. Raises TinyMetaFedError."""
@@ -55,41 +58,38 @@ class EmulatedSample:
         for node in self.nodes:
             node.take_usage()  # so that its next start is not one in the middle of a round
 
-    async def follow(
-        self, before: ServerState, after: ServerState, rows: list[NodeRound]
-    ) -> tuple[list[NodeRound], list[PhaseCount]]:
+    async def follow(self, before: FederationState, result: RoundResult) -> RoundResult:
         """A round of the host's, with what was executed in it where it is one of the sample.
 
         Raises TinyMetaFedError where the emulated nodes come to other weights than the host's.
         """
-        phases: list[PhaseCount] = []
-        if after.done in self._rounds:
-            rows, phases = await self._play(before, after, rows)
-        self.last |= {row.node: after.done for row in rows}
-        return rows, phases
+        number = result.state.done
+        if number in self._rounds:
+            result = await self._play(before, result)
+        self.last |= {row.node: (number, row.sequence) for row in result.rows}
+        return result
 
-    async def _play(
-        self, before: ServerState, after: ServerState, rows: list[NodeRound]
-    ) -> tuple[list[NodeRound], list[PhaseCount]]:
+    async def _play(self, before: FederationState, result: RoundResult) -> RoundResult:
         federation = self._federation
         federation.away = federation.attendance.away(before.done)  # so that none comes or goes
-        await together(self._bring(row.node, before) for row in rows)
-        found, emulated, phases = await federation.round(before)
+        await together(self._bring(row.node, before) for row in result.rows)
+        emulated = await federation.round(before)
         await self.close()
-        if (differ := _bits(found) != _bits(after)).any():
+        if (differ := _bits(emulated.state) != _bits(result.state)).any():
             raise TinyMetaFedError(
-                f"round {after.done}: {np.count_nonzero(differ)} of {len(differ)} weights of the "
-                "emulated nodes are not the host's; build both from the same source ('make "
+                f"round {result.state.done}: {np.count_nonzero(differ)} of {len(differ)} weights "
+                "of the emulated nodes are not the host's; build both from the same source ('make "
                 "firmware')"
             )
-        counted = {row.node: row.counted for row in emulated}
-        return [dataclasses.replace(row, counted=counted[row.node]) for row in rows], phases
+        counted = {row.node: row.counted for row in emulated.rows}
+        rows = [dataclasses.replace(row, counted=counted[row.node]) for row in result.rows]
+        return RoundResult(result.state, rows, emulated.phases)
 
-    async def _bring(self, index: int, state: ServerState) -> None:
+    async def _bring(self, index: int, state: FederationState) -> None:
         """Boots a node; what it is sent in the round is then what the host's was sent."""
         node, federation = self.nodes[index], self._federation
-        await federation.boot(node)
-        last = self.last.get(index, 0)
+        await self._engine.boot([index])
+        last, sequence = self.last.get(index, (0, 0))
         if last > federation.attendance.since(state.done)[index]:  # else the host's was new
-            await federation.work.hold(node, state.theta, last)
+            await self._engine.place(index, state.theta, last, sequence)
         node.take_usage()

@@ -13,8 +13,10 @@ from elftools.elf.constants import SH_FLAGS
 
 from ..energy.program import open_elf
 from ..errors import TinyMetaFedError
+from ..federation.client import Client
+from ..federation.engines import LinkEngine, make_engine
+from ..federation.federation import Federation
 from ..federation.participation import Participation
-from ..federation.rounds import Federation, ServerState
 from ..models.model import Pool2d, Shape
 from ..nodes import window
 from ..nodes.backends import emulated_image, make_nodes, private_directory
@@ -117,8 +119,7 @@ async def _load(experiment: Experiment) -> tuple[dict[str, int], int]:
     with private_directory() as directory:
         (node,) = make_nodes(experiment.nodes, directory)
         try:
-            await Federation(experiment, [node]).boot(node)
-            await node.greet()  # it rests after its boot, and has no memory then
+            await Client(experiment).boot(node)
         except NodeRefused as refused:
             if not refused.error.needed:
                 raise
@@ -169,25 +170,26 @@ async def _play(experiment: Experiment) -> Played:
     every = _with(experiment, NodeSettings(backend="host", count=count, per_round=per_round))
     alone = _with(experiment, _emulated(experiment.nodes))
     with private_directory() as directory:
-        everyone = Federation(every, make_nodes(every.nodes, directory))
-        one = Federation(alone, make_nodes(alone.nodes, directory))
+        everyone = Federation(every, make_engine(every, directory))
+        engine = LinkEngine(Client(alone), make_nodes(alone.nodes, directory))
+        one = Federation(alone, engine)
         try:
-            await everyone.start()
-            start = ServerState.start(everyone.model.initial(experiment.seed))
-            state, rows, _ = await everyone.round(start)
-            first, devices = rows[0], len(rows)
+            start = await everyone.start()
+            result = await everyone.round(start)
+            first, devices = result.rows[0], len(result.rows)
             while devices < count:
-                state, rows, _ = await everyone.round(state)
-                devices += len(rows)
-            (node,) = one.nodes
-            await one.boot(node)
+                result = await everyone.round(result.state)
+                devices += len(result.rows)
+            await one.start()
+            (node,) = engine.nodes
             await node.set_weights(start.broadcast)
             node.take_usage()
-            _, (later,), phases = await one.round(state)
+            played = await one.round(result.state)
+            (later,) = played.rows
         finally:
             await everyone.close()
             await one.close()
-    return Played(first, later, devices, phases)
+    return Played(first, later, devices, played.phases)
 
 
 def _emulated(settings: NodeSettings) -> NodeSettings:

@@ -15,12 +15,14 @@ from resource import RUSAGE_CHILDREN, RUSAGE_SELF
 
 from ..errors import TinyMetaFedError
 from ..federation.engines import make_engine
-from ..federation.rounds import Federation, ServerState
+from ..federation.federation import Federation
+from ..federation.state import FederationState
+from ..link import Hello
 from ..nodes import renode
-from ..nodes.backends import make_nodes, private_directory
-from ..nodes.node import Node
+from ..nodes.backends import private_directory
 from ..results import accounts
 from ..results.store import Run, Store
+from ..strategies import ServerState
 from .emulated_rounds import EmulatedSample
 from .experiment import Experiment
 
@@ -60,37 +62,46 @@ class TimeProfile:
 
 
 def execute(
-    experiment: Experiment, store: Store, run: Run | None, progress: Progress
+    experiment: Experiment,
+    store: Store,
+    run: Run | None,
+    progress: Progress,
+    threads: int | None = None,
 ) -> tuple[Run, TimeProfile]:
     """Runs the experiment, or goes on with `run`, and returns what the store holds then.
+
+    threads: for the work of host nodes; one for each processor where not given.
 
     SIGINT and SIGTERM end it between two awaits, with the rounds done so far in the store and the
     nodes closed: KeyboardInterrupt. Raises TinyMetaFedError.
     """
     before = TimeProfile.now()
     try:
-        run = asyncio.run(_execute(experiment, store, run, progress))
+        run = asyncio.run(_execute(experiment, store, run, progress, threads))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     return run, TimeProfile.now() - before
 
 
 async def _execute(
-    experiment: Experiment, store: Store, run: Run | None, progress: Progress
+    experiment: Experiment,
+    store: Store,
+    run: Run | None,
+    progress: Progress,
+    threads: int | None,
 ) -> Run:
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with private_directory() as directory:
-        nodes = make_nodes(experiment.nodes, directory)
-        federation = Federation(experiment, nodes, make_engine)
+        federation = Federation(experiment, make_engine(experiment, directory, threads))
         sample = EmulatedSample(experiment, directory) if experiment.nodes.emulate else None
-        progress(run.done if run else 0, f"booting {len(nodes)} nodes")
+        progress(run.done if run else 0, f"booting {experiment.nodes.count} nodes")
         try:
-            await federation.start()
+            state = await federation.start()
             if sample is not None:
                 await sample.start()
-            return await _rounds(experiment, federation, sample, store, run, progress)
+            return await _rounds(experiment, federation, state, sample, store, run, progress)
         finally:
             await federation.close()
             if sample is not None:
@@ -100,12 +111,13 @@ async def _execute(
 async def _rounds(
     experiment: Experiment,
     federation: Federation,
+    state: FederationState,
     sample: EmulatedSample | None,
     store: Store,
     run: Run | None,
     progress: Progress,
 ) -> Run:
-    build = firmware(federation.nodes[0], *(sample.nodes[:1] if sample else []))
+    build = firmware(federation.engine.hello, sample and sample.nodes[0].hello)
     clock = time.perf_counter()
 
     def lap() -> float:
@@ -115,17 +127,17 @@ async def _rounds(
 
     if run is None:
         progress(0, "evaluating before training")
-        state = ServerState.start(federation.model.initial(experiment.seed))
         evaluations = await federation.evaluate(state)
         run = store.create(
             evaluations,
+            state.server.kept,
             name=experiment.name,
             settings=experiment.model_dump_json(),
             seed=experiment.seed,
             backend=experiment.nodes.backend,
             versions=json.dumps(versions(experiment)),
             firmware=build,
-            memory=federation.memory,
+            memory=federation.engine.memory,
             rounds=experiment.rounds,
             seconds=lap(),
             theta=state.theta.astype("<f4").tobytes(),
@@ -137,17 +149,19 @@ async def _rounds(
                 f"run {run.id} was begun with another build of the firmware ({run.firmware}, now "
                 f"{build}); its weights would not be those of one run"
             )
-        residuals, last = store.residuals(run.id), store.last_rounds(run.id)
-        state = ServerState.start(run.weights, run.done, residuals, run.changes)
+        server = ServerState(run.weights, store.server_state(run.id))
+        state = FederationState.start(server, run.done, store.kept(run.id), run.changes)
+        last = store.last_rounds(run.id)
         state = await federation.resume(state, last)
         if sample is not None:
             sample.last |= last
     while state.done < experiment.rounds:
         progress(state.done, "training")
         before = state
-        state, rows, phases = await federation.round(before)
+        result = await federation.round(before)
         if sample is not None:
-            rows, phases = await sample.follow(before, state, rows)
+            result = await sample.follow(before, result)
+        state, rows, phases = result.state, result.rows, result.phases
         entries = accounts.book(
             rows, phases, experiment.energy, experiment.nodes.count, federation.attendance.away
         )
@@ -155,23 +169,23 @@ async def _rounds(
         if state.done % experiment.evaluation.every == 0 or state.done == experiment.rounds:
             progress(state.done, "evaluating")
             evaluations = await federation.evaluate(state)
-        kept = {row.node: state.residuals[row.node] for row in rows if state.residuals}
+        kept = {i: one for i, one in state.kept.items() if one is not before.kept.get(i)}
         store.commit(
             run.id, state.done, state.theta, state.broadcast.changed, lap(), rows, evaluations,
-            phases, entries, kept,
+            phases, entries, kept, state.server.kept,
         )  # fmt: skip
+        await asyncio.sleep(0)  # a signal ends the run here, also where nothing else is waited for
     progress(state.done, "done")
     return store.run(str(run.id))
 
 
-def firmware(node: Node, emulated: Node | None = None) -> str:
-    """Version and build of what a started node runs, as JSON; and the build of the emulated one
-    that plays a sample of the rounds."""
-    assert node.hello is not None
-    found = {"version": node.hello.version, "build": node.hello.build.hex()}
+def firmware(hello: Hello | None, emulated: Hello | None = None) -> str:
+    """Version and build of what a started node runs by its hello, as JSON; and the build of the
+    emulated one that plays a sample of the rounds."""
+    assert hello is not None
+    found = {"version": hello.version, "build": hello.build.hex()}
     if emulated is not None:
-        assert emulated.hello is not None
-        found["emulated"] = emulated.hello.build.hex()
+        found["emulated"] = emulated.build.hex()
     return json.dumps(found)
 
 

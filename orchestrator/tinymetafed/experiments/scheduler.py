@@ -80,13 +80,14 @@ class Comparison:
         closed: KeyboardInterrupt.
         """
         waiting = self.unfinished
+        threads = max(1, len(os.sched_getaffinity(0)) // jobs)
         running: dict[Connection, tuple[int, BaseProcess]] = {}
         with _terminated_as_interrupted():
             try:
                 while waiting or running:
                     while waiting and len(running) < jobs:
                         i = waiting.pop(0)
-                        pipe, process = self._start(i)
+                        pipe, process = self._start(i, threads)
                         running[pipe] = (i, process)
                     for pipe in wait(list(running)):
                         assert isinstance(pipe, Connection)
@@ -102,13 +103,14 @@ class Comparison:
                     process.join()
                 self._look()
 
-    def _start(self, i: int) -> tuple[Connection, BaseProcess]:
+    def _start(self, i: int, threads: int) -> tuple[Connection, BaseProcess]:
         # Processes of a server without threads, which has everything imported.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
         pipe, end = context.Pipe(duplex=False)
         run = self.runs[i]
-        arguments = (self.cells[i].experiment, self._store.folder.absolute(), run and run.id, end)
+        arguments = (self.cells[i].experiment, self._store.folder.absolute())
+        arguments += (run and run.id, threads, end)
         process = context.Process(target=_run, args=arguments, daemon=True)
         process.start()
         end.close()
@@ -157,10 +159,12 @@ async def _build(settings: NodeSettings) -> str:
         finally:
             for node in nodes:
                 await node.close()
-    return runner.firmware(*nodes)
+    return runner.firmware(*(node.hello for node in nodes))
 
 
-def _run(experiment: Experiment, folder: Path, run: int | None, pipe: Connection) -> None:
+def _run(
+    experiment: Experiment, folder: Path, run: int | None, threads: int, pipe: Connection
+) -> None:
     """In a process: one run, from its start or from where it was."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; the parent's SIGTERM ends it
     die_with_parent()
@@ -168,7 +172,9 @@ def _run(experiment: Experiment, folder: Path, run: int | None, pipe: Connection
     try:
         store = Store(folder)
         before = None if run is None else store.run(str(run))
-        runner.execute(experiment, store, before, lambda *seen: pipe.send(("progress", *seen)))
+        runner.execute(
+            experiment, store, before, lambda *seen: pipe.send(("progress", *seen)), threads
+        )
     except TinyMetaFedError as error:
         pipe.send(("failed", str(error)))
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What one node does in a round and in an evaluation, as the server asks it for."""
+"""A client of the federation: what one node does in a round and in an evaluation."""
 
 import itertools
 import logging
@@ -9,9 +9,16 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..nodes.node import Broadcast, Delta, Node, Residual, Usage
+from ..link import messages
+from ..models.model import Model
+from ..nodes.broadcast import Broadcast
+from ..nodes.node import Evaluation, Node, NodeRefused, Vector, evaluation
+from ..nodes.program import Evaluate, Program
 from ..nodes.transport import NodeLost
+from ..nodes.update import Update
+from ..nodes.usage import Usage
 from ..results.store import DeviceEvaluation
+from ..tasks.samples import Samples
 from .settings import FederationSettings
 
 log = logging.getLogger(__name__)
@@ -21,78 +28,114 @@ RESTARTS = 3  # of one node over one piece of work, before the run is given up
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What a node is to learn in a round. device: that it plays. done: rounds before. residual:
-    that it had after its last one; None where all is zero."""
+class FitInstructions:
+    """What a node is to learn in a round: the device that it plays, and what is kept for it, None
+    standing for zeros."""
 
     device: int
-    done: int
-    residual: Residual | None
+    kept: Vector | None = None
 
 
 @dataclass(frozen=True)
-class Learnt:
-    """What it comes to. residual: None where the strategy keeps none. usage: what the node did
-    since it was last looked at. timed: what counts for a deadline of this, as if the node had never
-    been lost; all of it without a deadline."""
+class FitResult:
+    """What it comes to.
 
-    delta: Delta
-    residual: Residual | None
+    update: None where training diverged. kept: as it is now, None where the strategy keeps nothing.
+    usage: what the node did since it was last looked at. timed: what counts for a deadline of
+    this, as if the node had never been lost; all of it without a deadline. sequence: the number of
+    the node's last frame.
+    """
+
+    update: Update | None
+    kept: Vector | None
     usage: Usage
     timed: Usage
+    sequence: int
 
 
-class Work:
-    """An experiment's work on its nodes."""
+class Client:
+    """The work of a federation's nodes, whichever of them does it."""
 
-    def __init__(self, experiment: FederationSettings) -> None:
-        self.experiment = experiment
-        self.model = experiment.built_model
+    def __init__(self, settings: FederationSettings) -> None:
+        self.settings = settings
+        self.model: Model = settings.built_model
+
+    @property
+    def load(self) -> messages.Load:
+        """The description of the model that a node gets, with room for what training needs."""
+        strategy = self.settings.strategy
+        capacity = strategy.capacity
+        if capacity:  # an unseen device stores what it adapts on
+            capacity = max(capacity, self.settings.evaluation.support)
+        kept = {None: 0, "residual": messages.RESIDUAL, "variate": messages.VARIATE}
+        room = kept[strategy.keeps] | messages.MARK * strategy.marks
+        return self.model.description(accumulate=strategy.accumulates, capacity=capacity, room=room)
 
     async def boot(self, node: Node) -> int:
         """Boots the node and describes the model to it. Returns the bytes that the model, and what
         training needs, take there. Raises TinyMetaFedError."""
-        strategy = self.experiment.strategy
-        capacity = strategy.capacity
-        if capacity:  # an unseen device stores what it adapts on
-            capacity = max(capacity, self.experiment.evaluation.support)
         await node.start()
-        loaded = await node.load(
-            self.model, accumulate=strategy.batch > 1, capacity=capacity, keeps=strategy.keeps
-        )
-        node.rest()
-        return loaded.needed
+        return (await node.load(self.model, self.load)).needed
 
-    async def learn(self, node: Node, broadcast: Broadcast, lesson: Lesson) -> Learnt:
+    def samples(self, device: int) -> tuple[Samples, Samples]:
+        """Support and query of a training device. Raises TinyMetaFedError."""
+        settings = self.settings
+        return settings.task.device(
+            settings.seed, device, settings.strategy.support, settings.query(device)
+        )
+
+    def unseen(self, device: int) -> tuple[Samples, Samples]:
+        """Support and query of an unseen device, by its number among these. Raises
+        TinyMetaFedError."""
+        settings, judged = self.settings, self.settings.evaluation
+        number = settings.devices.seen + device
+        return settings.task.device(
+            settings.seed, number, judged.support, judged.query, unseen=True
+        )
+
+    @property
+    def evaluation(self) -> Program:
+        """Few-shot adaptation of an unseen device, judged before and after."""
+        judged = self.settings.evaluation
+        personalise = self.settings.strategy.personalise(self.model, judged.support, judged.steps)
+        return Evaluate("query"), *personalise, Evaluate("query")
+
+    async def fit(
+        self,
+        node: Node,
+        program: Program,
+        broadcast: Broadcast,
+        instructions: FitInstructions,
+    ) -> FitResult:
         """Steps 2 to 5 of a round. Raises TinyMetaFedError."""
-        experiment, strategy = self.experiment, self.experiment.strategy
-        support, query = experiment.task.device(
-            experiment.seed, lesson.device, strategy.support, experiment.query(lesson.device)
-        )
+        settings, device = self.settings, instructions.device
+        support, query = self.samples(device)
+        held, sequence, before = node.version, node.sequence, Usage()
 
-        held, before = node.version, Usage()
-
-        async def learn() -> tuple[Delta, Residual | None]:
+        async def fit() -> tuple[Update | None, Vector | None]:
             nonlocal before
-            await node.set_residual(self.model, lesson.residual)
-            if experiment.participation.deadline is not None:
-                # So that it takes the same time in a run that goes on, and after a new start.
+            if settings.strategy.keeps:
+                await node.set_kept(instructions.kept)
+            if settings.participation.deadline is not None:
+                # So that it takes the same time after a new start as without one.
                 if node.version != held:
                     await node.hold(broadcast.theta, held)
-                await node.renumber()
                 before += node.take_usage()
-            await node.set_weights(broadcast)  # step 2
-            delta = await strategy.adapt(  # steps 3 to 5
-                node, self.model, support, query, lesson.done, experiment.rounds
-            )
-            return delta, await node.get_residual(self.model) if strategy.keeps else None
+            node.sequence = sequence
+            try:
+                outcome = await node.run(program, support, query, broadcast)
+            except NodeRefused as refused:
+                if not refused.diverged:
+                    raise
+                return None, instructions.kept
+            update = Update(device, len(query), outcome.indices, outcome.values)
+            return update, await node.get_kept() if settings.strategy.keeps else None
 
-        delta, residual = await _persistently(node, learn)
+        update, kept = await _persistently(node, fit)
         timed = node.take_usage()
-        node.rest()
-        return Learnt(delta, residual, before + timed, timed)
+        return FitResult(update, kept, before + timed, timed, node.sequence)
 
-    async def judge(
+    async def evaluate(
         self, node: Node, broadcast: Broadcast, done: int, devices: Sequence[int]
     ) -> list[DeviceEvaluation]:
         """Few-shot adaptation of devices that training never sees, after `done` rounds. Nothing of
@@ -100,36 +143,41 @@ class Work:
         had judged. Raises TinyMetaFedError."""
         held = node.version
         with node.not_counted():
-            results = [
+            rows = [
                 await _persistently(
-                    node, lambda device=device: self._judge(node, broadcast, done, device)
+                    node, lambda device=device: self._evaluate(node, broadcast, done, device)
                 )
                 for device in devices
             ]
             await self.hold(node, broadcast.theta, held)
-        return results
+        return rows
 
     async def hold(self, node: Node, theta: NDArray[np.float32], version: int) -> None:
         """Brings the node to weights of a version that it had, see Node.hold. Raises
         TinyMetaFedError."""
         await _persistently(node, lambda: node.hold(theta, version))
-        node.rest()
 
-    async def _judge(
+    async def _evaluate(
         self, node: Node, broadcast: Broadcast, done: int, device: int
     ) -> DeviceEvaluation:
-        experiment, settings = self.experiment, self.experiment.evaluation
-        number = experiment.devices.seen + device
-        support, query = experiment.task.device(
-            experiment.seed, number, settings.support, settings.query, unseen=True
-        )
-        await node.set_weights(broadcast)
-        before = await node.evaluate(query)
-        await experiment.strategy.personalise(node, self.model, support, settings.steps)
-        after = await node.evaluate(query)
-        return DeviceEvaluation(
-            done, number, before.loss, after.loss, before.accuracy, after.accuracy
-        )
+        program, number = self.evaluation, self.settings.devices.seen + device
+        try:
+            outcome = await node.run(program, *self.unseen(device), broadcast)
+        except NodeRefused as refused:
+            if not refused.diverged:
+                raise
+            return judged(done, number, ())
+        places = (0, len(program) - 1)
+        return judged(done, number, [evaluation(outcome, place) for place in places])
+
+
+def judged(done: int, device: int, evaluations: Sequence[Evaluation]) -> DeviceEvaluation:
+    """The row of a device by its evaluations before and after adaptation; there are none where it
+    diverged."""
+    if not evaluations:
+        return DeviceEvaluation(done, device, None, None, None, None)
+    before, after = evaluations
+    return DeviceEvaluation(done, device, before.loss, after.loss, before.accuracy, after.accuracy)
 
 
 async def _persistently(node: Node, work: Callable[[], Awaitable[T]]) -> T:

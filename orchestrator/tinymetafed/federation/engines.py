@@ -1,338 +1,258 @@
-"""What has the nodes at work: this process, or others that host nodes are spread over."""
+"""What has the nodes at work: their links, the shared library for host nodes, or a Ray cluster."""
 
 import asyncio
-import importlib
-import multiprocessing
-import os
-import pickle
-import secrets
-import signal
-import socket
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from itertools import chain, compress
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from ..errors import TinyMetaFedError
-from ..nodes.node import Broadcast, Node, NodeState
-from ..nodes.process import die_with_parent
-from ..results.store import DeviceEvaluation
-from . import worker
-from .client import Learnt, Lesson, Work
+import numpy as np
+from numpy.typing import NDArray
 
-S = TypeVar("S")
+from ..link import Hello
+from ..nodes.backends import make_nodes
+from ..nodes.broadcast import Broadcast
+from ..nodes.host import open_host
+from ..nodes.node import Node
+from ..nodes.program import Program
+from ..nodes.usage import Usage
+from ..results.store import DeviceEvaluation
+from .client import Client, FitInstructions, FitResult
+from .host_clients import HostClients, HostNode
+from .settings import FederationSettings
+
 T = TypeVar("T")
 
-Note = Callable[[int, Learnt], T]
-"""Takes what node i of those at work has done. It is called while others are still at work."""
 
-SHARES = 2  # of a round for each worker: the slower ones take fewer
-ATTEMPTS = 4  # at the work of workers that died, before the run is given up
+@dataclass(frozen=True)
+class RoundOrder:
+    """A round's work: nodes by their indices, the program of all of them, the weights that they
+    begin with, and what each is to learn."""
+
+    nodes: Sequence[int]
+    program: Program
+    broadcast: Broadcast
+    instructions: Sequence[FitInstructions]
 
 
 class Engine(Protocol):
-    """What has the nodes at work; results are the same from all of them, bit for bit."""
+    """What has the nodes at work; results are the same from all of them, bit for bit.
 
-    async def start(self) -> None:
-        """Comes before all else. Raises TinyMetaFedError where the nodes cannot work."""
+    Attributes:
+        client: the work of a node.
+        hello: of a node that has booted.
+        memory: bytes that the model, and what training needs, take on a node.
+    """
+
+    client: Client
+
+    @property
+    def hello(self) -> Hello | None: ...
+    @property
+    def memory(self) -> int: ...
+
+    async def boot(self, nodes: Collection[int]) -> None:
+        """Boots nodes and describes the model to them. Raises TinyMetaFedError."""
         ...
 
-    async def learn(
-        self, nodes: Sequence[Node], broadcast: Broadcast, lessons: Sequence[Lesson], note: Note[T]
-    ) -> list[T]:
-        """Work.learn of each node; what `note` makes of them, in order."""
+    async def end(self, nodes: Collection[int]) -> None:
+        """Ends nodes. What they have done before is counted with what they do next."""
         ...
 
-    async def judge(
-        self,
-        nodes: Sequence[Node],
-        broadcast: Broadcast,
-        done: int,
-        devices: Sequence[Sequence[int]],
-    ) -> list[DeviceEvaluation]:
-        """Work.judge of each node on its devices."""
-        ...
-
-    async def close(self) -> None:
-        """Ends what was started."""
-        ...
-
-
-class Local:
-    """Nodes at work side by side in this process; emulated ones are processes of their own."""
-
-    def __init__(self, work: Work) -> None:
-        self._work = work
-
-    async def start(self) -> None:
-        """See Engine."""
-
-    async def learn(
-        self, nodes: Sequence[Node], broadcast: Broadcast, lessons: Sequence[Lesson], note: Note[T]
-    ) -> list[T]:
-        """See Engine."""
-
-        async def learn(i: int) -> T:
-            return note(i, await self._work.learn(nodes[i], broadcast, lessons[i]))
-
-        return await together(map(learn, range(len(nodes))))
-
-    async def judge(
-        self,
-        nodes: Sequence[Node],
-        broadcast: Broadcast,
-        done: int,
-        devices: Sequence[Sequence[int]],
-    ) -> list[DeviceEvaluation]:
-        """See Engine."""
-        pairs = zip(nodes, devices, strict=True)
-        shares = (self._work.judge(node, broadcast, done, mine) for node, mine in pairs)
-        return list(chain(*await together(shares)))
-
-    async def close(self) -> None:
-        """See Engine."""
-
-
-class Workers(Protocol):
-    """Processes that call functions of `worker`."""
-
-    async def start(self) -> None:
-        """Raises TinyMetaFedError."""
-        ...
-
-    def count(self) -> int:
-        """How many calls go on at a time."""
-        ...
-
-    async def call(
-        self,
-        function: Callable[..., T],
-        common: object,
-        each: Sequence[Any],
-        take: Callable[[int, T], None],
+    async def place(
+        self, node: int, theta: NDArray[np.float32], version: int, sequence: int
     ) -> None:
-        """Has `take` take function(common, each[i]), with i, as soon as it is there; the function
-        is called again where a process has died over it. Raises TinyMetaFedError."""
+        """Brings a node that was booted to where another was, which held weights of a version and
+        had got frames up to a number. Not counted. See Node.hold."""
         ...
 
-    async def close(self) -> None:
-        """Ends what start began."""
+    def boot_again(self, node: int, times: int) -> None:
+        """Counts for a node that it has booted more often, or less."""
         ...
 
+    async def fit(self, order: RoundOrder) -> list[FitResult]:
+        """Steps 2 to 5 of a round, in the order of the nodes. Raises TinyMetaFedError."""
+        ...
 
-class Spread:
-    """Host nodes spread over workers. Their states between rounds are here."""
-
-    def __init__(self, work: Work, workers: Workers) -> None:
-        self._workers = workers
-        self._job = worker.Job.of(work.experiment)
-
-    async def start(self) -> None:
-        """See Engine."""
-        await self._workers.start()
-
-    async def learn(
-        self, nodes: Sequence[Node], broadcast: Broadcast, lessons: Sequence[Lesson], note: Note[T]
-    ) -> list[T]:
-        """See Engine."""
-        return await self._share_out(worker.learn, nodes, broadcast, lessons, note)
-
-    async def judge(
-        self,
-        nodes: Sequence[Node],
-        broadcast: Broadcast,
-        done: int,
-        devices: Sequence[Sequence[int]],
+    async def evaluate(
+        self, broadcast: Broadcast, done: int, devices: Mapping[int, Sequence[int]]
     ) -> list[DeviceEvaluation]:
-        """See Engine."""
-        tasks = [(done, mine) for mine in devices]
-        rows = await self._share_out(worker.judge, nodes, broadcast, tasks, lambda _, mine: mine)
-        return list(chain(*rows))
-
-    async def _share_out(
-        self,
-        function: Callable[[worker.Common, worker.Share], list[tuple[NodeState, S]]],
-        nodes: Sequence[Node],
-        broadcast: Broadcast,
-        tasks: Sequence[Any],
-        note: Callable[[int, S], T],
-    ) -> list[T]:
-        common = worker.Common(self._job, broadcast.theta, broadcast.changed, broadcast.version)
-        size = -(-len(nodes) // (SHARES * self._workers.count()))
-        shares = [
-            worker.Share([node.state() for node in nodes[i : i + size]], tasks[i : i + size])
-            for i in range(0, len(nodes), size)
-        ]
-        found: list[Any] = [None] * len(nodes)
-
-        def take(share: int, results: list[tuple[NodeState, S]]) -> None:
-            for i, (state, result) in enumerate(results, share * size):
-                nodes[i].become(state, broadcast)
-                found[i] = note(i, result)
-
-        await self._workers.call(function, common, shares, take)
-        return found
+        """Few-shot adaptation of unseen devices after `done` rounds, by the node that each is given
+        to. It is not counted. Raises TinyMetaFedError."""
+        ...
 
     async def close(self) -> None:
+        """Ends all that was started."""
+        ...
+
+
+class LinkEngine:
+    """Nodes at work side by side over their links."""
+
+    def __init__(self, client: Client, nodes: Sequence[Node]) -> None:
+        self.client = client
+        self.nodes = nodes
+        self.memory = 0
+
+    @property
+    def hello(self) -> Hello | None:
         """See Engine."""
-        await self._workers.close()
+        return next((node.hello for node in self.nodes if node.hello is not None), None)
 
+    async def boot(self, nodes: Collection[int]) -> None:
+        """See Engine."""
+        for needed in await together(self.client.boot(self.nodes[i]) for i in nodes):
+            self.memory = needed
 
-class Processes:
-    """Workers on this machine, one for each processor unless said otherwise."""
+    async def end(self, nodes: Collection[int]) -> None:
+        """See Engine."""
+        await together(self._end(self.nodes[i]) for i in nodes)
 
-    def __init__(self, count: int | None) -> None:
-        self._count = count or len(os.sched_getaffinity(0))
+    async def _end(self, node: Node) -> None:
+        with node.not_counted():  # all that it did before is
+            await node.close()
+        node.sequence = 0
 
-    async def start(self) -> None:
-        """See Workers."""
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([worker.__name__])
-        self._pool = ProcessPoolExecutor(self._count, context, _begin)
-
-    def count(self) -> int:
-        """See Workers."""
-        return self._count
-
-    async def call(
-        self,
-        function: Callable[..., T],
-        common: object,
-        each: Sequence[Any],
-        take: Callable[[int, T], None],
+    async def place(
+        self, node: int, theta: NDArray[np.float32], version: int, sequence: int
     ) -> None:
-        """See Workers."""
+        """See Engine."""
+        await self.client.hold(self.nodes[node], theta, version)
+        self.nodes[node].sequence = sequence
 
-        async def call(i: int) -> None:
-            future = self._pool.submit(_pickled, function, common, each[i])
-            take(i, pickle.loads(await asyncio.wrap_future(future)))
+    def boot_again(self, node: int, times: int) -> None:
+        """See Engine."""
+        once = self.nodes[node].take_usage()
+        for _ in range(1 + times):
+            self.nodes[node].carry(once)
 
-        left: Sequence[int] = range(len(each))
-        for _ in range(ATTEMPTS):
-            results = await asyncio.gather(*map(call, left), return_exceptions=True)
-            broken = [isinstance(result, BrokenProcessPool) for result in results]
-            for result, again in zip(results, broken, strict=True):
-                if isinstance(result, BaseException) and not again:
-                    raise result
-            left = list(compress(left, broken))
-            if not left:
-                return
-            await self.close()  # a pool of which a process died takes no more work
-            await self.start()
-        raise TinyMetaFedError(
-            f"worker processes died {ATTEMPTS} times over the same work; is there enough memory? "
-            "Use fewer of them (nodes.workers)"
+    async def fit(self, order: RoundOrder) -> list[FitResult]:
+        """See Engine."""
+        return await together(
+            self.client.fit(self.nodes[i], order.program, order.broadcast, one)
+            for i, one in zip(order.nodes, order.instructions, strict=True)
         )
 
+    async def evaluate(
+        self, broadcast: Broadcast, done: int, devices: Mapping[int, Sequence[int]]
+    ) -> list[DeviceEvaluation]:
+        """See Engine."""
+        rows = await together(
+            self.client.evaluate(self.nodes[i], broadcast, done, mine)
+            for i, mine in devices.items()
+        )
+        return list(chain(*rows))
+
     async def close(self) -> None:
-        """See Workers."""
-        self._pool.shutdown(cancel_futures=True)
+        """See Engine."""
+        await asyncio.gather(*(node.close() for node in self.nodes), return_exceptions=True)
 
 
-def _pickled(function: Callable[[Any, Any], object], common: object, one: object) -> bytes:
-    # By itself the pool takes protocol 4, which is four times slower with many arrays.
-    return pickle.dumps(function(common, one), pickle.HIGHEST_PROTOCOL)
+class HostEngine:
+    """Host nodes. One that waits for its turn is no more than where it stands: the weights of a
+    version are the same for all."""
 
+    def __init__(self, client: Client, threads: int | None = None) -> None:
+        """threads: one for each processor where not given."""
+        self.client = client
+        self.hello: Hello | None = None
+        self.memory = 0
+        self._threads = threads
+        self._clients: HostClients | None = None
+        self._nodes: dict[int, HostNode] = {}
+        self._boot = Usage()  # of one node
+        self._boots: dict[int, int] = {}  # that are not counted yet
 
-def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; the parent ends its workers
-    die_with_parent()
+    async def boot(self, nodes: Collection[int]) -> None:
+        """See Engine."""
+        if self.hello is None:
+            await self._boot_one()
+        for i in nodes:
+            self._nodes[i] = HostNode(i)
+            self._boots[i] = self._boots.get(i, 0) + 1
 
-
-RAY_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # tells nobody
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # workers see what there is, and ask for nothing
-}
-LOOPBACK = ("", "127.0.0.1", "localhost")
-RAY_ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Else Ray takes the machine's address on the network for 127.0.0.1."""
-
-
-class Ray:
-    """Workers of a Ray cluster (https://ray.io), as many as it has processors for."""
-
-    def __init__(self, address: str) -> None:
-        """address: HOST:PORT of its head, or "local" for one on this machine, which ends with the
-        run."""
-        self._address = address
-
-    async def start(self) -> None:
-        """See Workers."""
-        os.environ |= RAY_ENVIRONMENT
-        host, _, port = self._address.rpartition(":")
-        if host in LOOPBACK:
-            os.environ |= RAY_ON_LOOPBACK
-        if not host:  # a cluster for this run and nobody else
-            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    async def _boot_one(self) -> None:
+        """A node over its link: what it says, and what its boot takes, is the same of all."""
+        node = Node("a host node", open_host)
         try:
-            ray: Any = importlib.import_module("ray")
-        except ImportError:
-            raise TinyMetaFedError(
-                "nodes.engine: ray is not installed; pip install 'tinymetafed[scale]'"
-            ) from None
-        self._ray = ray
-        quiet = {"logging_level": "ERROR", "log_to_driver": False}
-        try:
-            if host:
-                socket.create_connection((host, int(port)), timeout=10).close()
-                ray.init(self._address, **quiet)
-            else:
-                ray.init(include_dashboard=False, **quiet)
-        except Exception as error:  # Ray's own, of many classes
-            reason = str(error).strip().partition("\n")[0]
-            raise TinyMetaFedError(
-                f"nodes.address: no Ray cluster to be used at {self._address}: {reason}"
-            ) from None
+            self.memory = await self.client.boot(node)
+            self.hello, self._boot = node.hello, node.take_usage()
+            await self._start(node.capacity)
+        finally:
+            await node.close()
 
-    def count(self) -> int:
-        """See Workers."""
-        return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+    async def _start(self, capacity: int) -> None:
+        self._clients = HostClients(self.client, capacity, self._threads)
 
-    async def call(
-        self,
-        function: Callable[..., T],
-        common: object,
-        each: Sequence[Any],
-        take: Callable[[int, T], None],
+    async def end(self, nodes: Collection[int]) -> None:
+        """See Engine."""
+        for i in nodes:
+            self._nodes.pop(i, None)
+
+    async def place(
+        self, node: int, theta: NDArray[np.float32], version: int, sequence: int
     ) -> None:
-        """See Workers."""
-        ray = self._ray
-        remote = ray.remote(function).options(max_retries=ATTEMPTS - 1)
-        shared = ray.put(common)
+        """See Engine."""
+        self._nodes[node] = HostNode(node, version, sequence)
 
-        async def call(i: int) -> None:
-            take(i, await remote.remote(shared, each[i]))
+    def boot_again(self, node: int, times: int) -> None:
+        """See Engine."""
+        self._boots[node] = self._boots.get(node, 0) + times
 
-        try:
-            await asyncio.gather(*map(call, range(len(each))))
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, TinyMetaFedError):
-                raise error.cause from None
-            reason = str(error.cause).strip().partition("\n")[0]
-            raise TinyMetaFedError(
-                f"a worker of the Ray cluster at {self._address}: {type(error.cause).__name__}: "
-                f"{reason}"
-            ) from None
-        except ray.exceptions.RayError as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise TinyMetaFedError(f"the Ray cluster at {self._address}: {reason}") from None
+    async def fit(self, order: RoundOrder) -> list[FitResult]:
+        """See Engine."""
+        nodes = [self._nodes[i] for i in order.nodes]
+        results = await self._fit(order, nodes)
+        version = order.broadcast.version
+        for i, result in zip(order.nodes, results, strict=True):
+            self._nodes[i] = HostNode(i, version, result.sequence)
+        if not self._boots:
+            return results
+        return [
+            replace(result, usage=self._booted(i) + result.usage)
+            for i, result in zip(order.nodes, results, strict=True)
+        ]
+
+    async def _fit(self, order: RoundOrder, nodes: Sequence[HostNode]) -> list[FitResult]:
+        assert self._clients is not None
+        return self._clients.fit(order.program, order.broadcast, nodes, order.instructions)
+
+    def _booted(self, node: int) -> Usage:
+        usage = Usage()
+        for _ in range(self._boots.pop(node, 0)):
+            usage += self._boot
+        return usage
+
+    async def evaluate(
+        self, broadcast: Broadcast, done: int, devices: Mapping[int, Sequence[int]]
+    ) -> list[DeviceEvaluation]:
+        """See Engine."""
+        assert self._clients is not None
+        every = list(chain(*devices.values()))
+        return self._clients.evaluate(broadcast, done, every)
 
     async def close(self) -> None:
-        """See Workers."""
-        if hasattr(self, "_ray"):
-            self._ray.shutdown()
+        """See Engine."""
+        if self._clients is not None:
+            self._clients.close()
 
 
-def make_engine(work: Work) -> Engine:
-    """The one that the experiment names, not started yet. Raises TinyMetaFedError."""
-    settings = work.experiment.nodes
-    if settings.engine == "local":
-        return Local(work)
-    if settings.engine == "processes":
-        return Spread(work, Processes(settings.workers))
-    assert settings.address is not None
-    return Spread(work, Ray(settings.address))
+def make_engine(
+    settings: FederationSettings, directory: Path, threads: int | None = None
+) -> Engine:
+    """The one that the settings name, none of its nodes started. directory: for what they need,
+    private. threads: for host nodes, one for each processor where not given. Raises
+    TinyMetaFedError."""
+    client, nodes = Client(settings), settings.nodes
+    if nodes.backend != "host":
+        return LinkEngine(client, make_nodes(nodes, directory))
+    if nodes.engine == "ray":
+        assert nodes.address is not None
+        from .ray_engine import RayEngine
+
+        return RayEngine(client, nodes.address)
+    return HostEngine(client, nodes.threads or threads)
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -157,11 +157,13 @@ class FederationSettings(Settings):
             )
         if (nodes.address is None) == (nodes.engine == "ray"):
             raise ValueError(
-                "nodes.address: ray has one, HOST:PORT of the cluster's head or local, the other "
-                "engines have none"
+                "nodes.address: ray has one, HOST:PORT of the cluster's head or local; the engine "
+                "local has none"
             )
-        if nodes.workers is not None and nodes.engine != "processes":
-            raise ValueError("nodes.workers: only nodes.engine=processes has them")
+        if nodes.threads is not None and (nodes.backend, nodes.engine) != ("host", "local"):
+            raise ValueError(
+                "nodes.threads: only host nodes have them, with nodes.engine=local; leave it out"
+            )
 
     def _check_participation(self) -> None:
         if self.participation.deadline is not None and self.nodes.backend == "host":

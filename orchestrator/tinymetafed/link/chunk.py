@@ -106,8 +106,8 @@ def _leb(number: int) -> bytes:
     return bytes(out)
 
 
-def decode(chunk: Chunk) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Indices into the whole vector, ascending, int64 [k], and values, float32 [k].
+def decode(chunk: Chunk) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Indices into the whole vector, ascending, int32 [k], and values, float32 [k].
 
     Raises ChunkError where the bytes do not match the head.
     """
@@ -143,7 +143,7 @@ def decode(chunk: Chunk) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     ):
         raise ChunkError("a code that stands for no value")
     numbers = codes.astype(np.float32)
-    offsets += chunk.first
+    offsets = (offsets + chunk.first).astype(np.int32)
     return offsets, np.ldexp(numbers, exponent) if values == INT8 else numbers
 
 

@@ -2,7 +2,8 @@
 
 import io
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, get_args
+from itertools import pairwise
+from typing import Any, ClassVar, cast, get_args
 
 import cbor2
 import numpy as np
@@ -10,8 +11,14 @@ import numpy as np
 from . import chunk
 from .chunk import Chunk
 
-PROTOCOL = 1
+PROTOCOL = 2
 UNASKED = 0  # the sequence number of what a node sends by itself
+MOST_REQUESTS = 22
+"""Requests in a frame, at most: its list's head is one byte then."""
+RESIDUAL, MARK, VARIATE = 1, 2, 4
+"""Bits of Load.room."""
+FROM_MARK, CORRECTED = 1, 2
+"""Bits of Train.options."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Load:
     accumulate: bool
     capacity: int
     layers: tuple[Layer, ...]
-    keeps: bool = False
+    room: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,8 @@ class Train:
     batch: int
     epochs: int
     samples: bytes | None
+    proximal: float = 0.0  # rounded to float32
+    options: int = 0
 
 
 @dataclass(frozen=True)
@@ -106,9 +115,26 @@ class Restore:
     chunk: Chunk
 
 
+@dataclass(frozen=True)
+class Mark:
+    CODE: ClassVar = 11
+
+
+@dataclass(frozen=True)
+class Variate:
+    CODE: ClassVar = 12
+    chunk: Chunk
+
+
+@dataclass(frozen=True)
+class Renew:
+    CODE: ClassVar = 13
+    rate: float  # rounded to float32
+
+
 Request = (
     HelloRequest | Load | Weights | Train | Store | Evaluate | Predict | Select | Update
-    | Residual | Restore
+    | Residual | Restore | Mark | Variate | Renew
 )  # fmt: skip
 
 
@@ -196,40 +222,112 @@ Response = (
 _ENCODER = cbor2.CBOREncoder(io.BytesIO(), canonical=True)  # to make one costs more than a message
 
 
-def encode(sequence: int, request: Request) -> bytes:
-    """The CBOR of a request. Floats are as short as they can be without loss from float32."""
+_LIST, _BYTES = 0x80, 0x40  # the major types of CBOR that are put together by hand
+
+
+def _head(major: int, length: int) -> bytes:
+    """The head of an item of CBOR (RFC 8949, section 3)."""
+    if length < 24:
+        return bytes([major + length])
+    size = 1 if length < 2**8 else 2 if length < 2**16 else 4
+    return bytes([major + 23 + size.bit_length()]) + length.to_bytes(size, "big")
+
+
+def _items(request: Request) -> list[Any]:
+    """A request as the list of protocol.cddl. Floats are rounded to float32."""
     items = [request.CODE, *vars(request).values()]  # as the class declares its fields
     match request:
-        case Load(layers=layers, keeps=keeps):
+        case Load(layers=layers, room=room):
             items[5:] = [[[layer.operation, layer.local, *layer.arguments] for layer in layers]]
-            items += [True] if keeps else []  # else it is left out
-        case Weights(chunk=piece) | Restore(chunk=piece):
+            items += [room] if room else []  # else it is left out
+        case Weights(chunk=piece) | Restore(chunk=piece) | Variate(chunk=piece):
             items[-1:] = vars(piece).values()
-        case Train(rate=rate):
+        case Train(rate=rate, proximal=proximal, options=options):
+            items[1] = float(np.float32(rate))
+            items[6:] = [float(np.float32(proximal))] if proximal else []
+            items += [options] if options else []
+        case Renew(rate=rate):
             items[1] = float(np.float32(rate))
         case Select(values=chunk.FLOAT32):
             del items[-1]  # it is left out
         case _:
             pass
-    return _ENCODER.encode_to_bytes([sequence, items])
+    return items
 
 
-def decode(body: bytes) -> tuple[int, Response] | None:
-    """Sequence number and response; None where the body is no response of the protocol."""
+def encode_request(request: Request) -> bytes:
+    """The CBOR of a request. Floats are as short as they can be without loss from float32."""
+    return _ENCODER.encode_to_bytes(_items(request))
+
+
+def around_samples(request: Train | Store | Evaluate, size: int) -> tuple[bytes, bytes]:
+    """The CBOR of a request with `size` bytes of samples in place of its own: what comes before
+    these bytes, and what comes behind them."""
+    items = _items(request)
+    place = 1 + list(vars(request)).index("samples")
+    before = b"".join(map(_ENCODER.encode_to_bytes, items[:place]))
+    behind = b"".join(map(_ENCODER.encode_to_bytes, items[place + 1 :]))
+    return _head(_LIST, len(items)) + before + _head(_BYTES, size), behind
+
+
+def body_head(sequence: int, requests: int) -> bytes:
+    """What comes before the requests of a frame. Raises ValueError where they are too many."""
+    if not 1 <= requests <= MOST_REQUESTS:
+        raise ValueError(f"{requests} requests in a frame, which holds 1 to {MOST_REQUESTS}")
+    return _head(_LIST, 1 + requests) + _head(0, sequence)
+
+
+def encode(sequence: int, *requests: Request) -> bytes:
+    """The body of a frame."""
+    return body_head(sequence, len(requests)) + b"".join(map(encode_request, requests))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a frame from the node has: the answers to a frame's requests in their order, or what the
+    node sends unasked. sizes: bytes of each, without what frames them."""
+
+    sequence: int
+    responses: tuple[Response, ...]
+    sizes: tuple[int, ...]
+
+
+def decode(body: bytes) -> Answers | None:
+    """None where the body is no response of the protocol."""
     stream = io.BytesIO(body)
+    decoder = cbor2.CBORDecoder(stream)
+    count = body[0] - _LIST - 1 if body else 0
+    if not 1 <= count <= MOST_REQUESTS:
+        return None
+    stream.read(1)
+    responses: list[Response] = []
+    ends: list[int] = []
     try:
-        message = cbor2.load(stream)
-        sequence, part = message
-        code, *values = part
-        cls, limits = _RESPONSES[code]
-        found = Updated(Chunk(*values)) if cls is Updated else cls(*values)
+        sequence = decoder.decode()
+        for _ in range(count):
+            ends.append(stream.tell())
+            if (response := _response(decoder.decode())) is None:
+                return None
+            responses.append(response)
     except Exception:  # whatever cbor2 makes of tags and numbers that no node sends
         return None
-    if type(message) is not list or type(part) is not list or stream.read(1):
+    ends.append(stream.tell())
+    if not _fits(sequence, _UINT32) or stream.read(1):
         return None
-    if not (_fits(sequence, _UINT32) and _fits(code, _UINT32) and all(map(_fits, values, limits))):
+    sizes = tuple(end - start for start, end in pairwise(ends))
+    return Answers(sequence, tuple(responses), sizes)
+
+
+def _response(part: Any) -> Response | None:
+    if type(part) is not list:
         return None
-    return sequence, found
+    code, *values = cast("list[Any]", part)  # an empty one is a ValueError
+    if not _fits(code, _UINT32) or code not in _RESPONSES:
+        return None
+    cls, limits = _RESPONSES[code]
+    if len(values) != len(limits) or not all(map(_fits, values, limits)):
+        return None
+    return Updated(Chunk(*values)) if cls is Updated else cls(*values)
 
 
 @dataclass(frozen=True)

@@ -262,10 +262,10 @@ class Model:
         return mask
 
     @cached_property
-    def global_runs(self) -> list[tuple[int, int]]:
+    def global_runs(self) -> tuple[tuple[int, int], ...]:
         """The global part as (first, end) of its longest runs, ascending."""
         edges = np.flatnonzero(np.diff(self.global_mask, prepend=False, append=False))
-        return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+        return tuple((int(a), int(b)) for a, b in edges.reshape(-1, 2))
 
     @cached_property
     def global_parameters(self) -> int:
@@ -283,9 +283,9 @@ class Model:
         """The mask that freezes the local part, or else the global part: bit i for layer i."""
         return self._frozen[local]
 
-    def description(self, *, accumulate: bool, capacity: int, keeps: bool = False) -> Load:
+    def description(self, *, accumulate: bool, capacity: int, room: int = 0) -> Load:
         """What the node is told; see `load` in firmware/protocol.cddl."""
-        return Load(self.inputs, LOSSES[self.loss], accumulate, capacity, self.layers, keeps)
+        return Load(self.inputs, LOSSES[self.loss], accumulate, capacity, self.layers, room)
 
     def initial(self, seed: int) -> NDArray[np.float32]:
         """float32 [parameters], uniform: W in ±√(3 / inputs), which keeps the variance (LeCun et

@@ -14,7 +14,7 @@ from ..energy.timing import Timing
 from ..errors import TinyMetaFedError
 from ..places import MPS2_IMAGE, zephyr_image
 from . import window
-from .host import HostTransport
+from .host import open_host
 from .node import Node
 from .qemu import QemuTransport
 from .renode import PLATFORMS, Renode, RenodeTransport
@@ -47,7 +47,7 @@ def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
     names = [f"node-{i}" for i in range(settings.count)]
     make = partial(Node, timeout=settings.timeout)
     if settings.backend == "host":
-        return [make(name, _open_host) for name in names]
+        return [make(name, open_host) for name in names]
     image, built_by = emulated_image(settings)
     if not image.is_file():
         raise TinyMetaFedError(f"{image}: no firmware image; run '{built_by}'")
@@ -67,10 +67,6 @@ def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
         )
         for name in names
     ]  # fmt: skip
-
-
-async def _open_host() -> HostTransport:
-    return HostTransport()
 
 
 def emulated_image(settings: NodeSettings) -> tuple[Path, str]:

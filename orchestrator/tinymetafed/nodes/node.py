@@ -1,31 +1,29 @@
-"""A node's primitives: load a model, set weights, train, evaluate, make an update."""
+"""A node over any backend: it boots, is told of its model, and carries out programs."""
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import cache
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..energy.profile import Counts, Pricer, Profile, total
+from ..energy.profile import Counts, Pricer, Profile
 from ..errors import TinyMetaFedError
-from ..link import Connection, Error, Fault, Hello, chunk, frame, messages
-from ..link.messages import UNASKED
+from ..link import Answers, Connection, Error, Fault, Hello, Response, chunk, messages
 from ..models.model import Model
 from ..tasks.samples import Samples
-from .transport import NodeLost, OpenTransport, PooledTransport, Transport
+from .broadcast import CHUNK_OVERHEAD, Broadcast
+from .packing import WEIGHTS, Frame, Piece, Room, pack, update_piece
+from .program import Evaluate, Program
+from .transport import NodeLost, OpenTransport, Transport
+from .usage import FRAMING, Traffic, Usage
 
 log = logging.getLogger(__name__)
-T = TypeVar("T", bound=messages.Response)
 
-CHUNK_OVERHEAD = 48
-"""Bytes of a message's CBOR around the data of a chunk or of samples, at most: seven heads of up to
-five bytes, and what the lists take."""
+DIVERGED = 10
+"""The code of an error that says that a value is not finite: enum tmf_error of the firmware."""
 
 
 class NodeRefused(TinyMetaFedError):
@@ -36,80 +34,13 @@ class NodeRefused(TinyMetaFedError):
         super().__init__(
             f"{node} refused '{request}': {error.message}{memory if error.needed else ''}"
         )
+        self.request = request
         self.error = error
 
-
-Traffic = dict[str, int]
-"""Bytes by request."""
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a node did over some time.
-
-    Samples reach a real node from its sensors. Their bytes pass the link here because nothing else
-    leads into an emulated node, and are counted apart: they are no communication.
-    """
-
-    down: Traffic = field(default_factory=dict)  # bytes on the link by request,
-    up: Traffic = field(default_factory=dict)  # framing, repetitions included, samples not
-    bytes_sensor: int = 0
-    profile: Profile | None = None  # None: nothing was counted
-    uncounted: bool = False  # some of it was lost, so that the profile would be wrong
-
     @property
-    def bytes_down(self) -> int:
-        """Of all requests."""
-        return sum(self.down.values())
-
-    @property
-    def bytes_up(self) -> int:
-        """Of all requests."""
-        return sum(self.up.values())
-
-    def __add__(self, other: "Usage") -> "Usage":
-        if _UNUSED in (self, other):
-            return other if self == _UNUSED else self
-        uncounted = self.uncounted or other.uncounted
-        return Usage(
-            dict(Counter(self.down) + Counter(other.down)),
-            dict(Counter(self.up) + Counter(other.up)),
-            self.bytes_sensor + other.bytes_sensor,
-            None if uncounted else total(p for p in (self.profile, other.profile) if p),
-            uncounted,
-        )
-
-
-_UNUSED = Usage()
-
-
-@dataclass(frozen=True)
-class Broadcast:
-    """Weights that nodes are to be brought to.
-
-    theta: float32 [parameters]. changed: int64 [parameters], the version in which an entry last
-    changed. version: of theta, from 1 on.
-    """
-
-    theta: NDArray[np.float32]
-    changed: NDArray[np.int64]
-    version: int
-    _requests: dict[tuple[int, int], list[messages.Weights]] = field(
-        default_factory=dict, repr=False
-    )
-
-    def requests(self, base: int, capacity: int) -> list[messages.Weights]:
-        """What lifts a node from version `base` (0: it holds nothing) in chunks of at most
-        `capacity` bytes; at least one. Made once for all nodes that stand there."""
-        if (base, capacity) not in self._requests:
-            marked = self.changed > base if base else np.ones(len(self.theta), dtype=np.bool_)
-            pieces = list(chunk.encode(self.theta, marked, 0, len(self.theta), capacity))
-            pieces = pieces or [chunk.Chunk(0, 0, chunk.DENSE, b"")]
-            self._requests[base, capacity] = [
-                messages.Weights(base, self.version, i == len(pieces), piece)
-                for i, piece in enumerate(pieces, 1)
-            ]
-        return self._requests[base, capacity]
+    def diverged(self) -> bool:
+        """A loss or an update on the node is not finite."""
+        return self.error.code == DIVERGED
 
 
 @dataclass(frozen=True)
@@ -121,48 +52,35 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Delta:
-    """The entries of an update that a node sent.
+class Outcome:
+    """What a program came to.
 
-    indices: int64 [k], ascending. values: float32 [k]. samples: that it learnt from, where the
-    strategy weighs by them.
+    responses: of each primitive, those to its requests. indices, values: of the marked entries that
+    were sent, int32 and float32 [k], ascending.
     """
 
-    indices: NDArray[np.int64]
+    responses: tuple[tuple[Response, ...], ...]
+    indices: NDArray[np.int32]
     values: NDArray[np.float32]
-    samples: int = 1
-
-    @classmethod
-    def nothing(cls) -> "Delta":
-        """Of a node that sends none."""
-        return cls(np.empty(0, np.int64), np.empty(0, np.float32))
 
 
-Residual = NDArray[np.float32]
-"""What a node keeps of its updates since it was not sent: float32 [parameters]."""
-_UNKNOWN: Residual = np.empty(0, np.float32)
-
-
+Vector = NDArray[np.float32]
+"""What a node keeps from round to round: float32 [parameters]."""
+_UNKNOWN: Vector = np.empty(0, np.float32)
 _NOTHING = nullcontext()
 
-
-@dataclass(frozen=True)
-class NodeState:
-    """What a node is between two pieces of work, but for the weights that it holds and its
-    residual: others of the same model take its place by it.
-
-    version: of these weights. untouched: nothing has moved the working weights since. sequence: of
-    the last request. usage: see take_usage.
-    """
-
-    version: int
-    untouched: bool
-    sequence: int
-    usage: Usage
+EXPECTED: dict[str, type[Response]] = {
+    "hello": Hello, "load": messages.Loaded, "weights": messages.Done, "store": messages.Done,
+    "train": messages.Trained, "evaluate": messages.Evaluated, "predict": messages.Outputs,
+    "select": messages.Selected, "update": messages.Updated, "residual": messages.Updated,
+    "restore": messages.Done, "mark": messages.Done, "variate": messages.Done,
+    "renew": messages.Done,
+}  # fmt: skip
+"""The answer to a request, by the request's name."""
 
 
-def _unwatched(request: messages.Request) -> AbstractAsyncContextManager[None]:
-    del request
+def _unwatched(requests: Sequence[str]) -> AbstractAsyncContextManager[None]:
+    del requests
     return _NOTHING
 
 
@@ -173,10 +91,11 @@ class Node:
     Attributes:
         name: what messages call it.
         open_transport: starts it.
-        timeout: seconds until a request is sent again.
-        attempts: how often a request is sent before the node counts as lost.
+        timeout: seconds until a frame is sent again.
+        attempts: how often a frame is sent before the node counts as lost.
         pricing: of its program, where its backend counts.
-        watch: entered around each request, where its backend looks at some of them.
+        watch: entered around each frame, with the names of its requests, where the node's backend
+            looks at some of them.
         version: of the weights that the node holds; 0 for none.
     """
 
@@ -185,37 +104,37 @@ class Node:
     timeout: float = 20.0
     attempts: int = 3
     pricing: Pricer | None = None
-    watch: Callable[[messages.Request], AbstractAsyncContextManager[None]] = _unwatched
+    watch: Callable[[Sequence[str]], AbstractAsyncContextManager[None]] = _unwatched
     version: int = 0
 
     _transport: Transport | None = None
-    _pooled: PooledTransport | None = None  # the same, where it is one
     _connection: Connection = field(default_factory=Connection)
+    _model: Model | None = None
     _load: messages.Load | None = None
-    _loaded: bytes = b""  # its frame
-    _held: Broadcast | None = None
-    _untouched: bool = False  # working weights are those that are held
-    _resting: bool = False
-    _residual: Residual | None = None  # that the node has; None: all of it is zero
+    _kept: Vector | None = None  # that the node has; None: all of it is zero
     _down: Traffic = field(default_factory=dict)  # since take_usage, as in Usage
     _up: Traffic = field(default_factory=dict)
+    _frames: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
     _sensor: int = 0
     _carried: Usage | None = None
     _before: Counts | None = None  # when take_usage last looked, of this transport
     _asked: bool = False  # anything, since then
     _uncounted: bool = False  # a transport was closed since then
+    _measured: bool = False  # what is asked is no part of a round
 
     async def start(self) -> Hello:
         """Boots the node and waits for its hello. Raises TinyMetaFedError."""
         await self.close()
+        sequence = self._connection.sequence
         self._connection = Connection()
+        self._connection.sequence = sequence
         self._transport = await self.open_transport()
-        self._pooled = self._transport if isinstance(self._transport, PooledTransport) else None
         try:  # it says hello by itself, unless it booted before anybody listened
             async with asyncio.timeout(self.timeout / 4):
-                hello = await self._answer(self._transport, Hello, "hello")
+                (hello,) = (await self._answers(self._transport, "hello")).responses
         except TimeoutError:
             hello = await self.greet()
+        assert isinstance(hello, Hello)
         if hello.protocol != messages.PROTOCOL:
             raise TinyMetaFedError(
                 f"{self.name} speaks version {hello.protocol} of the protocol, the orchestrator "
@@ -238,55 +157,47 @@ class Node:
         """Who the node says that it is; None before its start."""
         return self._connection.hello
 
+    @property
+    def capacity(self) -> int:
+        """Bytes of a frame's body that the node takes, at most."""
+        return self._connection.capacity
+
+    @property
+    def sequence(self) -> int:
+        """The number of the last frame of a round; see Connection. It may be set where the node
+        takes the place of one that had been asked more."""
+        return self._connection.sequence
+
+    @sequence.setter
+    def sequence(self, number: int) -> None:
+        self._connection.sequence = number
+
     async def restart(self) -> None:
         """Boots the node anew, with the model that it had."""
         await self.start()
         if self._load is not None:
-            await self._request(self._load, messages.Loaded)
-
-    def state(self) -> NodeState:
-        """Of a node that rests; take_usage is called by that."""
-        return NodeState(
-            self.version, self._untouched, self._connection.sequence, self.take_usage()
-        )
-
-    def become(self, state: NodeState, broadcast: Broadcast) -> None:
-        """Takes the place of another node, or comes back, before it works with `broadcast`. What
-        of its weights is not in there anyway, the broadcast replaces."""
-        self.take_usage()
-        self.rest()  # so that its residual is unknown
-        self.version, self._untouched = state.version, state.untouched
-        self._held = broadcast if state.version else None
-        self._connection.sequence = state.sequence
-        self._carried = state.usage
-
-    def rest(self) -> None:
-        """The node keeps its model and the weights that it holds, but nothing else, until it is
-        asked for something again. Where many share the memory of few, this gives it back."""
-        if self._pooled is not None and self._load is not None:
-            self._pooled.rest()
-            self._resting = True
-            if self._load.keeps:
-                self._residual = _UNKNOWN
+            await self._request("load", self._load)
 
     async def close(self) -> None:
         """Ends the node."""
-        self.version, self._held, self._untouched, self._resting = 0, None, False, False
-        self._residual = None
+        self.version, self._kept = 0, None
         if self._transport is not None:
-            transport, self._transport, self._pooled = self._transport, None, None
+            transport, self._transport = self._transport, None
             self._uncounted = self.pricing is not None
             self._before = None
             await transport.close()
+
+    # ---- what it did ----
 
     def take_usage(self) -> Usage:
         """What the node did since the last call."""
         profile = self._take_profile()
         uncounted = profile is None and self.pricing is not None
-        usage = Usage(self._down, self._up, self._sensor, profile, uncounted)
+        down, up = map(tuple, self._frames)
+        usage = Usage(self._down, self._up, self._sensor, down, up, profile, uncounted)
         if self._carried is not None:
             usage, self._carried = self._carried + usage, None
-        self._down, self._up, self._sensor = {}, {}, 0
+        self._down, self._up, self._sensor, self._frames = {}, {}, 0, ([], [])
         self._asked = self._uncounted = False
         return usage
 
@@ -317,47 +228,102 @@ class Node:
 
     @contextmanager
     def not_counted(self) -> Iterator[None]:
-        """What the node does meanwhile is no part of what the next take_usage returns."""
-        usage = self.take_usage()
+        """What the node does meanwhile is a measurement: no part of what the next take_usage
+        returns, nor of the numbers of a round's frames."""
+        usage, measured = self.take_usage(), self._measured
+        self._measured = True
         try:
             yield
         finally:
+            self._measured = measured
             self.take_usage()
             self._carried = usage
 
+    # ---- what it is asked for ----
+
     async def greet(self) -> Hello:
         """Asks the node who it is. Raises NodeLost where it does not answer."""
-        return await self._request(messages.HelloRequest(), Hello)
+        response = await self._request("hello", messages.HelloRequest())
+        assert isinstance(response, Hello)
+        return response
 
-    async def renumber(self) -> None:
-        """Has requests numbered from the same number on, whatever came before: the few instructions
-        that a message takes depend on its bytes. Not counted."""
-        with self.not_counted():
-            self._connection.sequence = UNASKED
-            await self.greet()  # answered under any number
-
-    async def load(
-        self, model: Model, *, accumulate: bool, capacity: int, keeps: bool = False
-    ) -> messages.Loaded:
+    async def load(self, model: Model, description: messages.Load) -> messages.Loaded:
         """Describes the model. Raises NodeRefused where it does not fit."""
-        self.version, self._held, self._untouched, self._residual = 0, None, False, None
-        self._load = model.description(accumulate=accumulate, capacity=capacity, keeps=keeps)
-        self._loaded = frame.encode(messages.encode(1, self._load))
-        return await self._request(self._load, messages.Loaded)
+        self.version, self._kept = 0, None
+        self._model, self._load = model, description
+        response = await self._request("load", description)
+        assert isinstance(response, messages.Loaded)
+        return response
+
+    async def run(
+        self,
+        program: Program,
+        support: Samples | None = None,
+        query: Samples | None = None,
+        broadcast: Broadcast | None = None,
+    ) -> Outcome:
+        """Carries out the program on these samples; where there is a broadcast, on its weights, of
+        which only what has changed since the node's own version is sent.
+
+        Raises NodeRefused, NodeLost, and what packing.pack raises.
+        """
+        assert self._model is not None
+        samples = {"support": support, "query": query}
+        packed = {source: one.packed for source, one in samples.items() if one is not None}
+        size = next((one.size for one in samples.values() if one is not None), 1)
+        weights: Sequence[bytes] = ()
+        if broadcast is not None:
+            weights = broadcast.requests(self.version, self.capacity)
+            self.version = 0  # until the last piece has arrived
+        room = Room(
+            len(support) if support else 0, len(query) if query else 0, size,
+            self._model.global_runs, self.capacity,
+        )  # fmt: skip
+        if self._load is not None and self._load.room:
+            self._kept = _UNKNOWN
+        found: list[list[Response]] = [[] for _ in program]
+        update = _Collected(self.name, room.runs)
+        for frame in pack(program, room, weights) if program or weights else ():
+            await self._do(frame, packed, size, found, update, broadcast)
+        while frame := update.rest():
+            await self._do(frame, packed, size, found, update, broadcast)
+        return Outcome(tuple(map(tuple, found)), *update.entries())
+
+    async def _do(
+        self,
+        frame: Frame,
+        packed: dict[str, bytes],
+        size: int,
+        found: list[list[Response]],
+        update: "_Collected",
+        broadcast: Broadcast | None,
+    ) -> None:
+        """One frame of a program."""
+        requests: list[bytes] = []
+        sensor = 0
+        for piece in frame:
+            samples = [packed[source][a * size : b * size] for source, a, b in piece.samples]
+            sensor += sum(map(len, samples))
+            requests.append(b"".join((piece.before, *samples, piece.behind)))
+        try:
+            responses = await self._exchange(frame, requests, sensor)
+        except NodeRefused as refused:
+            if broadcast is not None and refused.request != "weights":
+                self.version = broadcast.version
+            raise
+        for piece, response in zip(frame, responses, strict=True):
+            if piece.place == WEIGHTS:
+                continue
+            found[piece.place].append(response)
+            update.take(piece, response)
+        if broadcast is not None and frame[-1].place != WEIGHTS:
+            self.version = broadcast.version
 
     async def set_weights(self, broadcast: Broadcast) -> None:
         """Brings the node's weights to the broadcast's version and starts its working weights from
-        them. Only what changed since the node's own version is sent; nothing where the node stands
-        there already."""
-        if self._untouched and self.version == broadcast.version:
-            return
-        # From older to newer only what changed; back to an older version, everything.
-        base = self.version if self.version <= broadcast.version else 0
-        self._wake()
-        self.version, self._held = 0, None  # until the last piece has arrived
-        for request in broadcast.requests(base, self._connection.capacity - CHUNK_OVERHEAD):
-            await self._request(request, messages.Done)
-        self.version, self._held, self._untouched = broadcast.version, broadcast, True
+        them."""
+        await self.run((), broadcast=broadcast)
+        self.version = broadcast.version
 
     async def hold(self, theta: NDArray[np.float32], version: int) -> None:
         """Brings the node to weights of a version that it had; 0 for none. Of these, what has not
@@ -367,193 +333,130 @@ class Node:
             if version:
                 changed = np.full(len(theta), version)
                 await self.set_weights(Broadcast(theta, changed, version))
-        if not version:
-            self.version, self._held, self._untouched = 0, None, False
-
-    async def train(
-        self, samples: Samples | None, *, rate: float, frozen: int = 0, batch: int = 1,
-        epochs: int = 1,
-    ) -> float:  # fmt: skip
-        """SGD on the samples in their order, used once and dropped; on the stored ones with None.
-
-        Returns the mean loss over the samples, each before its step.
-        """
-        self._untouched = False
-        if samples is None:
-            request = messages.Train(rate, frozen, batch, epochs, None)
-            return (await self._request(request, messages.Trained)).loss
-        if epochs > 1:
-            raise ValueError("samples that are dropped after use make one epoch: store them first")
-        total = 0.0
-        for piece in self._pieces(samples, batch):
-            request = messages.Train(rate, frozen, batch, 1, piece.packed)
-            total += (await self._request(request, messages.Trained)).loss * len(piece)
-        return total / len(samples)
-
-    async def store(self, samples: Samples) -> None:
-        """Puts the samples into the node's memory, in place of those there."""
-        append = False
-        for piece in self._pieces(samples):
-            await self._request(messages.Store(append, piece.packed), messages.Done)
-            append = True
+        self.version = version
 
     async def evaluate(self, samples: Samples) -> Evaluation:
         """Judges the working weights."""
-        loss = correct = 0.0
-        for piece in self._pieces(samples):
-            result = await self._request(messages.Evaluate(piece.packed), messages.Evaluated)
-            loss += result.loss
-            correct += result.correct
-        return Evaluation(loss / len(samples), correct / len(samples))
+        return evaluation(await self.run((Evaluate("query"),), query=samples), 0)
 
     async def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """inputs: float32 [n, inputs]; returns the model's outputs, float32 [n, outputs]."""
         inputs = inputs.astype("<f4")
         size = max(1, inputs[:1].nbytes)
-        room = max(1, (self._connection.capacity - CHUNK_OVERHEAD) // size)
+        room = max(1, (self.capacity - CHUNK_OVERHEAD) // size)
         found: list[NDArray[np.float32]] = []
         for first in range(0, len(inputs), room):
             piece = inputs[first : first + room]
-            request = messages.Predict(piece.tobytes())
-            values = (await self._request(request, messages.Outputs)).values
-            found.append(np.frombuffer(values, "<f4").astype(np.float32).reshape(len(piece), -1))
+            response = await self._request("predict", messages.Predict(piece.tobytes()))
+            assert isinstance(response, messages.Outputs)
+            values = np.frombuffer(response.values, "<f4").astype(np.float32)
+            found.append(values.reshape(len(piece), -1))
         return np.concatenate(found)
 
-    async def update(
-        self, runs: list[tuple[int, int]], keep: int, values: str = "float32"
-    ) -> Delta:
-        """The `keep` entries of largest magnitude of what training did to the global part, which
-        lies in `runs` of (first, end), with the residual added where the node keeps one. values:
-        how they are sent, a key of chunk.VALUES."""
-        self._untouched = False
-        if self._load is not None and self._load.keeps:
-            self._residual = _UNKNOWN
-        selected = await self._request(
-            messages.Select(keep, chunk.VALUES[values]), messages.Selected
-        )
-        indices: list[NDArray[np.int64]] = []
-        found: list[NDArray[np.float32]] = []
-        left = selected.entries
-        for first, end in runs:
-            while first < end and left > 0:
-                where, what, count = await self._piece(messages.Update(first, end))
-                if len(what) == count:  # dense: zeros stand for what is not marked
-                    sent = what != 0
-                    where, what = where[sent], what[sent]
-                indices.append(where)
-                found.append(what)
-                left -= len(what)
-                first += count
-        if left != 0:
-            raise NodeLost(f"{self.name} sent another number of entries than it had marked")
-        if not indices:
-            return Delta.nothing()
-        if len(indices) == 1:
-            return Delta(indices[0], found[0])
-        return Delta(np.concatenate(indices), np.concatenate(found))
-
-    async def _piece(
-        self, request: messages.Update | messages.Residual
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
-        """What the node has from `first` on: indices, values, and entries that these are of."""
-        piece = (await self._request(request, messages.Updated)).chunk
-        room = request.end - request.first
-        if piece.count == 0 or piece.first != request.first or piece.count > room:
-            raise NodeLost(f"{self.name} sent another part of its update than asked for")
-        try:
-            return *chunk.decode(piece), piece.count
-        except chunk.ChunkError as error:
-            raise NodeLost(f"{self.name} sent a part of its update: {error}") from None
-
-    async def get_residual(self, model: Model) -> Residual:
-        """What the node keeps of its updates. A look into the node, as no server would have it: not
-        counted."""
+    async def get_kept(self) -> Vector:
+        """What the node keeps from round to round. A look into the node, as no server would have
+        it: not counted."""
+        assert self._model is not None
         pieces: list[NDArray[np.float32]] = []
         first = 0
         with self.not_counted():
-            while first < model.parameters:
-                request = messages.Residual(first, model.parameters)
-                _, values, count = await self._piece(request)
-                if len(values) != count:
-                    raise NodeLost(f"{self.name} left out a part of its residual")
+            while first < self._model.parameters:
+                request = messages.Residual(first, self._model.parameters)
+                response = await self._request("residual", request)
+                _, values, count = _entries(self.name, response, first, request.end)
+                if len(values) != count or count == 0:
+                    raise NodeLost(f"{self.name} left out a part of what it keeps")
                 pieces.append(values)
                 first += count
-        self._residual = np.concatenate(pieces)
-        return self._residual
+        self._kept = np.concatenate(pieces)
+        return self._kept
 
-    async def set_residual(self, model: Model, residual: Residual | None) -> None:
-        """Brings the node to a residual that it had, None standing for zeros; nothing is sent where
-        it has it. Not counted, as above."""
-        if residual is self._residual:
+    async def set_kept(self, kept: Vector | None) -> None:
+        """Brings the node to what it had kept, None standing for zeros; nothing is sent where it
+        has it. Not counted, as above."""
+        if kept is self._kept:
             return
-        self._residual = _UNKNOWN  # until the last piece has arrived
-        values = np.zeros(model.parameters, np.float32) if residual is None else residual
-        every, capacity = np.ones(len(values), np.bool_), self._connection.capacity - CHUNK_OVERHEAD
+        assert self._model is not None
+        self._kept = _UNKNOWN  # until the last piece has arrived
+        values = np.zeros(self._model.parameters, np.float32) if kept is None else kept
+        every, capacity = np.ones(len(values), np.bool_), self.capacity - CHUNK_OVERHEAD
         with self.not_counted():
             for piece in chunk.encode(values, every, 0, len(values), capacity):
-                await self._request(messages.Restore(piece), messages.Done)
-        self._residual = residual
+                await self._request("restore", messages.Restore(piece))
+        self._kept = kept
 
-    def _pieces(self, samples: Samples, batch: int = 1) -> Iterator[Samples]:
-        """As many samples at a time as a request holds, in whole mini-batches. Raises ValueError
-        where there are none."""
-        if len(samples) == 0 or batch < 1:
-            raise ValueError(f"{len(samples)} samples in mini-batches of {batch}")
-        room = (self._connection.capacity - CHUNK_OVERHEAD) // samples.size
-        if room < batch:
-            raise TinyMetaFedError(
-                f"{self.name}: {batch} samples of {samples.size} bytes do not fit into its receive "
-                f"buffer of {self._connection.receive_buffer} bytes; store them on the node or use "
-                "smaller mini-batches"
-            )
-        step = room // batch * batch
-        if len(samples) <= step:
-            yield samples
-            return
-        for first in range(0, len(samples), step):
-            yield samples[first : first + step]
+    async def _request(self, name: str, request: messages.Request) -> Response:
+        """One request in a frame of its own, and its answer."""
+        encoded = messages.encode_request(request)
+        (response,) = await self._exchange((Piece(name, 0, encoded),), [encoded], 0)
+        return response
 
-    async def _request(self, request: messages.Request, expected: type[T]) -> T:
-        name = _name(type(request))
-        samples = len(getattr(request, "samples", None) or b"")
-        data = self._connection.send(request)
+    # ---- frames ----
+
+    async def _exchange(
+        self, frame: Frame, requests: Sequence[bytes], sensor: int
+    ) -> tuple[Response, ...]:
+        """Sends a frame and returns the answers to its requests. sensor: bytes of samples in it."""
         transport = self._transport
         if transport is None:
             raise NodeLost(f"{self.name} is not running")
+        names = [piece.name for piece in frame]
+        # What boots a node has numbers apart, so that a round's frames have the same in each run.
+        counted = not self._measured and names[0] not in ("hello", "load")
+        data = self._connection.send(requests, counted=counted)
         self._asked = True
-        self._wake()
-        async with self.watch(request):
+        async with self.watch(names):
             for _ in range(self.attempts):
-                self._sensor += samples
-                self._down[name] = self._down.get(name, 0) + len(data) - samples
+                self._count_down(frame, len(data), sensor)
                 try:
                     # A node in this process answers while it is written to.
                     async with _NOTHING if transport.immediate else asyncio.timeout(self.timeout):
                         await transport.write(data)
-                        return await self._answer(transport, expected, name)
+                        answers = await self._answers(transport, *names)
+                        return self._checked(names, answers)
                 except TimeoutError:
                     data = self._connection.resend()
         raise NodeLost(
-            f"{self.name} did not answer '{name}', sent {self.attempts} times, "
+            f"{self.name} did not answer '{names[0]}', sent {self.attempts} times, "
             f"within {self.timeout:g} s each; {transport.said()}"
         )
 
-    def _wake(self) -> None:
-        if self._resting and self._pooled is not None:
-            theta = self._held.theta if self._held else None
-            self._pooled.wake(self._loaded, theta, self.version)
-            self._resting = False
+    def _count_down(self, frame: Frame, size: int, sensor: int) -> None:
+        self._sensor += sensor
+        self._frames[0].append(size - sensor)
+        down, framing = self._down, size - sensor
+        for piece in frame:
+            down[piece.name] = down.get(piece.name, 0) + piece.size
+            framing -= piece.size
+        down[FRAMING] = down.get(FRAMING, 0) + framing
 
-    async def _answer(self, transport: Transport, expected: type[T], name: str) -> T:
+    async def _answers(self, transport: Transport, *names: str) -> Answers:
+        """The next frame that the node sends. names: of the requests that it answers."""
+        received = 0
         while True:
             data = await transport.read()
-            self._up[name] = self._up.get(name, 0) + len(data)
-            for event in self._connection.receive(data):
-                if isinstance(event, expected):
-                    return event
-                raise self._unexpected(event, name)
+            received += len(data)
+            # All that comes is counted, whether it is an answer or not.
+            self._up[FRAMING] = self._up.get(FRAMING, 0) + len(data)
+            for answers in self._connection.receive(data):
+                self._frames[1].append(received)
+                for name, size in zip(names, answers.sizes, strict=False):
+                    self._up[name] = self._up.get(name, 0) + size
+                    self._up[FRAMING] -= size
+                return answers
 
-    def _unexpected(self, event: messages.Response, name: str) -> TinyMetaFedError:
+    def _checked(self, names: Sequence[str], answers: Answers) -> tuple[Response, ...]:
+        """The responses. Raises TinyMetaFedError where they are no answers to the requests."""
+        for name, response in zip(names, answers.responses, strict=False):
+            if not isinstance(response, EXPECTED[name]):
+                raise self._unexpected(response, name)
+        if len(answers.responses) != len(names):
+            raise NodeLost(
+                f"{self.name} answered {len(answers.responses)} of {len(names)} requests"
+            )
+        return answers.responses
+
+    def _unexpected(self, event: Response, name: str) -> TinyMetaFedError:
         match event:
             case Error():
                 return NodeRefused(self.name, name, event)
@@ -566,10 +469,88 @@ class Node:
             case Hello():
                 return NodeLost(f"{self.name} has restarted by itself")
             case _:
-                answer = _name(type(event))
+                answer = type(event).__name__.lower()
                 return NodeLost(f"{self.name} answered '{name}' with {answer}")
 
 
-@cache
-def _name(message: type[messages.Request | messages.Response]) -> str:
-    return message.__name__.removesuffix("Request").lower()
+class _Collected:
+    """The marked entries of an update as they come, run by run."""
+
+    def __init__(self, node: str, runs: Sequence[tuple[int, int]]) -> None:
+        self._node = node
+        self._runs = runs
+        self._next = [first for first, _ in runs]  # of each run the first that is yet to come
+        self._found: list[list[tuple[NDArray[np.int32], Vector]]] = [[] for _ in runs]
+        self._asked: list[int] | None = None  # the same, when the rest was asked for
+        self._place: int | None = None  # of the program's `Send`
+        self._left = 0
+
+    def take(self, piece: Piece, response: Response) -> None:
+        """What a request of the program was answered with."""
+        if isinstance(response, messages.Selected):
+            self._left = response.entries
+        elif isinstance(response, messages.Updated):
+            assert piece.run is not None
+            self._place, run = piece.place, piece.run
+            first, end = self._next[run], self._runs[run][1]
+            where, what, count = _entries(self._node, response, first, end)
+            if len(what) == count:  # dense: zeros stand for what is not marked
+                sent = what != 0
+                where, what = where[sent], what[sent]
+            self._found[run].append((where, what))
+            self._left -= len(what)
+            self._next[run] = first + count
+            if self._left < 0:
+                raise self._wrong()
+
+    def rest(self) -> Frame:
+        """The frame that asks for what has not come yet; empty where there is nothing."""
+        if self._place is None or self._left == 0:
+            return ()
+        open_runs = [
+            update_piece(self._place, run, self._next[run], end)
+            for run, (_, end) in enumerate(self._runs)
+            if self._next[run] < end
+        ]
+        if not open_runs or self._next == self._asked:
+            raise self._wrong()
+        self._asked = list(self._next)
+        return tuple(open_runs[: messages.MOST_REQUESTS])
+
+    def entries(self) -> tuple[NDArray[np.int32], Vector]:
+        """All of them, ascending."""
+        found = [pair for run in self._found for pair in run]
+        if len(found) == 1:
+            return found[0]
+        nothing = (np.empty(0, np.int32), np.empty(0, np.float32))
+        indices, values = zip(nothing, *found, strict=True)
+        return np.concatenate(indices), np.concatenate(values)
+
+    def _wrong(self) -> NodeLost:
+        return NodeLost(f"{self._node} sent another number of entries than it had marked")
+
+
+def _entries(
+    node: str, response: Response, first: int, end: int
+) -> tuple[NDArray[np.int32], Vector, int]:
+    """What an `updated` has from `first` on: indices, values, and entries that these are of. Raises
+    NodeLost where it is another part than was asked for."""
+    assert isinstance(response, messages.Updated)
+    piece = response.chunk
+    if piece.first != first or piece.count > end - first:
+        raise NodeLost(f"{node} sent another part of its update than asked for")
+    try:
+        return *chunk.decode(piece), piece.count
+    except chunk.ChunkError as error:
+        raise NodeLost(f"{node} sent a part of its update: {error}") from None
+
+
+def evaluation(outcome: Outcome, place: int) -> Evaluation:
+    """What the `Evaluate` at a place of the program found."""
+    loss = correct = samples = 0.0
+    for response in outcome.responses[place]:
+        assert isinstance(response, messages.Evaluated)
+        loss += response.loss
+        correct += response.correct
+        samples += response.samples
+    return Evaluation(loss / samples, correct / samples)

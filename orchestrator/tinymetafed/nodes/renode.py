@@ -10,13 +10,12 @@ import re
 import shutil
 import signal
 import tty
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from ..energy.opcodes import OpcodeCounts, TracedPricing, traced_blocks
 from ..errors import TinyMetaFedError
-from ..link import messages
 from ..places import EMULATION, RENODE
 from .process import die_with_parent, last_words
 from .renode_counting import PhaseMarks, read_trace
@@ -68,7 +67,7 @@ class Renode:
         self._answers: asyncio.Queue[str | None] = asyncio.Queue()  # None: the process has ended
         self._reader: asyncio.Task[None] | None = None
         self._machines: dict[str, PhaseMarks | None] = {}
-        self._watched: set[object] = set()  # kinds of requests that were traced
+        self._watched: set[tuple[str, ...]] = set()  # requests of frames that were traced
         self._open = 0
         self._number = 0
         self._turn = asyncio.Lock()
@@ -119,9 +118,9 @@ class Renode:
         return marks and marks.counts()
 
     @asynccontextmanager
-    async def watch(self, name: str, request: messages.Request) -> AsyncIterator[None]:
-        """The first request of each kind is traced: others of its kind execute much the same."""
-        kind = type(request), getattr(request, "frozen", None)
+    async def watch(self, name: str, requests: Sequence[str]) -> AsyncIterator[None]:
+        """The first frame with the same requests is traced: others execute much the same."""
+        kind = tuple(requests)
         marks = self._machines.get(name)
         if self.pricing is None or marks is None or kind in self._watched:
             yield

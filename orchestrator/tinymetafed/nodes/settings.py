@@ -19,11 +19,9 @@ class NodeSettings(Settings):
     timeout: Annotated[float, Field(gt=0, le=3600)] = 20.0  # seconds until a request is repeated
     emulate: Annotated[int, Field(ge=0)] = 0  # rounds that a qemu node for each host node plays too
 
-    # What has host nodes at work: this process, several on this machine, or a Ray cluster.
-    engine: Literal["local", "processes", "ray"] = "local"
-    workers: Annotated[int, Field(ge=1, le=1024)] | None = (
-        None  # processes; one a core if not given
-    )
+    # What has host nodes at work: threads of this process, or a Ray cluster.
+    engine: Literal["local", "ray"] = "local"
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None  # one a core where not given
     address: Annotated[str, Field(pattern=r"^(local|[^\s:]+:\d{1,5})$")] | None = (
         None  # of Ray's head
     )

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ..experiments.experiment import Experiment
-from ..federation.rounds import Federation, ServerState
-from ..nodes.host import HostTransport
+from ..federation.client import Client
+from ..nodes.broadcast import Broadcast
+from ..nodes.host import open_host
 from ..nodes.node import Node
 from ..results.store import Run, Store
 from ..tasks import Sine
@@ -38,22 +39,19 @@ class Fit:
 
 
 async def _fit(experiment: Experiment, task: Sine, theta: NDArray[np.float32], device: int) -> Fit:
-    async def open_transport() -> HostTransport:
-        return HostTransport()
-
-    judged = experiment.evaluation
-    node = Node("node-0", open_transport)
-    federation = Federation(experiment, [node])
-    await federation.start()
+    judged, client = experiment.evaluation, Client(experiment)
+    node = Node("node-0", open_host)
+    await client.boot(node)
     try:
-        support, _ = task.device(experiment.seed, device, judged.support, 0, unseen=True)
+        support, query = task.device(experiment.seed, device, judged.support, 1, unseen=True)
         x = np.linspace(*task.x, 200, dtype=np.float32)[:, None]
-        await node.set_weights(ServerState.start(theta).broadcast)
+        await node.set_weights(Broadcast(theta, np.ones(len(theta), np.int64), 1))
         before = await node.predict(x)
-        await experiment.strategy.personalise(node, federation.model, support, judged.steps)
+        program = experiment.strategy.personalise(client.model, judged.support, judged.steps)
+        await node.run(program, support, query)
         after = await node.predict(x)
     finally:
-        await federation.close()
+        await node.close()
     amplitude, phase, _ = task.wave(experiment.seed, device)
     true = (amplitude * np.sin(x + phase)).astype(np.float32)
     return Fit(x[:, 0], true[:, 0], before[:, 0], after[:, 0], support)
@@ -85,9 +83,16 @@ def _draw_curve(axes: Axes, store: Store, run: Run, measure: str, label: str) ->
     rows = store.evaluations(run.id)
     rounds = sorted({row.round for row in rows})
     for color, name in ((BEFORE, "before"), (AFTER, "after")):
-        values = [[getattr(r, f"{measure}_{name}") for r in rows if r.round == t] for t in rounds]
-        low, high = np.percentile(np.array(values), [25, 75], axis=1)
-        mean = np.mean(values, axis=1)
+        values = [
+            [
+                np.nan if (one := getattr(r, f"{measure}_{name}")) is None else one
+                for r in rows
+                if r.round == t
+            ]
+            for t in rounds
+        ]
+        low, high = np.nanpercentile(values, [25, 75], axis=1)
+        mean = np.nanmean(values, axis=1)
         axes.fill_between(rounds, low, high, color=color, alpha=0.15, linewidth=0)
         axes.plot(rounds, mean, color=color, marker="o", markersize=3, label=f"{name} adaptation")
     axes.set_ylim(bottom=0)

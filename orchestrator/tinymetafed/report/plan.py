@@ -23,6 +23,8 @@ PARTS = {
     "held": "weights as broadcast",
     "working": "weights being trained",
     "residual": "what was not sent of updates",
+    "variate": "control variate",
+    "mark": "weights to come back to",
     "gradient": "gradient of a mini-batch",
     "store": "samples stored",
 }

@@ -1,5 +1,6 @@
 """What a run came to, as tables for the terminal."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,10 +24,12 @@ MOST_NODES = 16  # with a line of their own
 @dataclass(frozen=True)
 class LossOnUnseen:
     """Mean over unseen devices, before and after few-shot adaptation; accuracy is that too, and 0
-    where the task has no classes."""
+    where the task has no classes. diverged: devices whose adaptation did, which are in no mean; NaN
+    where it did on all."""
 
     round: int
     devices: int
+    diverged: int
     before: float
     after: float
     accuracy_before: float
@@ -39,8 +42,12 @@ def losses(store: Store, run: Run) -> list[LossOnUnseen]:
     for done, rows in groupby(store.evaluations(run.id), key=lambda row: row.round):
         here = list(rows)
         columns = ("loss_before", "loss_after", "accuracy_before", "accuracy_after")
-        means = [float(np.mean([getattr(row, column) for row in here])) for column in columns]
-        found.append(LossOnUnseen(done, len(here), *means))
+        known = [row for row in here if row.loss_after is not None]
+        means = [
+            float(np.mean([getattr(row, column) for row in known])) if known else math.nan
+            for column in columns
+        ]
+        found.append(LossOnUnseen(done, len(here), len(here) - len(known), *means))
     return found
 
 
@@ -100,9 +107,10 @@ def shares(
 ) -> dict[str, tuple[int, int]]:
     """Rounds of a node in which it was "away", and updates that were "late", each of how many;
     neither where it may not be."""
-    found = {
+    found: dict[str, tuple[Counter[int] | None, int]] = {
         "away": (away(experiment, done), done * experiment.nodes.count),
         "late": (late(experiment, rows), len(rows)),
+        "diverged": (Counter(row.node for row in rows if row.diverged) or None, len(rows)),
     }
     return {what: (there.total(), of) for what, (there, of) in found.items() if there is not None}
 
@@ -111,6 +119,7 @@ def _participation(found: dict[str, tuple[int, int]]) -> Iterator[str]:
     words = {
         "away": "Nodes were away in {:,} of {:,} rounds of a node ({:.0%})",
         "late": "{:,} of {:,} updates were late ({:.0%})",
+        "diverged": "Training diverged, and is left out, in {:,} of {:,} rounds of a node ({:.0%})",
     }
     for what, (number, of) in found.items():
         yield words[what].format(number, of, number / max(1, of))
@@ -121,13 +130,17 @@ def _losses(found: list[LossOnUnseen], classes: bool) -> Table:
     what = "loss (accuracy)" if classes else "loss"
     table = Table(title=f"Mean {what} on {devices} unseen devices", title_justify="left")
     table.add_column("weights")
-    for column in ("before adaptation", "after adaptation", "after ÷ start"):
+    columns = ["before adaptation", "after adaptation", "after ÷ start"]
+    if diverged := any(row.diverged for row in found):
+        columns.append("diverged")
+    for column in columns:
         table.add_column(column, justify="right")
     for row in {row.round: row for row in (*found[:1], *found[-1:])}.values():
         name = "start of training" if row.round == 0 else f"after {row.round} rounds"
         before = _measured(row.before, row.accuracy_before, classes)
         after = _measured(row.after, row.accuracy_after, classes)
-        table.add_row(name, before, after, f"{row.after / found[0].after:.2f}")
+        cells = [before, after, f"{row.after / found[0].after:.2f}"]
+        table.add_row(name, *cells, *([f"{row.diverged / row.devices:.0%}"] if diverged else []))
     return table
 
 

@@ -1,5 +1,6 @@
 """One SQLite file for all runs; a round is in it whole or not at all."""
 
+import io
 import sqlite3
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="DataclassInstance")
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 SCHEMA = """
 CREATE TABLE run (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -48,14 +49,23 @@ CREATE TABLE node_round (                -- what one node did in one round
     bytes_sensor INTEGER NOT NULL,
     counted      INTEGER NOT NULL,       -- 1, or 0 where it has no rows in phase
     late         INTEGER NOT NULL,       -- 1 where its update came too late to be aggregated
+    diverged     INTEGER NOT NULL,       -- 1 where its training did, and there was no update
+    sequence     INTEGER NOT NULL,       -- number of the last frame that it was sent
     messages     TEXT NOT NULL,          -- by request: [bytes down, bytes up] as JSON
+    frames       TEXT NOT NULL,          -- [bytes of each frame down, of each up] as JSON
     PRIMARY KEY (run, round, node)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE node_state (                -- what a node keeps, after the last round that it was in
+CREATE TABLE server_state (              -- what the strategy keeps besides theta, by name
     run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
-    node         INTEGER NOT NULL,
-    residual     BLOB NOT NULL,          -- float32, little-endian: of its updates what was not sent
-    PRIMARY KEY (run, node)
+    name         TEXT NOT NULL,
+    value        BLOB NOT NULL,          -- an array as numpy's .npy file has it
+    PRIMARY KEY (run, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE kept (                      -- what a node keeps, after the last round that changed it
+    run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+    owner        INTEGER NOT NULL,       -- the node, or the device whose control variate it is
+    value        BLOB NOT NULL,          -- float32, little-endian
+    PRIMARY KEY (run, owner)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE phase (                     -- what it executed meanwhile
     run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
@@ -82,10 +92,10 @@ CREATE TABLE evaluation (                -- few-shot adaptation of one unseen de
     run             INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
     round           INTEGER NOT NULL,    -- rounds that were done, 0 before training
     device          INTEGER NOT NULL,
-    loss_before     REAL NOT NULL,
-    loss_after      REAL NOT NULL,
-    accuracy_before REAL NOT NULL,
-    accuracy_after  REAL NOT NULL,
+    loss_before     REAL,                -- all are NULL where it diverged
+    loss_after      REAL,
+    accuracy_before REAL,
+    accuracy_after  REAL,
     PRIMARY KEY (run, round, device)
 ) STRICT, WITHOUT ROWID;
 """
@@ -103,7 +113,10 @@ class NodeRound:
     bytes_sensor: int
     counted: bool
     late: bool
+    diverged: bool
+    sequence: int
     messages: str
+    frames: str
 
 
 @dataclass(frozen=True)
@@ -124,10 +137,10 @@ class DeviceEvaluation:
 
     round: int
     device: int
-    loss_before: float
-    loss_after: float
-    accuracy_before: float
-    accuracy_after: float
+    loss_before: float | None
+    loss_after: float | None
+    accuracy_before: float | None
+    accuracy_after: float | None
 
 
 @dataclass(frozen=True)
@@ -209,8 +222,14 @@ class Store:
         """Closes the file."""
         self._db.close()
 
-    def create(self, evaluations: Iterable[DeviceEvaluation], **columns: Any) -> Run:
-        """A new run with these columns, none of its rounds done, judged before training."""
+    def create(
+        self,
+        evaluations: Iterable[DeviceEvaluation],
+        server: Mapping[str, NDArray[Any]] | None = None,
+        **columns: Any,
+    ) -> Run:
+        """A new run with these columns, none of its rounds done, judged before training. server:
+        what it keeps besides the weights."""
         columns |= {"created": datetime.now(UTC).isoformat(timespec="seconds"), "done": 0}
         with self._transaction():
             cursor = self._db.execute(
@@ -219,6 +238,7 @@ class Store:
             )
             assert cursor.lastrowid is not None
             self._insert("evaluation", cursor.lastrowid, evaluations)
+            self._put_server_state(cursor.lastrowid, server or {})
         return self.run(str(cursor.lastrowid))
 
     def commit(
@@ -232,10 +252,12 @@ class Store:
         evaluations: Iterable[DeviceEvaluation] = (),
         phases: Iterable[PhaseCount] = (),
         ledger: Iterable[Entry] = (),
-        residuals: Mapping[int, NDArray[np.float32]] | None = None,
+        kept: Mapping[int, NDArray[np.float32]] | None = None,
+        server: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         """Adds a round, its evaluations, the weights after it with the version in which each
-        changed last, and by node the residuals that it has changed; all or nothing.
+        changed last, by owner the vectors that nodes keep and that it has changed, and what else
+        the server keeps; all or nothing.
 
         Raises TinyMetaFedError where another process has gone on with the run.
         """
@@ -254,11 +276,21 @@ class Store:
             self._insert("evaluation", run, evaluations)
             self._insert("phase", run, phases)
             self._insert("ledger", run, ledger)
-            for node, residual in (residuals or {}).items():
+            for owner, vector in (kept or {}).items():
                 self._db.execute(
-                    "INSERT OR REPLACE INTO node_state VALUES (?, ?, ?)",
-                    (run, node, residual.astype("<f4").tobytes()),
+                    "INSERT OR REPLACE INTO kept VALUES (?, ?, ?)",
+                    (run, owner, vector.astype("<f4").tobytes()),
                 )
+            self._put_server_state(run, server or {})
+
+    def _put_server_state(self, run: int, server: Mapping[str, NDArray[Any]]) -> None:
+        for name, array in server.items():
+            file = io.BytesIO()
+            np.save(file, array, allow_pickle=False)
+            self._db.execute(
+                "INSERT OR REPLACE INTO server_state VALUES (?, ?, ?)",
+                (run, name, file.getvalue()),
+            )
 
     def _insert(
         self,
@@ -312,10 +344,10 @@ class Store:
         """What the nodes did, by round and node."""
         return self._rows(NodeRound, "node_round", run, "round, node")
 
-    def last_rounds(self, run: int) -> dict[int, int]:
-        """The last round of each node that was in any."""
-        query = "SELECT node, max(round) FROM node_round WHERE run = ? GROUP BY node"
-        return dict(self._db.execute(query, (run,)))
+    def last_rounds(self, run: int) -> dict[int, tuple[int, int]]:
+        """The last round of each node that was in any, and the number of its last frame."""
+        query = "SELECT node, max(round), sequence FROM node_round WHERE run = ? GROUP BY node"
+        return {node: (number, last) for node, number, last in self._db.execute(query, (run,))}
 
     def phases(self, run: int) -> list[PhaseCount]:
         """What the nodes executed, by round, node and phase."""
@@ -325,12 +357,18 @@ class Store:
         """The nodes' energy, by round and node."""
         return self._rows(Entry, "ledger", run, "round, node, account")
 
-    def residuals(self, run: int) -> dict[int, NDArray[np.float32]]:
-        """What the nodes keep after the last round, float32 [parameters], by node; those are not
-        there that keep nothing."""
-        query = "SELECT node, residual FROM node_state WHERE run = ? ORDER BY node"
+    def kept(self, run: int) -> dict[int, NDArray[np.float32]]:
+        """What nodes keep after the last round, float32 [parameters], by owner: the node, or the
+        device whose it is; those are not there that keep nothing."""
+        query = "SELECT owner, value FROM kept WHERE run = ? ORDER BY owner"
         rows = self._db.execute(query, (run,))
-        return {node: np.frombuffer(blob, "<f4").astype(np.float32) for node, blob in rows}
+        return {owner: np.frombuffer(blob, "<f4").astype(np.float32) for owner, blob in rows}
+
+    def server_state(self, run: int) -> dict[str, NDArray[Any]]:
+        """What the strategy keeps besides the weights after the last round, by name."""
+        query = "SELECT name, value FROM server_state WHERE run = ? ORDER BY name"
+        rows = self._db.execute(query, (run,))
+        return {name: np.load(io.BytesIO(blob), allow_pickle=False) for name, blob in rows}
 
     def evaluations(self, run: int) -> list[DeviceEvaluation]:
         """The evaluations, by round and device."""

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .base import Strategy
+from .base import Round, ServerState, Strategy
 from .fedavg import FedAvg
 from .local import Local
 from .reptile import Reptile
@@ -16,5 +16,6 @@ StrategySettings = Annotated[
 ]
 
 __all__ = [
-    "FedAvg", "Local", "Reptile", "Strategy", "StrategySettings", "TinyMetaFed", "TinyReptile",
+    "FedAvg", "Local", "Reptile", "Round", "ServerState", "Strategy", "StrategySettings",
+    "TinyMetaFed", "TinyReptile",
 ]  # fmt: skip

@@ -1,148 +1,200 @@
 """What a strategy is, and the steps that several share."""
 
-from collections.abc import Sequence
-from typing import Annotated, Protocol
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy.sparse import csr_array  # pyright: ignore[reportMissingTypeStubs]
 
 from ..models.model import Model
-from ..nodes.node import Delta, Node
+from ..nodes.program import Program, Select, Send, Store, Train
+from ..nodes.update import Update
 from ..settings import Settings
-from ..tasks.samples import Samples
 
-Theta = NDArray[np.float32]
 Rate = Annotated[float, Field(gt=0, le=10)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
+Batch = Annotated[int, Field(ge=1, le=65535)]
 
 
-class Strategy(Protocol):
-    """An algorithm of federated meta-learning, composed of the nodes' primitives.
+@dataclass(frozen=True)
+class Round:
+    """A round by its number, from 0 on, and how many there are."""
+
+    number: int
+    total: int
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """What the server keeps between rounds.
+
+    theta: float32 [parameters], the shared weights. kept: by name, whatever else the strategy
+    keeps: arrays of any numeric dtype and shape. All of it is stored with every round, so that a
+    run that goes on is the run that never stopped. An array is never changed in place.
+    """
+
+    theta: NDArray[np.float32]
+    kept: Mapping[str, NDArray[Any]] = field(default_factory=dict[str, NDArray[Any]])
+
+    def moved(self, theta: NDArray[np.float64], **kept: NDArray[Any]) -> "ServerState":
+        """The state with other weights, rounded to float32, and with these arrays in place of those
+        of the same names."""
+        return ServerState(theta.astype(np.float32), {**self.kept, **kept})
+
+
+class Strategy(Settings):
+    """An algorithm of federated learning: a program for the nodes, an aggregation for the server.
 
     A strategy holds its settings and nothing else: what it does is a function of its arguments.
 
+    Every strategy also has a `name`, by which an experiment file selects it.
+
     Attributes:
-        uses_local: whether parts of the model that are marked local stay on the nodes.
-        serial: whether one node takes part in a round, and no more.
-        keeps: whether nodes are to keep what of their updates was not sent: the residual.
         support: samples that a training device adapts its local part on, may be 0.
         query: samples that a training device learns from.
-        batch: samples per step of SGD, more than one where the node is to hold a gradient.
-        capacity: samples that a node is to store.
     """
 
-    @property
-    def uses_local(self) -> bool: ...
-    @property
-    def serial(self) -> bool: ...
-    @property
-    def keeps(self) -> bool: ...
-    @property
-    def support(self) -> int: ...
-    @property
-    def query(self) -> int: ...
-    @property
-    def batch(self) -> int: ...
-    @property
-    def capacity(self) -> int: ...
-
-    async def adapt(
-        self, node: Node, model: Model, support: Samples, query: Samples, round_number: int,
-        rounds: int,
-    ) -> Delta:  # fmt: skip
-        """Steps 3 to 5 of round `round_number` of 0 … rounds − 1 on one node, which has θ: trains
-        and returns what is sent of Δ = θ' − θ."""
-        ...
-
-    def aggregate(
-        self, theta: Theta, deltas: Sequence[Delta], round_number: int, rounds: int
-    ) -> Theta:
-        """Step 6: the new θ from the deltas of round `round_number` of 0 … rounds − 1."""
-        ...
-
-    async def personalise(self, node: Node, model: Model, support: Samples, steps: int) -> None:
-        """Few-shot adaptation of an unseen device, which has θ, in `steps` inner steps."""
-        ...
-
-
-class Usual(Settings):
-    """What holds for a strategy that does not say otherwise."""
+    support: Annotated[int, Field(ge=0, le=100_000)] = 0
+    query: Count = 32
 
     @property
     def uses_local(self) -> bool:
+        """Whether parts of the model that are marked local stay on the nodes."""
         return False
 
     @property
     def serial(self) -> bool:
+        """Whether one node takes part in a round, and no more."""
         return False
 
     @property
-    def keeps(self) -> bool:
+    def accumulates(self) -> bool:
+        """Whether nodes need room for a gradient: for mini-batches of more than one sample, a
+        proximal weight, and steps from a mark."""
         return False
 
     @property
     def capacity(self) -> int:
+        """Samples that a node is to store."""
         return 0
 
+    @property
+    def marks(self) -> bool:
+        """Whether nodes need room for a mark."""
+        return False
 
-class MiniBatches(Usual):
-    """Settings of strategies whose nodes store their samples, and learn from them in several epochs
-    of mini-batches."""
+    @property
+    def keeps(self) -> Literal["residual", "variate"] | None:
+        """What is kept from round to round: by a node what was not sent of its updates, or for a
+        device its control variate."""
+        return None
+
+    def start(self, theta: NDArray[np.float32], devices: int) -> ServerState:
+        """The state before the first round. devices: how many there are to be seen in training."""
+        del devices
+        return ServerState(theta)
+
+    @abstractmethod
+    def program(self, state: ServerState, model: Model, server_round: Round) -> Program:
+        """Steps 3 to 5 of a round, for a node that has θ."""
+
+    @abstractmethod
+    def aggregate(
+        self, state: ServerState, updates: Sequence[Update], server_round: Round
+    ) -> ServerState:
+        """Step 6: the state after a round, from the updates that came, one at least."""
+
+    @abstractmethod
+    def personalise(self, model: Model, support: int, steps: int) -> Program:
+        """Few-shot adaptation of an unseen device with so many support samples, which has θ, in
+        `steps` inner steps."""
+
+
+class OnlineSGD(Strategy):
+    """What holds for strategies whose nodes use each sample once and drop it."""
+
+    outer_rate: Rate = 1.0  # α0
+
+    def aggregate(
+        self, state: ServerState, updates: Sequence[Update], server_round: Round
+    ) -> ServerState:
+        """See Strategy."""
+        return outer_step(state, updates, annealed(self.outer_rate, server_round))
+
+
+class MiniBatchSGD(Strategy):
+    """What holds for strategies whose nodes store their samples, and learn from them in several
+    epochs of mini-batches."""
 
     rate: Rate = 0.01
-    query: Count = 32
-    batch: Annotated[int, Field(ge=1, le=65535)] = 8
-    epochs: Annotated[int, Field(ge=1, le=65535)] = 8
+    batch: Batch = 8
+    epochs: Batch = 8
 
     @property
-    def support(self) -> int:
-        return 0
+    def accumulates(self) -> bool:
+        """See Strategy."""
+        return self.batch > 1
 
     @property
     def capacity(self) -> int:
+        """See Strategy."""
         return self.query
 
-    async def learn(self, node: Node, query: Samples) -> None:
+    def learn(self) -> Program:
         """All parameters move."""
-        await node.store(query)
-        await node.train(None, rate=self.rate, batch=self.batch, epochs=self.epochs)
+        train = Train("stored", rate=self.rate, batch=self.batch, epochs=self.epochs)
+        return Store("query"), train
 
-    async def personalise(self, node: Node, model: Model, support: Samples, steps: int) -> None:
-        # Adapts as it was trained: mini-batches from the node's store.
-        batch = min(self.batch, len(support))
-        epochs = round(steps * batch / len(support))
-        if epochs:
-            await node.store(support)
-            await node.train(None, rate=self.rate, batch=batch, epochs=epochs)
+    def program(self, state: ServerState, model: Model, server_round: Round) -> Program:
+        """See Strategy."""
+        return *self.learn(), *send_all(model)
+
+    def personalise(self, model: Model, support: int, steps: int) -> Program:
+        """See Strategy. A device adapts as it was trained: mini-batches from the node's store."""
+        del model
+        batch = min(self.batch, support)
+        epochs = round(steps * batch / support)
+        if epochs == 0:
+            return ()
+        return Store("support"), Train("stored", rate=self.rate, batch=batch, epochs=epochs)
 
 
-def annealed(rate: float, round_number: int, rounds: int) -> float:
-    """α_t: linear from `rate` in round 0 to 0 after the last."""
-    return rate * (1 - round_number / rounds)
+def annealed(rate: float, server_round: Round) -> float:
+    """α_t: linear from `rate` in the first round to 0 after the last."""
+    return rate * (1 - server_round.number / server_round.total)
 
 
-async def whole_update(node: Node, model: Model) -> Delta:
-    """All of Δ, where no part is local."""
-    return await node.update(model.global_runs, model.parameters)
+def send_all(model: Model) -> Program:
+    """All of Δ of the global part."""
+    return Select(model.parameters), Send()
+
+
+def mean_update(
+    updates: Sequence[Update], parameters: int, weights: Sequence[float] | None = None
+) -> NDArray[np.float64]:
+    """The mean of Δ over the nodes, float64 [parameters], an entry that was not sent counting as
+    zero.
+
+    weights: of the nodes in the mean; alike where not given. It is summed in float64 and in the
+    order of the updates, so that it is the same bits everywhere.
+    """
+    weights = [1.0] * len(updates) if weights is None else weights
+    values = np.concatenate([one.values for one in updates]).astype(np.float64)
+    indices = np.concatenate([one.indices for one in updates])
+    ends = np.cumsum([0, *(len(one.indices) for one in updates)])
+    matrix: Any = csr_array((values, indices, ends), shape=(len(updates), parameters))
+    return (np.asarray(weights, np.float64) @ matrix) / sum(weights)
 
 
 def outer_step(
-    theta: Theta, deltas: Sequence[Delta], rate: float, weights: Sequence[int] | None = None
-) -> Theta:
-    """θ + rate · mean of Δ over the nodes, an entry that was not sent counting as zero.
-
-    weights: of the nodes in the mean; alike where not given. In float64 and in the order of the
-    nodes, rounded once: the same bits everywhere.
-    """
-    weights = [1] * len(deltas) if weights is None else weights
-    total = np.zeros(len(theta))
-    for delta, weight in zip(deltas, weights, strict=True):
-        total[delta.indices] += weight * delta.values.astype(np.float64)
-    return (theta + rate * (total / sum(weights))).astype(np.float32)
-
-
-def stream(samples: Samples, steps: int) -> Samples:
-    """The first `steps` samples of an endless repetition of `samples`."""
-    index = np.arange(steps) % len(samples)
-    return Samples(samples.inputs[index], samples.targets[index])
+    state: ServerState,
+    updates: Sequence[Update],
+    rate: float,
+    weights: Sequence[float] | None = None,
+) -> ServerState:
+    """θ + rate · mean of Δ over the nodes; see mean_update."""
+    return state.moved(state.theta + rate * mean_update(updates, len(state.theta), weights))

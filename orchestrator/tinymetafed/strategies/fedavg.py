@@ -5,31 +5,21 @@ exchanged both ways. The new θ is the mean of the nodes' weights, each weighted
 it learnt from. C, the part of the nodes in a round, is nodes.per_round.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from ..models.model import Model
-from ..nodes.node import Delta, Node
-from ..tasks.samples import Samples
-from .base import MiniBatches, Theta, outer_step, whole_update
+from ..nodes.update import Update
+from .base import MiniBatchSGD, Round, ServerState, outer_step
 
 
-class FedAvg(MiniBatches):
+class FedAvg(MiniBatchSGD):
     """Settings: η, samples per device, B and E."""
 
     name: Literal["fedavg"]
 
-    async def adapt(
-        self, node: Node, model: Model, support: Samples, query: Samples, round_number: int,
-        rounds: int,
-    ) -> Delta:  # fmt: skip
-        await self.learn(node, query)
-        # The number is on no link: it would be a byte or two beside all weights.
-        return dataclasses.replace(await whole_update(node, model), samples=len(query))
-
     def aggregate(
-        self, theta: Theta, deltas: Sequence[Delta], round_number: int, rounds: int
-    ) -> Theta:
-        # The weighted mean of θ + Δ.
-        return outer_step(theta, deltas, 1.0, [delta.samples for delta in deltas])
+        self, state: ServerState, updates: Sequence[Update], server_round: Round
+    ) -> ServerState:
+        """See Strategy. The number of samples is on no link: it would be a byte or two beside all
+        weights."""
+        return outer_step(state, updates, 1.0, [one.samples for one in updates])

@@ -8,24 +8,22 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ..models.model import Model
-from ..nodes.node import Delta, Node
-from ..tasks.samples import Samples
-from .base import MiniBatches, Theta
+from ..nodes.program import Program
+from ..nodes.update import Update
+from .base import MiniBatchSGD, Round, ServerState
 
 
-class Local(MiniBatches):
+class Local(MiniBatchSGD):
     """Settings: rate, samples per device, mini-batch and epochs."""
 
     name: Literal["local"]
 
-    async def adapt(
-        self, node: Node, model: Model, support: Samples, query: Samples, round_number: int,
-        rounds: int,
-    ) -> Delta:  # fmt: skip
-        await self.learn(node, query)
-        return Delta.nothing()
+    def program(self, state: ServerState, model: Model, server_round: Round) -> Program:
+        """See Strategy."""
+        return self.learn()
 
     def aggregate(
-        self, theta: Theta, deltas: Sequence[Delta], round_number: int, rounds: int
-    ) -> Theta:
-        return theta
+        self, state: ServerState, updates: Sequence[Update], server_round: Round
+    ) -> ServerState:
+        """See Strategy."""
+        return state

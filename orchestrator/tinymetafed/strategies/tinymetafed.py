@@ -6,16 +6,14 @@ what rounding to float16 or int8 takes off, stays on the node and is added to it
 the selection, as in Deep Gradient Compression (Lin, Han, Mao, Wang, Dally 2018, arXiv:1712.01887).
 """
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
 from ..models.model import Model
-from ..nodes.node import Delta, Node
+from ..nodes.program import Program, Select, Send, Train
 from ..settings import Settings
-from ..tasks.samples import Samples
-from .base import Count, Rate, Theta, Usual, annealed, outer_step, stream
+from .base import Count, OnlineSGD, Rate, Round, ServerState
 
 Percent = Annotated[float, Field(gt=0, le=100)]
 
@@ -31,7 +29,7 @@ def _kind(percent: Any) -> str:
     return "object" if isinstance(percent, dict | Schedule) else "number"
 
 
-class TinyMetaFed(Usual):
+class TinyMetaFed(OnlineSGD):
     """Settings: rates β_l, β_g and α0, samples per device, P, how the values of an update are sent,
     and whether what is not sent is kept.
 
@@ -42,9 +40,7 @@ class TinyMetaFed(Usual):
     name: Literal["tinymetafed"]
     local_rate: Rate = 0.01  # β_l
     global_rate: Rate = 0.01  # β_g
-    outer_rate: Rate = 1.0  # α0
     support: Count = 10
-    query: Count = 32
     percent: Annotated[
         Annotated[Percent, Tag("number")] | Annotated[Schedule, Tag("object")],
         Discriminator(_kind),
@@ -54,44 +50,35 @@ class TinyMetaFed(Usual):
 
     @property
     def uses_local(self) -> bool:
+        """See Strategy."""
         return True
 
     @property
-    def keeps(self) -> bool:
-        return self.error_feedback
+    def keeps(self) -> Literal["residual"] | None:
+        """See Strategy."""
+        return "residual" if self.error_feedback else None
 
-    @property
-    def batch(self) -> int:
-        return 1
-
-    def keep(self, model: Model, round_number: int, rounds: int) -> int:
+    def keep(self, model: Model, server_round: Round) -> int:
         """Entries of the global part that make P% in a round, at least one."""
         percent = self.percent
         if isinstance(percent, Schedule):
-            passed = round_number / max(1, rounds - 1)
+            passed = server_round.number / max(1, server_round.total - 1)
             percent = percent.start + (percent.end - percent.start) * passed
         return max(1, round(percent / 100 * model.global_parameters))
 
-    async def reconstruct(self, node: Node, model: Model, support: Samples) -> None:
+    def reconstruct(self, model: Model) -> Program:
         """θl from the shared initialisation: one pass over the support stream, θg frozen."""
-        if model.global_parameters < model.parameters:
-            await node.train(support, rate=self.local_rate, frozen=model.frozen(local=False))
+        if model.global_parameters == model.parameters:
+            return ()
+        return (Train("support", rate=self.local_rate, frozen=model.frozen(local=False)),)
 
-    async def adapt(
-        self, node: Node, model: Model, support: Samples, query: Samples, round_number: int,
-        rounds: int,
-    ) -> Delta:  # fmt: skip
-        await self.reconstruct(node, model, support)
-        await node.train(query, rate=self.global_rate, frozen=model.frozen(local=True))
-        keep = self.keep(model, round_number, rounds)
-        return await node.update(model.global_runs, keep, self.values)
+    def program(self, state: ServerState, model: Model, server_round: Round) -> Program:
+        """See Strategy."""
+        learn = Train("query", rate=self.global_rate, frozen=model.frozen(local=True))
+        select = Select(self.keep(model, server_round), self.values)
+        return *self.reconstruct(model), learn, select, Send()
 
-    def aggregate(
-        self, theta: Theta, deltas: Sequence[Delta], round_number: int, rounds: int
-    ) -> Theta:
-        return outer_step(theta, deltas, annealed(self.outer_rate, round_number, rounds))
-
-    async def personalise(self, node: Node, model: Model, support: Samples, steps: int) -> None:
-        await self.reconstruct(node, model, support)
-        if steps:
-            await node.train(stream(support, steps), rate=self.global_rate)
+    def personalise(self, model: Model, support: int, steps: int) -> Program:
+        """See Strategy."""
+        tune = (Train("support", rate=self.global_rate, steps=steps),) if steps else ()
+        return *self.reconstruct(model), *tune

@@ -27,11 +27,14 @@ class Samples:
     @property
     def size(self) -> int:
         """Bytes of one packed sample."""
-        return 4 * (self.inputs.shape[1] + (self.targets[:1].size if len(self) else 0))
+        targets = self.targets.shape[1] if self.targets.ndim == 2 else 1
+        return 4 * (self.inputs.shape[1] + targets)
 
     @cached_property
     def packed(self) -> bytes:
         """The samples one behind the other as the node takes them: inputs, then target."""
+        if not len(self):
+            return b""
         parts = self.inputs, self.targets.reshape(len(self), -1)
         words = [part.view("u4").astype("<u4", copy=False) for part in parts]
         return np.concatenate(words, axis=1).tobytes()

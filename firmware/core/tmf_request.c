@@ -1,0 +1,512 @@
+#include "tmf_request.h"
+
+#include <string.h>
+
+#include "tmf_bits.h"
+#include "tmf_chunk.h"
+#include "tmf_learn.h"
+#include "tmf_matrix.h"
+#include "tmf_phase.h"
+
+/* The CBOR of an answer around the bytes of a chunk or of outputs. */
+#define OVERHEAD 40u
+
+/* Where an answer puts its bytes, and how many may be there: the frame's buffer is free until the response
+ * is framed, but for the bytes of the answers before. */
+static uint8_t *place(const struct tmf_node *node, const struct tmf_response *response, size_t *room)
+{
+    const size_t taken = response->bytes + OVERHEAD * (response->count + 1);
+    *room = taken < TMF_BODY_SIZE ? TMF_BODY_SIZE - taken : 0;
+    return node->frame + response->bytes;
+}
+
+static struct zcbor_string string(const void *value, size_t size)
+{
+    return (struct zcbor_string){.value = value, .len = size};
+}
+
+static void say_hello(const struct tmf_node *node, struct response_body_r *answer)
+{
+    answer->response_body_choice = response_body_hello_response_m_c;
+    answer->response_body_hello_response_m = (struct hello_response){
+        .hello_response_protocol = TMF_PROTOCOL,
+        .hello_response_version = string(TMF_VERSION, sizeof TMF_VERSION - 1),
+        .hello_response_build = string(node->port.build, TMF_BUILD_SIZE),
+        .hello_response_receive_buffer = TMF_RECEIVE_SIZE,
+        .hello_response_memory = (uint32_t)node->port.memory_size,
+        .hello_response_bad_frames = node->link.bad_frames,
+        .hello_response_overruns = node->link.overruns,
+    };
+}
+
+static void refuse(struct response_body_r *answer, enum tmf_error error, uint64_t needed,
+                   uint64_t available)
+{
+    const char *text = tmf_error_text(error);
+    answer->response_body_choice = response_body_error_m_c;
+    answer->response_body_error_m = (struct error){
+        .error_code = error,
+        .error_message = string(text, strlen(text)),
+        .error_needed = needed,
+        .error_available = available,
+    };
+}
+
+/* ---- requests: each returns TMF_OK with its answer made, or what is wrong ----------------------------- */
+
+static enum tmf_error handle_load(struct tmf_node *node, const struct load *load, struct response_body_r *answer)
+{
+    struct tmf_model *model = &node->model;
+    node->loaded = false;
+    node->version = 0;
+    node->broadcast = (struct tmf_broadcast){.to = 0};
+    node->working = TMF_EMPTY;
+    tmf_model_begin(model, load->load_inputs, load->load_capacity);
+    for (size_t i = 0; i < load->load_layers_layer_m_count; i++) {
+        const struct layer *layer = &load->load_layers_layer_m[i];
+        enum tmf_error error = tmf_model_add(model, layer->layer_operation, layer->layer_local,
+                                             layer->layer_parameters, layer->layer_parameters_count);
+        if (error != TMF_OK) {
+            return error;
+        }
+    }
+    uint64_t needed = 0;
+    enum tmf_error error = tmf_model_place(model, load->load_loss, load->load_accumulate,
+                                           load->load_room_present ? load->load_room : 0,
+                                           node->port.memory, node->port.memory_size, &needed);
+    if (error == TMF_ERROR_MEMORY) {
+        refuse(answer, error, needed, node->port.memory_size);
+        return TMF_OK;
+    }
+    if (error != TMF_OK) {
+        return error;
+    }
+    node->loaded = true;
+    answer->response_body_choice = response_body_loaded_m_c;
+    answer->response_body_loaded_m = (struct loaded){
+        .loaded_parameters = model->parameters,
+        .loaded_needed = (uint32_t)needed,
+        .loaded_available = (uint32_t)node->port.memory_size,
+    };
+    return TMF_OK;
+}
+
+static struct tmf_chunk received_chunk(const struct chunk *chunk)
+{
+    return (struct tmf_chunk){
+        .first = chunk->chunk_first,
+        .count = chunk->chunk_count,
+        .encoding = chunk->chunk_encoding,
+        .data = chunk->chunk_data.value,
+        .size = chunk->chunk_data.len,
+    };
+}
+
+static enum tmf_error handle_weights(struct tmf_node *node, const struct weights *weights,
+                              struct response_body_r *answer)
+{
+    struct tmf_broadcast *broadcast = &node->broadcast;
+    const struct tmf_model *model = &node->model;
+    const uint32_t from = weights->weights_base, to = weights->weights_to;
+    const struct tmf_chunk chunk = received_chunk(&weights->weights_chunk_m);
+    if (broadcast->to != to || broadcast->from != from || (from == 0 && chunk.first == 0)) {
+        if (to == 0 || (from != 0 && from != node->version)) {
+            return TMF_ERROR_WEIGHTS;
+        }
+        *broadcast = (struct tmf_broadcast){.from = from, .to = to};
+    }
+    /* A node that holds nothing has to be sent every entry. */
+    if (chunk.first < broadcast->next ||
+        (from == 0 && (chunk.first != broadcast->next || chunk.encoding != TMF_DENSE))) {
+        return TMF_ERROR_RANGE;
+    }
+    enum tmf_error error = tmf_chunk_apply(&chunk, model->held, model->parameters);
+    if (error != TMF_OK) {
+        return error;
+    }
+    /* Until the last piece the weights are of no version: a broadcast that breaks off is noticed. */
+    node->version = 0;
+    node->working = TMF_EMPTY;
+    broadcast->next = chunk.first + chunk.count;
+    if (weights->weights_last) {
+        if (from == 0 && broadcast->next != model->parameters) {
+            return TMF_ERROR_RANGE;
+        }
+        memcpy(model->working, model->held, model->parameters * sizeof(float));
+        node->version = to;
+        node->working = TMF_TRAINING;
+        node->steps = 0;
+        *broadcast = (struct tmf_broadcast){.to = 0};
+    }
+    answer->response_body_choice = response_body_done_m_c;
+    return TMF_OK;
+}
+
+static enum tmf_error handle_store(struct tmf_node *node, const struct store *store,
+                            struct response_body_r *answer)
+{
+    struct tmf_model *model = &node->model;
+    const struct zcbor_string *samples = &store->store_samples;
+    uint32_t count;
+    enum tmf_error error = tmf_samples_check(model, samples->value, samples->len, &count);
+    if (error != TMF_OK) {
+        return error;
+    }
+    uint32_t held = store->store_append ? model->stored : 0;
+    if (count > model->capacity - held) {
+        return TMF_ERROR_RANGE;
+    }
+    memcpy(model->store + (size_t)held * model->sample_size, samples->value, samples->len);
+    model->stored = held + count;
+    answer->response_body_choice = response_body_done_m_c;
+    return TMF_OK;
+}
+
+/* Training that moves local layers only is the algorithm's reconstruction. */
+static bool reconstructs(const struct tmf_model *model, uint32_t frozen)
+{
+    for (uint32_t i = 0; i < model->layer_count; i++) {
+        if (model->layers[i].parameters > 0 && !model->layers[i].local && !(frozen >> i & 1)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Options of `train`. */
+enum { TRAIN_FROM_MARK = 1, TRAIN_CORRECTED = 2 };
+
+static bool is_rate(float value)
+{
+    return tmf_is_finite(value) && value >= 0.0f;
+}
+
+static enum tmf_error handle_train(struct tmf_node *node, const struct train *train,
+                            struct response_body_r *answer)
+{
+    struct tmf_model *model = &node->model;
+    const uint32_t options = train->train_options_present ? train->train_options : 0;
+    const struct tmf_training training = {
+        .rate = train->train_rate,
+        .frozen = train->train_frozen,
+        .batch = train->train_batch,
+        .epochs = train->train_epochs,
+        .proximal = train->train_proximal_present ? train->train_proximal : 0.0f,
+        .from_mark = options & TRAIN_FROM_MARK,
+        .corrected = options & TRAIN_CORRECTED,
+    };
+    const bool accumulates = training.batch > 1 || training.proximal > 0.0f || training.from_mark;
+    if (!is_rate(training.rate) || !is_rate(training.proximal) || training.batch == 0 ||
+        training.epochs == 0 || options > (TRAIN_FROM_MARK | TRAIN_CORRECTED) ||
+        (accumulates && model->gradient == NULL) || (training.from_mark && model->mark == NULL) ||
+        (training.corrected && model->variate == NULL)) {
+        return TMF_ERROR_ARGUMENT;
+    }
+    const uint8_t *samples = model->store;
+    uint32_t count = model->stored;
+    if (train->train_samples_choice == train_samples_bstr_c) {
+        samples = train->train_samples_bstr.value;
+        enum tmf_error error =
+            tmf_samples_check(model, samples, train->train_samples_bstr.len, &count);
+        if (error != TMF_OK) {
+            return error;
+        }
+    } else if (count == 0) {
+        return TMF_ERROR_SAMPLES;
+    }
+    if (reconstructs(model, training.frozen)) {
+        tmf_phase_reconstruct();
+    } else {
+        tmf_phase_learn();
+    }
+    answer->response_body_choice = response_body_trained_m_c;
+    struct trained *const trained = &answer->response_body_trained_m;
+    const enum tmf_error error = tmf_train(model, &training, samples, count, &trained->trained_steps,
+                                           &trained->trained_loss);
+    node->steps += trained->trained_steps;
+    return error;
+}
+
+static enum tmf_error handle_evaluate(struct tmf_node *node, const struct evaluate *evaluate,
+                               struct response_body_r *answer)
+{
+    const struct zcbor_string *samples = &evaluate->evaluate_samples;
+    struct evaluated *evaluated = &answer->response_body_evaluated_m;
+    enum tmf_error error = tmf_samples_check(&node->model, samples->value, samples->len,
+                                             &evaluated->evaluated_samples);
+    if (error != TMF_OK) {
+        return error;
+    }
+    tmf_phase_evaluate();
+    answer->response_body_choice = response_body_evaluated_m_c;
+    return tmf_evaluate(&node->model, samples->value, evaluated->evaluated_samples,
+                        &evaluated->evaluated_loss, &evaluated->evaluated_correct);
+}
+
+static enum tmf_error handle_predict(struct tmf_node *node, const struct predict *predict,
+                                     const struct tmf_response *response,
+                                     struct response_body_r *answer)
+{
+    struct tmf_model *model = &node->model;
+    const struct zcbor_string *samples = &predict->predict_samples;
+    size_t size = model->inputs * sizeof(float), outputs = model->outputs * sizeof(float);
+    size_t room;
+    uint8_t *const values = place(node, response, &room), *out = values;
+    if (samples->len == 0 || samples->len % size != 0 || samples->len / size > room / outputs) {
+        return TMF_ERROR_SAMPLES;
+    }
+    tmf_phase_evaluate();
+    for (size_t i = 0; i < samples->len; i += size, out += outputs) {
+        const float *y = tmf_predict(model, samples->value + i);
+        for (uint32_t o = 0; o < model->outputs; o++) {
+            if (!tmf_is_finite(y[o])) {
+                return TMF_ERROR_DIVERGED;
+            }
+        }
+        memcpy(out, y, outputs);
+    }
+    answer->response_body_choice = response_body_outputs_m_c;
+    answer->response_body_outputs_m.outputs_values = string(values, (size_t)(out - values));
+    return TMF_OK;
+}
+
+/* What is not sent of the update is the residual. */
+static void keep_rest(struct tmf_model *model, const struct tmf_selection *selection)
+{
+    for (uint32_t i = 0; i < model->parameters; i++) {
+        float rest = model->working[i];
+        if (tmf_is_marked(selection, model->working, i)) {
+            rest -= tmf_format_value(&selection->format, tmf_format_code(&selection->format, rest));
+        }
+        model->residual[i] = rest;
+    }
+}
+
+static enum tmf_error handle_select(struct tmf_node *node, const struct select *select,
+                             struct response_body_r *answer)
+{
+    struct tmf_model *model = &node->model;
+    const uint32_t values = select->select_values_present ? select->select_values : TMF_FLOAT32;
+    if (values > TMF_INT8) {
+        return TMF_ERROR_ARGUMENT;
+    }
+    tmf_phase_select();
+    for (uint32_t i = 0; i < model->parameters; i++) {
+        model->working[i] -= model->held[i];
+    }
+    if (model->residual != NULL) {
+        tmf_vector_add(model->working, model->residual, model->parameters);
+    }
+    /* The local part ends here: what is zero is never marked, and nothing else is ever sent. */
+    for (uint32_t i = 0; i < model->layer_count; i++) {
+        const struct tmf_layer *layer = &model->layers[i];
+        if (layer->local) {
+            memset(model->working + layer->first, 0, layer->parameters * sizeof(float));
+        }
+    }
+    node->working = TMF_EMPTY;
+    if (!tmf_select(model->working, model->parameters, select->select_keep, &node->selection)) {
+        return TMF_ERROR_DIVERGED;
+    }
+    if (values != TMF_FLOAT32) {
+        tmf_select_format(model->working, model->parameters, (enum tmf_values)values, &node->selection);
+    }
+    if (model->residual != NULL) {
+        keep_rest(model, &node->selection);
+    }
+    node->working = TMF_SELECTED;
+    answer->response_body_choice = response_body_selected_m_c;
+    answer->response_body_selected_m.selected_entries = (uint32_t)node->selection.marked;
+    return TMF_OK;
+}
+
+static enum tmf_error send_chunk(const struct tmf_chunk *chunk, struct response_body_r *answer)
+{
+    answer->response_body_choice = response_body_updated_m_c;
+    answer->response_body_updated_m.updated_chunk_m = (struct chunk){
+        .chunk_first = chunk->first,
+        .chunk_count = chunk->count,
+        .chunk_encoding = chunk->encoding,
+        .chunk_data = string(chunk->data, chunk->size),
+    };
+    return TMF_OK;
+}
+
+static enum tmf_error handle_update(const struct tmf_node *node, const struct update *update,
+                                    const struct tmf_response *response,
+                                    struct response_body_r *answer)
+{
+    if (update->update_first >= update->update_end ||
+        update->update_end > node->model.parameters) {
+        return TMF_ERROR_RANGE;
+    }
+    size_t room;
+    uint8_t *const data = place(node, response, &room);
+    struct tmf_chunk chunk = {.first = update->update_first, .data = data};
+    if (room >= TMF_CHUNK_LEAST) {
+        chunk = tmf_chunk_encode(node->model.working, &node->selection, update->update_first,
+                                 update->update_end, data, room);
+    }
+    return send_chunk(&chunk, answer);
+}
+
+/* The vector that a node keeps from round to round; NULL where it keeps none. */
+static float *kept(const struct tmf_model *model)
+{
+    return model->residual != NULL ? model->residual : model->variate;
+}
+
+static enum tmf_error handle_residual(const struct tmf_node *node, const struct residual *residual,
+                                      const struct tmf_response *response,
+                                      struct response_body_r *answer)
+{
+    const struct tmf_model *model = &node->model;
+    size_t room;
+    place(node, response, &room);
+    const uint32_t first = residual->residual_first, most = (uint32_t)(room / sizeof(float));
+    if (kept(model) == NULL || first >= residual->residual_end ||
+        residual->residual_end > model->parameters) {
+        return TMF_ERROR_RANGE;
+    }
+    const uint32_t left = residual->residual_end - first, count = left < most ? left : most;
+    const struct tmf_chunk chunk = {
+        .first = first,
+        .count = count,
+        .encoding = TMF_DENSE,
+        .data = (const uint8_t *)(kept(model) + first),
+        .size = count * sizeof(float),
+    };
+    return send_chunk(&chunk, answer);
+}
+
+static enum tmf_error handle_restore(const struct tmf_node *node, const struct restore *restore,
+                                     struct response_body_r *answer)
+{
+    const struct tmf_model *model = &node->model;
+    const struct tmf_chunk chunk = received_chunk(&restore->restore_chunk_m);
+    answer->response_body_choice = response_body_done_m_c;
+    return kept(model) == NULL ? TMF_ERROR_RANGE
+                               : tmf_chunk_apply(&chunk, kept(model), model->parameters);
+}
+
+static enum tmf_error handle_mark(const struct tmf_node *node, struct response_body_r *answer)
+{
+    const struct tmf_model *model = &node->model;
+    if (model->mark == NULL) {
+        return TMF_ERROR_ARGUMENT;
+    }
+    tmf_phase_learn();
+    memcpy(model->mark, model->working, model->parameters * sizeof(float));
+    answer->response_body_choice = response_body_done_m_c;
+    return TMF_OK;
+}
+
+/* The server's variate arrives; what is held becomes the difference to the node's own. */
+static enum tmf_error handle_variate(const struct tmf_node *node, const struct variate *variate,
+                                     struct response_body_r *answer)
+{
+    const struct tmf_model *model = &node->model;
+    const struct tmf_chunk chunk = received_chunk(&variate->variate_chunk_m);
+    if (model->variate == NULL) {
+        return TMF_ERROR_ARGUMENT;
+    }
+    if (chunk.encoding != TMF_DENSE || chunk.first > model->parameters ||
+        chunk.count > model->parameters - chunk.first || chunk.size != chunk.count * sizeof(float)) {
+        return TMF_ERROR_RANGE;
+    }
+    tmf_phase_learn();
+    for (uint32_t i = 0; i < chunk.count; i++) {
+        float *const own = &model->variate[chunk.first + i];
+        *own = tmf_bits_float(tmf_get_u32(chunk.data + i * sizeof(float))) - *own;
+    }
+    answer->response_body_choice = response_body_done_m_c;
+    return TMF_OK;
+}
+
+static enum tmf_error handle_renew(const struct tmf_node *node, const struct renew *renew,
+                                   struct response_body_r *answer)
+{
+    const struct tmf_model *model = &node->model;
+    const float rate = renew->renew_rate;
+    if (model->variate == NULL || !is_rate(rate) || rate == 0.0f || node->steps == 0) {
+        return TMF_ERROR_ARGUMENT;
+    }
+    tmf_phase_learn();
+    const float factor = 1.0f / ((float)node->steps * rate);
+    for (uint32_t i = 0; i < model->parameters; i++) {
+        model->variate[i] = (model->held[i] - model->working[i]) * factor - model->variate[i];
+    }
+    answer->response_body_choice = response_body_done_m_c;
+    return TMF_OK;
+}
+
+/* ---- what is asked for ------------------------------------------------------------------------------- */
+
+static enum tmf_error handle(struct tmf_node *node, const struct request_body_r *request,
+                             const struct tmf_response *response, struct response_body_r *answer)
+{
+    switch (request->request_body_choice) {
+    case request_body_hello_m_c: say_hello(node, answer); return TMF_OK;
+    case request_body_load_m_c: return handle_load(node, &request->request_body_load_m, answer);
+    default: break;
+    }
+    if (!node->loaded) {
+        return TMF_ERROR_NO_MODEL;
+    }
+    switch (request->request_body_choice) {
+    case request_body_weights_m_c: return handle_weights(node, &request->request_body_weights_m, answer);
+    case request_body_store_m_c: return handle_store(node, &request->request_body_store_m, answer);
+    case request_body_residual_m_c:
+        return handle_residual(node, &request->request_body_residual_m, response, answer);
+    case request_body_restore_m_c: return handle_restore(node, &request->request_body_restore_m, answer);
+    case request_body_update_m_c:
+        return node->working == TMF_SELECTED
+                   ? handle_update(node, &request->request_body_update_m, response, answer)
+                   : TMF_ERROR_ORDER;
+    default: break;
+    }
+    if (node->working != TMF_TRAINING) {
+        return node->version == 0 ? TMF_ERROR_WEIGHTS : TMF_ERROR_ORDER;
+    }
+    switch (request->request_body_choice) {
+    case request_body_train_m_c: return handle_train(node, &request->request_body_train_m, answer);
+    case request_body_evaluate_m_c:
+        return handle_evaluate(node, &request->request_body_evaluate_m, answer);
+    case request_body_predict_m_c:
+        return handle_predict(node, &request->request_body_predict_m, response, answer);
+    case request_body_select_m_c: return handle_select(node, &request->request_body_select_m, answer);
+    case request_body_mark_m_c: return handle_mark(node, answer);
+    case request_body_variate_m_c: return handle_variate(node, &request->request_body_variate_m, answer);
+    case request_body_renew_m_c: return handle_renew(node, &request->request_body_renew_m, answer);
+    default: return TMF_ERROR_MALFORMED;
+    }
+}
+
+/* Bytes that the answer has where `place` said. */
+static size_t bytes_of(const struct response_body_r *answer)
+{
+    switch (answer->response_body_choice) {
+    case response_body_outputs_m_c: return answer->response_body_outputs_m.outputs_values.len;
+    case response_body_updated_m_c: return answer->response_body_updated_m.updated_chunk_m.chunk_data.len;
+    default: return 0;
+    }
+}
+
+bool tmf_request_do(struct tmf_node *node, const struct request_body_r *request,
+                    struct tmf_response *response)
+{
+    struct response_body_r *const answer = &response->answers[response->count];
+    const enum tmf_error error =
+        request != NULL ? handle(node, request, response, answer) : TMF_ERROR_MALFORMED;
+    if (error != TMF_OK) {
+        refuse(answer, error, 0, 0);
+    }
+    response->count++;
+    response->bytes += bytes_of(answer);
+    return answer->response_body_choice != response_body_error_m_c;
+}
+
+void tmf_request_hello(const struct tmf_node *node, struct tmf_response *response)
+{
+    say_hello(node, &response->answers[response->count++]);
+}

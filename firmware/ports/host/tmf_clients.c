@@ -1,0 +1,312 @@
+#include "tmf_clients.h"
+
+#include <string.h>
+
+#include "protocol_decode.h"
+#include "tmf_crc32.h"
+#include "tmf_host_node.h"
+#include "tmf_request.h"
+
+#define LAST_SEQUENCE 23u
+#define BROKEN (-1)
+
+/* ---- frames that nobody sends -------------------------------------------------------------------------- */
+
+/* Bytes on the wire of a body: what tmf_link_frame would return. A byte more for each block of 254 bytes without a
+ * zero; where the checksum cannot end one, it need not be known. */
+static uint32_t frame_size(const uint8_t *body, size_t size)
+{
+    uint32_t blocks = 1;
+    size_t begin = 0;
+    while (size - begin >= 254) {
+        const uint8_t *const zero = memchr(body + begin, 0, 254);
+        if (zero == NULL) {
+            blocks++;
+            begin += 254;
+        } else {
+            begin = (size_t)(zero - body) + 1;
+        }
+    }
+    const uint8_t *zero;
+    while ((zero = memchr(body + begin, 0, size - begin)) != NULL) {
+        begin = (size_t)(zero - body) + 1;
+    }
+    if (size - begin + 4 >= 254) {
+        uint32_t crc = tmf_crc32(0, body, size);
+        size_t left = size - begin;
+        int i = 0;
+        for (; i < 4 && left < 254; i++, crc >>= 8) {
+            left = (crc & 0xff) == 0 ? 0 : left + 1;
+        }
+        blocks += left == 254 && i < 4; /* one that ends with the last byte has none behind it */
+    }
+    return (uint32_t)size + 4 + blocks + 1;
+}
+
+static uint8_t *put_number(uint8_t *p, uint32_t number)
+{
+    if (number < 24) {
+        *p++ = (uint8_t)number;
+        return p;
+    }
+    const unsigned log_size = number <= UINT8_MAX ? 0 : number <= UINT16_MAX ? 1 : 2;
+    *p++ = (uint8_t)(24 + log_size);
+    for (unsigned shift = 8u << log_size; shift > 0;) {
+        shift -= 8;
+        *p++ = (uint8_t)(number >> shift);
+    }
+    return p;
+}
+
+/* ---- one client ----------------------------------------------------------------------------------------- */
+
+struct play {
+    struct tmf_node *node;
+    const struct tmf_job *job;
+    struct tmf_client *client;
+    uint32_t next[TMF_MAX_LAYERS]; /* of each run the first entry that is yet to come */
+    uint32_t left;                 /* marked entries that are yet to come */
+    bool sends;                    /* the program has asked for the update */
+    bool moved;                    /* some of it has come with the last frame */
+};
+
+static void count_frame(struct play *play, const uint8_t *body, size_t size, uint32_t own, uint32_t *bytes,
+                        uint32_t *frames, uint32_t sensor)
+{
+    const uint32_t whole = frame_size(body, size) - sensor;
+    bytes[play->job->framing] += whole - own;
+    frames[play->client->frames] = whole;
+}
+
+/* How many of the entries from `first` on are marked. */
+static uint32_t marked(const struct tmf_node *node, uint32_t first, uint32_t count)
+{
+    uint32_t found = 0;
+    for (uint32_t i = first; i < first + count; i++) {
+        found += tmf_is_marked(&node->selection, node->model.working, i);
+    }
+    return found;
+}
+
+static void take(struct play *play, const struct tmf_piece *piece, const struct response_body_r *answer)
+{
+    struct tmf_client *const client = play->client;
+    switch (answer->response_body_choice) {
+    case response_body_error_m_c:
+        client->code = (int32_t)answer->response_body_error_m.error_code;
+        client->failed = piece->name;
+        break;
+    case response_body_selected_m_c:
+        play->left = answer->response_body_selected_m.selected_entries;
+        break;
+    case response_body_evaluated_m_c: {
+        const struct evaluated *const evaluated = &answer->response_body_evaluated_m;
+        client->loss[piece->ordinal] += (double)evaluated->evaluated_loss;
+        client->correct[piece->ordinal] += evaluated->evaluated_correct;
+        client->samples[piece->ordinal] += evaluated->evaluated_samples;
+        break;
+    }
+    case response_body_updated_m_c: {
+        const struct chunk *const chunk = &answer->response_body_updated_m.updated_chunk_m;
+        play->sends = true;
+        play->moved = play->moved || chunk->chunk_count > 0;
+        play->left -= marked(play->node, chunk->chunk_first, chunk->chunk_count);
+        play->next[piece->ordinal] = chunk->chunk_first + chunk->chunk_count;
+        break;
+    }
+    default: break;
+    }
+}
+
+/* Has the node do the body of `size` bytes in its receive buffer, which has these pieces. own: bytes of them without
+ * samples. False where one was refused. */
+static bool exchange(struct play *play, const struct tmf_piece *pieces, uint32_t count, size_t size, uint32_t own,
+                     uint32_t sensor)
+{
+    struct tmf_node *const node = play->node;
+    struct tmf_client *const client = play->client;
+    const bool counts = play->job->counts;
+    if (counts && client->frames == client->frame_room) {
+        client->code = BROKEN;
+        return false;
+    }
+    client->sensor += sensor;
+    if (counts) {
+        count_frame(play, node->received, size, own, client->down, client->frames_down, sensor);
+    }
+    size = tmf_node_answer(node, size);
+    const uint8_t *const body = node->received;
+    const uint32_t answers = size == 0 ? 0 : body[0] - 0x81u;
+    size_t at = 2; /* numbers of frames are one byte */
+    for (uint32_t i = 0; i < answers && client->code == 0; i++) {
+        struct response_body_r answer;
+        size_t used = 0;
+        if (cbor_decode_response_body(body + at, size - at, &answer, &used) != ZCBOR_SUCCESS) {
+            client->code = BROKEN;
+            return false;
+        }
+        client->up[pieces[i].name] += (uint32_t)used;
+        at += used;
+        take(play, &pieces[i], &answer);
+    }
+    if (counts) {
+        count_frame(play, body, size, (uint32_t)at - 2, client->up, client->frames_up, 0);
+        client->frames++;
+    }
+    if (client->code == 0 && answers != count) {
+        client->code = BROKEN;
+    }
+    return client->code == 0;
+}
+
+static uint8_t *begin(struct play *play, uint32_t requests)
+{
+    struct tmf_client *const client = play->client;
+    uint8_t *p = play->node->received;
+    client->sequence = client->sequence % LAST_SEQUENCE + 1;
+    *p++ = (uint8_t)(0x81u + requests);
+    *p++ = (uint8_t)client->sequence;
+    return p;
+}
+
+/* The frames of the program. False where a request was refused. */
+static bool play_packing(struct play *play, const struct tmf_packing *packing)
+{
+    struct tmf_client *const client = play->client;
+    const struct tmf_piece *piece = packing->pieces;
+    const struct tmf_segment *segment = packing->segments;
+    for (uint32_t frame = 0; frame < packing->frames; frame++) {
+        const uint32_t requests = packing->requests[frame];
+        const struct tmf_piece *const pieces = piece;
+        uint8_t *p = begin(play, requests);
+        uint32_t own = 0, sensor = 0;
+        for (; piece < pieces + requests; piece++) {
+            for (uint32_t i = 0; i < piece->segments; i++, segment++) {
+                const uint8_t *const bytes = segment->source == 0   ? segment->bytes
+                                             : segment->source == 1 ? client->support + segment->first
+                                                                    : client->query + segment->first;
+                memcpy(p, bytes, segment->size);
+                p += segment->size;
+                if (segment->source == 0) {
+                    client->down[piece->name] += segment->size;
+                    own += segment->size;
+                } else {
+                    sensor += segment->size;
+                }
+            }
+        }
+        if (!exchange(play, pieces, requests, (size_t)(p - play->node->received), own, sensor)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Asks for what of the update has not come yet, as long as there is something. */
+static bool play_rest(struct play *play)
+{
+    const struct tmf_job *const job = play->job;
+    while (play->sends && play->left > 0) {
+        struct tmf_piece pieces[TMF_MOST_REQUESTS];
+        uint32_t requests = 0;
+        for (uint32_t run = 0; run < job->run_count && requests < TMF_MOST_REQUESTS; run++) {
+            if (play->next[run] < job->runs[run].end) {
+                pieces[requests++] = (struct tmf_piece){.name = job->update, .ordinal = run};
+            }
+        }
+        if (requests == 0 || !play->moved) {
+            play->client->code = BROKEN;
+            return false;
+        }
+        uint8_t *const start = begin(play, requests), *p = start;
+        for (uint32_t i = 0; i < requests; i++) {
+            *p++ = 0x83; /* update = [8, first, end] */
+            *p++ = 8;
+            p = put_number(p, play->next[pieces[i].ordinal]);
+            p = put_number(p, job->runs[pieces[i].ordinal].end);
+        }
+        const uint32_t own = (uint32_t)(p - start);
+        play->client->down[job->update] += own;
+        play->moved = false;
+        if (!exchange(play, pieces, requests, (size_t)(p - play->node->received), own, 0)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* What has been sent of the update, as who receives it would decode it. */
+static void collect(struct play *play)
+{
+    const struct tmf_node *const node = play->node;
+    const float *const delta = node->model.working;
+    const struct tmf_format *const format = &node->selection.format;
+    struct tmf_client *const client = play->client;
+    uint32_t entries = 0;
+    for (uint32_t run = 0; run < play->job->run_count; run++) {
+        for (uint32_t i = play->job->runs[run].first; i < play->next[run]; i++) {
+            client->indices[entries] = (int32_t)i;
+            client->values[entries] = format->values == TMF_FLOAT32
+                                          ? delta[i]
+                                          : tmf_format_value(format, tmf_format_code(format, delta[i]));
+            entries += tmf_is_marked(&node->selection, delta, i);
+        }
+    }
+    client->entries = entries;
+}
+
+/* A node that was told of its model, and holds the weights of a version: of these, what is not in θ anyway the
+ * broadcast replaces. */
+static bool stand_in(struct tmf_host *host, const struct tmf_job *job, const struct tmf_client *client)
+{
+    struct tmf_node *const node = &host->node;
+    struct tmf_model *const model = &node->model;
+    if (job->load_size > sizeof host->load) {
+        return false;
+    }
+    if (job->load_size != host->load_size || memcmp(job->load, host->load, job->load_size) != 0) {
+        tmf_host_boot(host);
+        memcpy(node->received, job->load, job->load_size);
+        tmf_node_answer(node, job->load_size);
+        memcpy(host->load, job->load, job->load_size);
+        host->load_size = job->load_size;
+        host->job = 0;
+    }
+    if (!node->loaded) {
+        return false;
+    }
+    if (host->job != job->number) {
+        memcpy(model->held, job->theta, model->parameters * sizeof(float));
+        host->job = job->number;
+    }
+    node->broadcast = (struct tmf_broadcast){.to = 0};
+    node->version = client->held;
+    node->working = TMF_EMPTY;
+    model->stored = 0;
+    if (client->held == job->version) {
+        memcpy(model->working, model->held, model->parameters * sizeof(float));
+        node->working = TMF_TRAINING;
+        node->steps = 0;
+    }
+    /* What it keeps lies with the client. */
+    model->residual = model->sizes.residual > 0 ? client->kept : NULL;
+    model->variate = model->sizes.variate > 0 ? client->kept : NULL;
+    return true;
+}
+
+void tmf_clients_run(struct tmf_host *host, const struct tmf_job *job, struct tmf_client *clients, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct play play = {.node = &host->node, .job = job, .client = &clients[i]};
+        for (uint32_t run = 0; run < job->run_count; run++) {
+            play.next[run] = job->runs[run].first;
+        }
+        if (!stand_in(host, job, play.client)) {
+            play.client->code = BROKEN;
+            continue;
+        }
+        if (play_packing(&play, &job->packings[play.client->packing]) && play_rest(&play) && play.sends) {
+            collect(&play);
+        }
+    }
+}

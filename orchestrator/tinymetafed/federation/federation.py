@@ -1,0 +1,217 @@
+"""The rounds: select nodes → broadcast → adapt on the nodes → collect updates → aggregate."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic_core import to_json
+
+from ..energy.profile import COUNTED
+from ..errors import TinyMetaFedError
+from ..nodes.usage import Usage
+from ..results import accounts
+from ..results.store import DeviceEvaluation, NodeRound, PhaseCount
+from ..strategies import Round
+from . import participation
+from .client import FitInstructions, FitResult
+from .engines import Engine, RoundOrder
+from .settings import FederationSettings
+from .state import FederationState
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """What a round came to: the next state, what every node of it did, and what it executed."""
+
+    state: FederationState
+    rows: list[NodeRound]
+    phases: list[PhaseCount]
+
+
+class Federation:
+    """The server of one federation, and the engine that has its nodes at work.
+
+    Everything random in round t is a function of the seed, t and which nodes are there, so that a
+    run that goes on after an end of whatever kind goes the same way.
+
+    Attributes:
+        unplugged: nodes that somebody took away; rounds and evaluations do without them.
+        attendance: which of the others are there. away: those that are not, now.
+    """
+
+    def __init__(self, settings: FederationSettings, engine: Engine) -> None:
+        self.settings = settings
+        self.engine = engine
+        self.model = engine.client.model
+        self.unplugged: set[int] = set()
+        self.attendance = settings.attendance
+        self.away: frozenset[int] = frozenset()
+        self._slowness: list[float] = participation.slowness(
+            settings.participation, settings.seed, settings.nodes.count
+        ).tolist()
+
+    async def start(self) -> FederationState:
+        """Boots the nodes and describes the model to them. Returns the state before the first
+        round. Raises TinyMetaFedError."""
+        await self.engine.boot(range(self.settings.nodes.count))
+        return self.first_state()
+
+    def first_state(self) -> FederationState:
+        """The state before the first round."""
+        theta = self.model.initial(self.settings.seed)
+        strategy = self.settings.strategy
+        return FederationState.start(strategy.start(theta, self.settings.devices.seen))
+
+    async def resume(
+        self, state: FederationState, last: Mapping[int, tuple[int, int]]
+    ) -> FederationState:
+        """Brings nodes that were booted to where others were after the rounds that are done. last:
+        of each node that was in any, its last round and the number of its last frame. Returns the
+        state without what nodes have lost that were away since."""
+        rounds = {node: number for node, (number, _) in last.items()}
+        boots = self.attendance.boots(rounds, state.done)
+        since = self.attendance.since(state.done)
+        await self._come_and_go(state.done)
+        for node, times in enumerate(boots):
+            self.engine.boot_again(node, times - 1)
+        there = {node for node, number in rounds.items() if 0 <= since[node] < number}
+        for node in there:  # the others have booted since, or will
+            await self.engine.place(node, state.theta, *last[node])
+        if self.settings.strategy.keeps != "residual":
+            return state
+        kept = {node: one for node, one in state.kept.items() if node in there}
+        return dataclasses.replace(state, kept=kept)
+
+    async def close(self) -> None:
+        """Ends the nodes."""
+        await self.engine.close()
+
+    async def unplug(self, node: int) -> None:
+        """Ends a node; it is not started again before it is plugged in."""
+        self.unplugged.add(node)
+        await self.engine.end([node])
+
+    async def plug_in(self, node: int) -> None:
+        """Boots a node that was unplugged. Raises TinyMetaFedError."""
+        if node not in self.away:
+            await self.engine.boot([node])
+        self.unplugged.discard(node)
+
+    async def _come_and_go(self, done: int) -> None:
+        """Ends the nodes that leave after `done` rounds, and boots those that come back."""
+        before, self.away = self.away, self.attendance.away(done)
+        if before != self.away:
+            await self.engine.end(self.away - before)
+            await self.engine.boot(before - self.away - self.unplugged)
+
+    def _present(self, done: int) -> list[int]:
+        """Nodes that are there after `done` rounds. Raises TinyMetaFedError where none is."""
+        absent = self.unplugged | self.attendance.away(done)
+        present = [i for i in range(self.settings.nodes.count) if i not in absent]
+        if not present:
+            raise TinyMetaFedError("every node is unplugged or away; plug one in")
+        return present
+
+    async def round(self, state: FederationState) -> RoundResult:
+        """One round. Raises TinyMetaFedError."""
+        settings, strategy = self.settings, self.settings.strategy
+        at = Round(state.done, settings.rounds)
+        await self._come_and_go(state.done)
+
+        # 1. Select the nodes, and the device that each of them plays.
+        nodes, devices = self._select(state.done)
+
+        # 2. Broadcast the weights; 3. reconstruct, 4. learn and 5. select on the nodes.
+        program = strategy.program(state.server, self.model, at)
+        owners = nodes if strategy.keeps == "residual" else devices
+        instructions = [
+            FitInstructions(device, state.kept.get(owner))
+            for device, owner in zip(devices, owners, strict=True)
+        ]
+        results = await self.engine.fit(RoundOrder(nodes, program, state.broadcast, instructions))
+        rows = [
+            _row(at.number + 1, node, device, result.usage, result)
+            for node, device, result in zip(nodes, devices, results, strict=True)
+        ]
+        phases = [
+            count
+            for node, result in zip(nodes, results, strict=True)
+            for count in _phases(at.number + 1, node, result.usage)
+        ]
+        rows = self._mark_late(rows, results)
+
+        # 6. Aggregate the updates that came in time.
+        updates = [
+            result.update
+            for result, row in zip(results, rows, strict=True)
+            if result.update is not None and not row.late
+        ]
+        server = strategy.aggregate(state.server, updates, at) if updates else state.server
+        kept = {
+            owner: result.kept
+            for owner, result in zip(owners, results, strict=True)
+            if result.kept is not None
+        }
+        lost = self.away if strategy.keeps == "residual" else ()
+        return RoundResult(state.advance(server, kept, lost), rows, phases)
+
+    def _select(self, done: int) -> tuple[list[int], list[int]]:
+        """M nodes, or all that are there, and for each the device whose task it plays in this
+        round."""
+        settings, present = self.settings, self._present(done)
+        count = min(settings.per_round, len(present))
+        rng = np.random.default_rng([settings.seed, 0x_5E1EC7, done])
+        nodes = rng.choice(present, count, replace=False)
+        devices = rng.choice(settings.devices.seen, count, replace=False)
+        return sorted(nodes.tolist()), devices.tolist()
+
+    def _mark_late(self, rows: list[NodeRound], results: Sequence[FitResult]) -> list[NodeRound]:
+        """The rows of a round, marked where what they are of misses its deadline."""
+        settings = self.settings
+        if (deadline := settings.participation.deadline) is None:
+            return rows
+        pairs = list(zip(rows, results, strict=True))
+        timed = [_row(row.round, row.node, row.device, one.timed, one) for row, one in pairs]
+        phases = [count for row, one in pairs for count in _phases(row.round, row.node, one.timed)]
+        seconds = accounts.durations(timed, phases, settings.energy, self._slowness)
+        late = participation.late(seconds, deadline)
+        return [dataclasses.replace(row, late=one) for row, one in zip(rows, late, strict=True)]
+
+    async def evaluate(self, state: FederationState) -> list[DeviceEvaluation]:
+        """Few-shot adaptation of devices that training never sees, shared out over the nodes.
+
+        It is a measurement and not part of the federation's work. Raises TinyMetaFedError.
+        """
+        await self._come_and_go(state.done)
+        count, present = self.settings.evaluation.devices, self._present(state.done)
+        devices = {
+            node: range(first, count, len(present)) for first, node in enumerate(present[:count])
+        }
+        rows = await self.engine.evaluate(state.broadcast, state.done, devices)
+        return sorted(rows, key=lambda row: row.device)
+
+
+def _row(number: int, node: int, device: int, usage: Usage, result: FitResult) -> NodeRound:
+    down, up = usage.down, usage.up
+    traffic = {name: (down.get(name, 0), up.get(name, 0)) for name in sorted({*down, *up})}
+    return NodeRound(
+        number, node, device, usage.bytes_down, usage.bytes_up, usage.bytes_sensor,
+        counted=usage.profile is not None, late=False, diverged=result.update is None,
+        sequence=result.sequence, messages=to_json(traffic).decode(),
+        frames=to_json((usage.frames_down, usage.frames_up)).decode(),
+    )  # fmt: skip
+
+
+def _phases(number: int, node: int, usage: Usage) -> Iterator[PhaseCount]:
+    profile = usage.profile
+    if profile is None:
+        return
+    instructions = profile.instructions.tolist()
+    for i in np.flatnonzero(profile.counts.any(axis=1)).tolist():
+        counts = zip(COUNTED, profile.counts[i].tolist(), strict=True)
+        classes = to_json({name: count for name, count in counts if count}).decode()
+        cycles = to_json(
+            {core: figures[i].tolist() for core, figures in profile.cycles.items()}
+        ).decode()
+        yield PhaseCount(number, node, profile.phases[i], instructions[i], classes, cycles)

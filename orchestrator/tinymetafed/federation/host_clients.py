@@ -1,0 +1,101 @@
+"""Clients of a federation on host nodes, which the shared library plays many at a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..nodes.broadcast import Broadcast
+from ..nodes.native import Client as NativeClient
+from ..nodes.native import NativeNodes, Played
+from ..nodes.node import NodeRefused, Vector
+from ..nodes.program import Program
+from ..nodes.update import Update
+from ..results.store import DeviceEvaluation
+from .client import Client, FitInstructions, FitResult, judged
+
+
+@dataclass(frozen=True)
+class HostNode:
+    """Where a host node stands: its index, the version of the weights that it holds (0 for none),
+    and the number of its last frame."""
+
+    index: int
+    held: int = 0
+    sequence: int = 0
+
+
+class HostClients:
+    """The work of host nodes in this process.
+
+    capacity: of a frame's body, as the nodes' hello has it. threads: one for each processor where
+    not given.
+    """
+
+    def __init__(self, client: Client, capacity: int, threads: int | None = None) -> None:
+        self._client = client
+        self._nodes = NativeNodes(client.model, client.load, capacity, threads)
+
+    def fit(
+        self,
+        program: Program,
+        broadcast: Broadcast,
+        nodes: Sequence[HostNode],
+        instructions: Sequence[FitInstructions],
+    ) -> list[FitResult]:
+        """Steps 2 to 5 of a round. Raises TinyMetaFedError."""
+        keeps = self._client.settings.strategy.keeps is not None
+        clients: list[NativeClient] = []
+        for node, one in zip(nodes, instructions, strict=True):
+            support, query = self._client.samples(one.device)
+            kept = self._kept(one.kept) if keeps else None
+            clients.append(NativeClient(node.held, node.sequence, support, query, kept))
+        played = self._nodes.run(program, broadcast, clients)
+        return [
+            _result(node, one, client, result)
+            for node, one, client, result in zip(nodes, instructions, clients, played, strict=True)
+        ]
+
+    def _kept(self, kept: Vector | None) -> Vector:
+        """A copy, which the node's work changes."""
+        return np.zeros(self._client.model.parameters, np.float32) if kept is None else kept.copy()
+
+    def evaluate(
+        self, broadcast: Broadcast, done: int, devices: Sequence[int]
+    ) -> list[DeviceEvaluation]:
+        """Few-shot adaptation of unseen devices after `done` rounds. Raises TinyMetaFedError."""
+        clients = [NativeClient(0, 0, *self._client.unseen(device)) for device in devices]
+        played = self._nodes.run(self._client.evaluation, broadcast, clients, counts=False)
+        seen = self._client.settings.devices.seen
+        for device, one in zip(devices, played, strict=True):
+            _raise_unless_diverged(f"a node that played device {seen + device}", one)
+        return [
+            judged(done, seen + device, one.evaluations)
+            for device, one in zip(devices, played, strict=True)
+        ]
+
+    def close(self) -> None:
+        """Ends what works."""
+        self._nodes.close()
+
+
+def _raise_unless_diverged(who: str, played: Played) -> None:
+    if played.refused is not None:
+        refused = NodeRefused(who, *played.refused)
+        if not refused.diverged:
+            raise refused
+
+
+def _result(
+    node: HostNode, instructions: FitInstructions, client: NativeClient, played: Played
+) -> FitResult:
+    _raise_unless_diverged(f"node-{node.index}", played)
+    update = Update(instructions.device, len(client.query), played.indices, played.values)
+    diverged = played.refused is not None
+    return FitResult(
+        None if diverged else update,
+        instructions.kept if diverged else client.kept,
+        played.usage,
+        played.usage,
+        played.sequence,
+    )

@@ -1,0 +1,88 @@
+"""A process of a Ray cluster that host nodes of a round are spread over."""
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import TinyMetaFedError
+from ..nodes.broadcast import Broadcast
+from ..nodes.library import library_build
+from ..nodes.program import Program
+from ..results.store import DeviceEvaluation
+from .client import Client, FitInstructions, FitResult
+from .host_clients import HostClients, HostNode
+from .settings import FederationSettings
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all of a federation's work has in common.
+
+    settings: as JSON. build: of the host library that its nodes run. capacity: of a frame's body.
+    """
+
+    settings: str
+    build: bytes
+    capacity: int
+
+    @classmethod
+    def of(cls, settings: FederationSettings, capacity: int) -> "Setup":
+        """With this machine's build. Raises TinyMetaFedError where there is none."""
+        own = settings.model_dump_json(include=set(FederationSettings.model_fields))
+        return cls(own, library_build(), capacity)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of a broadcast: see there."""
+
+    theta: NDArray[np.float32]
+    changed: NDArray[np.int64]
+    version: int
+
+    @property
+    def broadcast(self) -> Broadcast:
+        """Made anew, without what another process has kept for its own use."""
+        return Broadcast(self.theta, self.changed, self.version)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Nodes, and what each is to learn."""
+
+    nodes: Sequence[HostNode]
+    instructions: Sequence[FitInstructions]
+
+
+@lru_cache(maxsize=4)
+def _clients(setup: Setup) -> HostClients:
+    if library_build() != setup.build:
+        raise TinyMetaFedError(
+            f"{socket.gethostname()}: its host build of the firmware is another than here; "
+            "build the same source with the same compiler there ('make firmware')"
+        )
+    client = Client(FederationSettings.model_validate_json(setup.settings))
+    return HostClients(client, setup.capacity, threads=1)
+
+
+def fit(setup: Setup, program: Program, weights: Weights, work: Fit) -> list[FitResult]:
+    """HostClients.fit. Raises TinyMetaFedError."""
+    try:
+        clients = _clients(setup)
+        return clients.fit(program, weights.broadcast, work.nodes, work.instructions)
+    except TinyMetaFedError as error:
+        raise TinyMetaFedError(str(error)) from None  # its kinds do not travel
+
+
+def evaluate(
+    setup: Setup, done: int, weights: Weights, devices: Sequence[int]
+) -> list[DeviceEvaluation]:
+    """HostClients.evaluate. Raises TinyMetaFedError."""
+    try:
+        return _clients(setup).evaluate(weights.broadcast, done, devices)
+    except TinyMetaFedError as error:
+        raise TinyMetaFedError(str(error)) from None

@@ -1,0 +1,44 @@
+"""Weights on their way to the nodes."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..link import chunk, messages
+
+CHUNK_OVERHEAD = 48
+"""Bytes of a frame's CBOR around the data of one chunk or the samples of one request, at most:
+seven heads of up to five bytes, and what the lists take."""
+
+
+@dataclass(frozen=True)
+class Broadcast:
+    """Weights that nodes are to be brought to.
+
+    theta: float32 [parameters]. changed: int64 [parameters], the version in which an entry last
+    changed. version: of theta, from 1 on.
+    """
+
+    theta: NDArray[np.float32]
+    changed: NDArray[np.int64]
+    version: int
+    _requests: dict[tuple[int, int], tuple[bytes, ...]] = field(default_factory=dict, repr=False)
+
+    def requests(self, held: int, capacity: int) -> tuple[bytes, ...]:
+        """What lifts a node from the version `held` (0: it holds nothing): `weights` requests for
+        frames whose bodies have at most `capacity` bytes, one at least. Only what changed since is
+        sent; back to an older version, everything. Made once for all nodes that stand there."""
+        base = held if held <= self.version else 0
+        if (base, capacity) not in self._requests:
+            marked = self.changed > base if base else np.ones(len(self.theta), dtype=np.bool_)
+            room = capacity - CHUNK_OVERHEAD
+            pieces = list(chunk.encode(self.theta, marked, 0, len(self.theta), room))
+            pieces = pieces or [chunk.Chunk(0, 0, chunk.DENSE, b"")]
+            self._requests[base, capacity] = tuple(
+                messages.encode_request(
+                    messages.Weights(base, self.version, i == len(pieces), piece)
+                )
+                for i, piece in enumerate(pieces, 1)
+            )
+        return self._requests[base, capacity]
