@@ -52,6 +52,13 @@ def experiment() -> MakeExperiment:
     return make
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the small experiment in small.toml."""
+    (tmp_path / "small.toml").write_text(SMALL)
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Runs to compare: 1 to 3 of three seeds, 4 with another setting, 5 the same as 1; 6 and 7 by

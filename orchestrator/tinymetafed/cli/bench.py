@@ -1,0 +1,64 @@
+"""The commands that examine the bench itself: its speed, its cycle model, its installation."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from ..bench import run as measure
+from ..bench import validation
+from ..bench.doctor import examine
+from ..report import energy as energy_tables
+from .terminal import console
+
+
+def bench(
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all as JSON.")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write figures (PNG).")
+    ] = None,
+) -> None:
+    """Measure how fast nodes, link and rounds are on this machine."""
+    from ..report import bench as bench_tables  # imports matplotlib, which is slow to import
+
+    with console.status("bench") as status:
+        measured = measure(lambda doing: status.update(f"bench: {doing}"))
+    for table in bench_tables.tables(measured):
+        console.print(table)
+    if json is not None:
+        bench_tables.write_json(measured, json)
+        console.print(f"Figures in seconds and bytes written to {json}", soft_wrap=True)
+    if figures is not None:
+        for path in bench_tables.figures(measured, figures):
+            console.print(f"Figure {path}", soft_wrap=True)
+
+
+def validate(
+    coremark: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="CoreMark's sources, to run it too.")
+    ] = None,
+) -> None:
+    """Hold the cycle model against the manual's figures; exit 1 where it does not agree."""
+    kernels = validation.run_kernels()
+    console.print(energy_tables.of_kernels(kernels))
+    good = all(kernel.good for kernel in kernels)
+    if coremark is not None:
+        result = validation.run_coremark(coremark)
+        console.print(energy_tables.of_coremark(result))
+        good &= result.good
+    raise typer.Exit(0 if good else 1)
+
+
+def doctor() -> None:
+    """Say what is installed, what is missing, and how to get it."""
+    table = Table(show_header=False, box=None)
+    complete = True
+    for finding in examine():
+        complete &= finding.found or not finding.needed
+        missing = "[red]missing[/]" if finding.needed else "not there"
+        mark = "[green]ok[/]" if finding.found else missing
+        table.add_row(mark, finding.what, escape(finding.detail))
+    console.print(table)
+    raise typer.Exit(0 if complete else 1)

@@ -1,0 +1,68 @@
+"""The command that compares strategies over tasks and seeds."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from ..experiments.comparison import Cell, read
+from ..experiments.scheduler import ENDED, Comparison, default_jobs
+from ..places import STORE
+from ..results.store import Store
+from .terminal import console, error_console, progress_bar
+
+
+def compare(
+    file: Annotated[Path, typer.Argument(metavar="COMPARISON.toml", help="What to compare.")],
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs side by side; by the processor's cores.")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write runs, values, results as CSV.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="The same as JSON.")] = None,
+) -> None:
+    """Run strategies × tasks × seeds, as far as they are not in the store; compare them."""
+    from ..report import comparison as comparison_tables  # imports SciPy, which is slow to import
+
+    settings, cells = read(file)
+    store = Store(STORE)
+    comparison = Comparison(cells, store)
+    _execute(settings.name, cells, comparison, jobs or default_jobs(cells))
+    outcome = comparison_tables.outcome(settings, comparison, store)
+    for part in comparison_tables.tables(settings, comparison, outcome):
+        console.print(part)
+    for target, write in (
+        (csv, comparison_tables.write_csv),
+        (json, comparison_tables.write_json),
+    ):
+        if target is not None:
+            write(outcome, target)
+            console.print(f"Runs, values and results written to {target}", soft_wrap=True)
+    raise typer.Exit(1 if comparison.failed else 0)
+
+
+def _execute(name: str, cells: list[Cell], comparison: Comparison, jobs: int) -> None:
+    """Executes the unfinished runs and shows a progress bar of all rounds and one of each run.
+
+    Raises typer.Exit where the user interrupts the runs.
+    """
+    rounds = [cell.experiment.rounds for cell in cells]
+    done = [run.done if run else 0 for run in comparison.runs]
+    with progress_bar() as bar:
+        total = bar.add_task(name, total=sum(rounds), completed=sum(done))
+        tasks = [bar.add_task("", total=count, visible=False) for count in rounds]
+
+        def progress(i: int, now: int, doing: str) -> None:
+            done[i] = now
+            bar.update(total, completed=sum(done))
+            description = escape(f"{cells[i]}: {doing}")
+            bar.update(tasks[i], completed=now, description=description, visible=doing != ENDED)
+
+        try:
+            comparison.execute(jobs, progress)
+        except KeyboardInterrupt:
+            bar.stop()
+            error_console.print("Interrupted. The same command goes on where it was.")
+            raise typer.Exit(130) from None

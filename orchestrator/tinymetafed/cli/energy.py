@@ -1,0 +1,79 @@
+"""The commands that price work: a run in joules, a program in cycles."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..energy.timing import Timing
+from ..errors import TinyMetaFedError
+from ..nodes import standalone
+from ..places import STORE
+from ..report import energy as energy_tables
+from ..report import summary
+from ..results import accounts
+from ..results.store import Store
+from .arguments import RunArgument
+from .terminal import console
+
+
+def energy(
+    which: RunArgument = "last",
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A file of emulation/power.")
+    ] = None,
+    radio: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A file of emulation/power/radios.")
+    ] = None,
+    interval: Annotated[
+        float | None, typer.Option(min=0.0, help="Seconds between two rounds, at least.")
+    ] = None,
+    classes: Annotated[bool, typer.Option(help="Show the classes of instructions too.")] = False,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write every entry of the ledger.")
+    ] = None,
+) -> None:
+    """Price what a run has counted, for another device or radio too."""
+    store = Store(STORE)
+    run = store.run(which)
+    settings = summary.settings(run)
+    changes = {"device": device, "radio": radio, "interval": interval}
+    priced = settings.energy.model_copy(
+        update={key: value for key, value in changes.items() if value is not None}
+    )
+    rows, phases = accounts.executed(store, run.id, settings.nodes)
+    entries = accounts.book(rows, phases, priced, settings.nodes.count, settings.attendance.away)
+    if not entries:
+        raise TinyMetaFedError(
+            f"run {run.id}: nothing was counted on its {run.backend} nodes, so nothing can be "
+            "priced; qemu and renode nodes count"
+        )
+    traced, sampled = run.backend == "renode", settings.nodes.emulate > 0
+    console.print(
+        energy_tables.by_account(rows, phases, entries, priced, traced=traced, sampled=sampled)
+    )
+    if classes:
+        console.print(energy_tables.by_class(phases))
+    if csv is not None:
+        energy_tables.write_csv(entries, csv)
+        console.print(f"{len(entries)} entries written to {csv}", soft_wrap=True)
+
+
+def cycles(
+    program: Annotated[Path, typer.Argument(metavar="PROGRAM.elf", help="For mps2-an386.")],
+    functions: Annotated[
+        str | None, typer.Option(metavar="CORE", help="Show each function too, for this core.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds.")] = 600.0,
+) -> None:
+    """Run any program for the nodes' processor, and count its cycles.
+
+    It has to end by semihosting (SYS_EXIT). Each function tmf_phase_NAME that it calls begins a
+    phase of that name.
+    """
+    ended = standalone.run(program, timeout)
+    console.print(ended.output, end="", markup=False, highlight=False, soft_wrap=True)
+    console.print(energy_tables.of_program(ended.profile(Timing.all())))
+    if functions is not None:
+        timing = Timing.load(functions)
+        console.print(energy_tables.of_functions(ended.functions([timing]), timing.name))

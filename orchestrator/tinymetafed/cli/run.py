@@ -1,0 +1,93 @@
+"""The command that runs an experiment, or resumes a run that was stopped."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from ..experiments import runner
+from ..experiments.experiment import Experiment, read
+from ..places import STORE
+from ..report import summary
+from ..results.store import Run, Store
+from .arguments import OverrideOption
+from .terminal import console, error_console, print_run, progress_bar
+
+
+def run(
+    experiment: Annotated[
+        Path | None, typer.Argument(metavar="EXPERIMENT.toml", help="What to run.")
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with a run that stopped.")
+    ] = None,
+    override: OverrideOption = None,
+    profile: Annotated[bool, typer.Option(help="Show where the time went.")] = False,
+) -> None:
+    """Run an experiment; show what it came to."""
+    if (experiment is None) == (resume is None):
+        raise typer.BadParameter("give either an experiment file or --resume RUN")
+    if resume is not None and override:
+        raise typer.BadParameter("--set changes a new run, not one that goes on")
+    if experiment is not None:
+        settings, stopped = read(experiment, tuple(override or ())), None
+        store = Store(STORE)
+    else:
+        assert resume is not None
+        store = Store(STORE)
+        stopped = store.run(resume)
+        settings = summary.settings(stopped)
+    # A download shows a progress bar of its own, so it has to end before the bar of the run starts.
+    settings.task.prepare(settings.seed)
+    finished, time_profile = _execute(settings, store, stopped)
+    print_run(store, finished)
+    if profile:
+        console.print(_time_table(time_profile))
+
+
+def _execute(
+    experiment: Experiment, store: Store, stopped: Run | None
+) -> tuple[Run, runner.TimeProfile]:
+    """Executes the experiment, or the rest of the run `stopped`, and shows a progress bar.
+
+    Raises TinyMetaFedError, and typer.Exit where the user interrupts the run.
+    """
+    with progress_bar() as bar:
+        task = bar.add_task(experiment.name, total=experiment.rounds)
+
+        def progress(done: int, doing: str) -> None:
+            bar.update(task, completed=done, description=f"{experiment.name}: {doing}")
+
+        known = len(store.runs())
+        try:
+            return runner.execute(experiment, store, stopped, progress)
+        except KeyboardInterrupt:
+            bar.stop()
+            interrupted = stopped or next(iter(store.runs()[known:]), None)
+            if interrupted is None:
+                error_console.print("Interrupted before anything was stored.")
+            else:
+                command = f"tinymetafed run --resume {interrupted.id}"
+                error_console.print(
+                    f"Interrupted. '{command}' goes on where it was.", soft_wrap=True
+                )
+            raise typer.Exit(130) from None
+
+
+def _time_table(profile: runner.TimeProfile) -> Table:
+    table = Table(title="Where the wall time went", title_justify="left")
+    for column in ("", "seconds", "share"):
+        table.add_column(column, justify="left" if not column else "right")
+    orchestrator = profile.user + profile.system
+    rows = (
+        ("emulators, and waiting for them", profile.wall - orchestrator),
+        ("moving the UARTs' bytes (the orchestrator in the kernel)", profile.system),
+        ("the orchestrator's own code", profile.user),
+    )
+    for name, seconds in rows:
+        table.add_row(name, f"{seconds:.2f}", f"{seconds / profile.wall:.1%}")
+    table.add_section()
+    table.add_row("wall time", f"{profile.wall:.2f}", "100%")
+    table.add_row("processor time of the emulators", f"{profile.emulators:.2f}", "")
+    return table

@@ -1,0 +1,31 @@
+"""What the doctor finds and misses."""
+
+from pathlib import Path
+
+import pytest
+
+from calling import call
+from tinymetafed.bench import doctor
+from tinymetafed.nodes import backends
+
+
+def test_doctor_finds_everything(folder: Path):
+    called = call(folder, "doctor")
+    assert called.returncode == 0, called.stdout
+    assert "missing" not in called.stdout
+    assert "a qemu node boots" in called.stdout
+
+
+def test_doctor_reports_an_image_that_was_not_built(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr(backends, "MPS2_IMAGE", tmp_path / "no.elf")
+    (finding,) = (one for one in doctor.examine() if one.what == "a qemu node boots")
+    assert not finding.found
+    assert finding.detail.endswith("no.elf: no firmware image; run 'make firmware'")
+
+
+def test_doctor_says_what_is_missing_and_how_to_get_it(folder: Path):
+    called = call(folder, "doctor", PATH=str(folder))
+    assert called.returncode == 1
+    assert "apt-get install qemu-system-arm" in called.stdout
