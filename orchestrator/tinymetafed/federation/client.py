@@ -84,6 +84,12 @@ class Client:
             settings.seed, device, settings.strategy.support, settings.query(device)
         )
 
+    def population(self, devices: Sequence[int]) -> list[tuple[Samples, Samples]]:
+        """`samples` of several devices. Raises TinyMetaFedError."""
+        settings = self.settings
+        queries = [settings.query(device) for device in devices]
+        return settings.task.population(settings.seed, devices, settings.strategy.support, queries)
+
     def unseen(self, device: int) -> tuple[Samples, Samples]:
         """Support and query of an unseen device, by its number among these. Raises
         TinyMetaFedError."""

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.sparse import csr_array  # pyright: ignore[reportMissingTypeStubs]
 
 from ..models.model import Model
 from ..nodes.program import Program, Select, Send, Store, Train
@@ -183,11 +182,10 @@ def mean_update(
     order of the updates, so that it is the same bits everywhere.
     """
     weights = [1.0] * len(updates) if weights is None else weights
-    values = np.concatenate([one.values for one in updates]).astype(np.float64)
-    indices = np.concatenate([one.indices for one in updates])
-    ends = np.cumsum([0, *(len(one.indices) for one in updates)])
-    matrix: Any = csr_array((values, indices, ends), shape=(len(updates), parameters))
-    return (np.asarray(weights, np.float64) @ matrix) / sum(weights)
+    total = np.zeros(parameters)
+    for update, weight in zip(updates, weights, strict=True):
+        total[update.indices] += weight * update.values.astype(np.float64)
+    return total / sum(weights)
 
 
 def outer_step(
