@@ -116,6 +116,7 @@ size_t tmf_node_answer(struct tmf_node *node, size_t size)
         const bool well_formed = next_request(&requests, &request);
         goes_on = tmf_request_do(node, well_formed ? &request : NULL, &response);
     } while (goes_on && requests.left > 0);
+    tmf_phase_send();
     node->sequence = requests.sequence;
     node->answered = true;
     return build(node, requests.sequence, &response);

@@ -340,6 +340,7 @@ static enum tmf_error handle_update(const struct tmf_node *node, const struct up
         update->update_end > node->model.parameters) {
         return TMF_ERROR_RANGE;
     }
+    tmf_phase_send();
     size_t room;
     uint8_t *const data = place(node, response, &room);
     struct tmf_chunk chunk = {.first = update->update_first, .data = data};

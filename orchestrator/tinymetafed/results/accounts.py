@@ -5,6 +5,8 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 
+from pydantic_core import from_json
+
 from ..energy import ledger, power
 from ..energy.settings import EnergySettings
 from ..errors import TinyMetaFedError
@@ -108,7 +110,7 @@ def durations(
     def duration(row: NodeRound, work: ledger.Work) -> float | None:
         if work.cycles is None:
             return None
-        traffic = [n for name, n in json.loads(row.messages).items() if name not in BOOT]
+        traffic = [n for name, n in from_json(row.messages).items() if name not in BOOT]
         down, up = (sum(bytes[way] for bytes in traffic) for way in (0, 1))
         cycles = {phase: n for phase, n in work.cycles.items() if phase in COMPUTING}
         only = dataclasses.replace(work, cycles=cycles, bytes_down=down, bytes_up=up)
@@ -126,7 +128,7 @@ def _work(
     device = power.device(settings.device)
     cycles: dict[tuple[int, int], dict[str, tuple[int, int, int]]] = {}
     for row in phases:
-        by_core = json.loads(row.cycles)
+        by_core = from_json(row.cycles)
         if device.core not in by_core:
             raise TinyMetaFedError(
                 f"{settings.device}: the run has no cycles of its core, {device.core}, only of "
