@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 import reference as ref
 from tinymetafed.models.model import OPERATIONS, Model, ModelSettings
 from tinymetafed.nodes.host import HostTransport
-from tinymetafed.nodes.node import Broadcast, Node
+from tinymetafed.nodes.broadcast import Broadcast
+from tinymetafed.nodes.node import Node
 from tinymetafed.nodes.transport import OpenTransport
 from tinymetafed.tasks.samples import Samples
 
