@@ -3,7 +3,7 @@
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import hypothesis.strategies as st
@@ -12,9 +12,12 @@ from hypothesis import assume, reject
 from numpy.typing import NDArray
 
 import reference as ref
+from tinymetafed.link.messages import Loaded, Trained
 from tinymetafed.models.model import OPERATIONS, Model, ModelSettings
-from tinymetafed.nodes.host import HostTransport
-from tinymetafed.nodes.node import Broadcast, Node
+from tinymetafed.nodes import program
+from tinymetafed.nodes.broadcast import Broadcast
+from tinymetafed.nodes.host import open_host
+from tinymetafed.nodes.node import Node, Outcome
 from tinymetafed.nodes.transport import OpenTransport
 from tinymetafed.tasks.samples import Samples
 
@@ -150,10 +153,6 @@ def clear_of_kinks(layers: ref.Layers, theta: ref.Vector, pairs: ref.Samples) ->
 # ---- sessions with a node ------------------------------------------------------------------------
 
 
-async def open_host() -> HostTransport:
-    return HostTransport()
-
-
 def full(theta: Theta) -> Broadcast:
     return Broadcast(theta, np.ones(len(theta), np.int64), 1)
 
@@ -165,16 +164,60 @@ async def started(
     *,
     accumulate: bool = False,
     capacity: int = 0,
-    keeps: bool = False,
+    room: int = 0,
     transport: OpenTransport = open_host,
 ) -> AsyncIterator[Node]:
     node = Node("node", transport, timeout=0)  # on the host an answer is there or never comes
     await node.start()
-    await node.load(model, accumulate=accumulate, capacity=capacity, keeps=keeps)
+    await load(node, model, accumulate=accumulate, capacity=capacity, room=room)
     if theta is not None:
         await node.set_weights(full(theta))
     yield node
     await node.close()
+
+
+async def load(
+    node: Node, model: Model, *, accumulate: bool = False, capacity: int = 0, room: int = 0
+) -> Loaded:
+    """room: bits of messages.Load.room."""
+    description = model.description(accumulate=accumulate, capacity=capacity, room=room)
+    return await node.load(model, description)
+
+
+async def store(node: Node, samples: Samples) -> None:
+    """Into the node's memory, in place of what is there."""
+    await node.run((program.Store("query"),), query=samples)
+
+
+async def train(node: Node, samples: Samples | None, *, rate: float, **options: Any) -> float:
+    """On the samples, or where None on the stored ones. options: of program.Train. Returns the mean
+    loss over all samples, each before the step that it takes part in."""
+    step = program.Train("stored" if samples is None else "query", rate=rate, **options)
+    outcome = await node.run((step,), query=samples)
+    return mean_loss(outcome, step, None if samples is None else len(samples))
+
+
+def mean_loss(outcome: Outcome, step: program.Train, samples: int | None) -> float:
+    """Of a program's only primitive, which trained on so many samples once each, or on stored ones
+    where None."""
+    trained = [one for one in outcome.responses[0] if isinstance(one, Trained)]
+    assert len(trained) == len(outcome.responses[0])
+    if samples is None:
+        [one] = trained
+        return one.loss
+    total, left = 0.0, samples
+    for one in trained:
+        count = min(left, one.steps * step.batch)
+        assert one.steps == -(-count // step.batch)
+        total += count * one.loss
+        left -= count
+    assert left == 0
+    return total / samples
+
+
+async def update(node: Node, keep: int, values: str = "float32") -> Outcome:
+    """The largest entries of what was learnt."""
+    return await node.run((program.Select(keep, values), program.Send()))
 
 
 async def difference(
@@ -182,7 +225,16 @@ async def difference(
 ) -> ref.Vector:
     """Δ of all parameters; the local part is asked for as well."""
     keep = model.parameters if keep is None else keep
-    delta = await node.update([(0, model.parameters)], keep, values)
+    told, node._model = node._model, without_local(model)
+    try:
+        delta = await update(node, keep, values)
+    finally:
+        node._model = told
     dense = np.zeros(model.parameters)
     dense[delta.indices] = delta.values
     return dense
+
+
+def without_local(model: Model) -> Model:
+    """As if all of it were shared."""
+    return replace(model, parts=tuple(replace(part, local=False) for part in model.parts))
