@@ -12,7 +12,8 @@ from hypothesis import assume, reject
 from numpy.typing import NDArray
 
 import reference as ref
-from tinymetafed.link.messages import Loaded, Trained
+from tinymetafed.link import Answers, Connection, Request, Response
+from tinymetafed.link.messages import Loaded, Trained, encode_request
 from tinymetafed.models.model import OPERATIONS, Model, ModelSettings
 from tinymetafed.nodes import program
 from tinymetafed.nodes.broadcast import Broadcast
@@ -148,6 +149,16 @@ def clear_of_kinks(layers: ref.Layers, theta: ref.Vector, pairs: ref.Samples) ->
         for layer, entering in zip(layers, ref.activations(layers, theta, x), strict=False)
         if layer.kind == "relu"
     )
+
+
+def frame_of(connection: Connection, *requests: Request, counted: bool = True) -> bytes:
+    """The frame of the requests."""
+    return connection.send([encode_request(one) for one in requests], counted=counted)
+
+
+def responses(events: list[Answers]) -> list[Response]:
+    """Of all answers, one after the other."""
+    return [response for answers in events for response in answers.responses]
 
 
 # ---- sessions with a node ------------------------------------------------------------------------
