@@ -1,10 +1,10 @@
 """Problems for a node to learn, and sessions with a node."""
 
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import hypothesis.strategies as st
 import numpy as np
@@ -12,17 +12,18 @@ from hypothesis import assume, reject
 from numpy.typing import NDArray
 
 import reference as ref
-from tinymetafed.link import Answers, Connection, Request, Response
+from tinymetafed.link import Answers, Connection, Request, Response, frame
 from tinymetafed.link.messages import Loaded, Trained, encode_request
 from tinymetafed.models.model import OPERATIONS, Model, ModelSettings
 from tinymetafed.nodes import program
 from tinymetafed.nodes.broadcast import Broadcast
-from tinymetafed.nodes.host import open_host
+from tinymetafed.nodes.host import HostTransport, open_host
 from tinymetafed.nodes.node import Node, Outcome
 from tinymetafed.nodes.transport import OpenTransport
 from tinymetafed.tasks.samples import Samples
 
 Theta = NDArray[np.float32]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,56 @@ def frame_of(connection: Connection, *requests: Request, counted: bool = True) -
 def responses(events: list[Answers]) -> list[Response]:
     """Of all answers, one after the other."""
     return [response for answers in events for response in answers.responses]
+
+
+def at_once(work: Coroutine[Any, Any, T]) -> T:
+    """The result of work that waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("it waits")
+
+
+class BareNode:
+    """A host node without an orchestrator's part of the work: frames in, frames out.
+
+    Attributes:
+        connection: of the frames that `ask` sends.
+        hello: what it said when it booted.
+    """
+
+    def __init__(self) -> None:
+        self._transport = HostTransport()
+        self.connection = Connection()
+        [self.hello] = responses(self.connection.receive(self.exchange(b"")))
+
+    def exchange(self, data: bytes) -> bytes:
+        """All that it sends when it is sent the data."""
+        at_once(self._transport.write(data))
+        found = b""
+        with suppress(TimeoutError):
+            while True:
+                found += at_once(self._transport.read())
+        return found
+
+    def body(self, body: bytes) -> bytes | None:
+        """The body of its answer to a frame with this body; None where it does not answer."""
+        [*found] = frame.FrameReceiver().receive(self.exchange(frame.encode(body)))
+        assert len(found) <= 1
+        return found[0] if found else None
+
+    def ask(self, *requests: Request) -> tuple[Response, ...]:
+        """Its answers to the requests in a frame, and that it answered in one."""
+        [answers] = self.connection.receive(self.exchange(frame_of(self.connection, *requests)))
+        return answers.responses
+
+    def ask_each(self, requests: Iterable[Request]) -> list[Response]:
+        """Its answers to the requests in a frame each."""
+        return [response for one in requests for response in self.ask(one)]
+
+    def close(self) -> None:
+        at_once(self._transport.close())
 
 
 # ---- sessions with a node ------------------------------------------------------------------------

@@ -8,14 +8,18 @@
 #include "tmf_matrix.h"
 #include "tmf_phase.h"
 
-/* The CBOR of an answer around the bytes of a chunk or of outputs. */
+/* The CBOR of an answer around the bytes of a chunk or of outputs, and of a response's head. */
 #define OVERHEAD 40u
 
+/* An answer without such bytes, at most: an error about memory. A hello's version is no longer than this. */
+#define PLAIN 64u
+_Static_assert(sizeof TMF_VERSION - 1 <= PLAIN - 45, "a hello is no longer than any other answer");
+
 /* Where an answer puts its bytes, and how many may be there: the frame's buffer is free until the response
- * is framed, but for the bytes of the answers before. */
+ * is framed, but for the bytes of the answers before. All other answers fit beside it, also those to come. */
 static uint8_t *place(const struct tmf_node *node, const struct tmf_response *response, size_t *room)
 {
-    const size_t taken = response->bytes + OVERHEAD * (response->count + 1);
+    const size_t taken = response->bytes + OVERHEAD + PLAIN * (response->requests - 1);
     *room = taken < TMF_BODY_SIZE ? TMF_BODY_SIZE - taken : 0;
     return node->frame + response->bytes;
 }
@@ -362,7 +366,7 @@ static enum tmf_error handle_residual(const struct tmf_node *node, const struct 
 {
     const struct tmf_model *model = &node->model;
     size_t room;
-    place(node, response, &room);
+    uint8_t *const data = place(node, response, &room);
     const uint32_t first = residual->residual_first, most = (uint32_t)(room / sizeof(float));
     if (kept(model) == NULL || first >= residual->residual_end ||
         residual->residual_end > model->parameters) {
@@ -373,9 +377,10 @@ static enum tmf_error handle_residual(const struct tmf_node *node, const struct 
         .first = first,
         .count = count,
         .encoding = TMF_DENSE,
-        .data = (const uint8_t *)(kept(model) + first),
+        .data = data,
         .size = count * sizeof(float),
     };
+    memcpy(data, kept(model) + first, chunk.size); /* requests behind this one may change it */
     return send_chunk(&chunk, answer);
 }
 

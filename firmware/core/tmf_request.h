@@ -15,6 +15,7 @@
 struct tmf_response {
     struct response_body_r answers[TMF_MOST_REQUESTS];
     uint32_t count;
+    uint32_t requests; /* in the frame, those that are yet to be done among them; not 0 */
     size_t bytes; /* of node->frame that belong to them */
 };
 
