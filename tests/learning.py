@@ -1,26 +1,30 @@
 """Problems for a node to learn, and sessions with a node."""
 
 import math
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 from hypothesis import assume, reject
 from numpy.typing import NDArray
 
 import reference as ref
 from tinymetafed.link import Answers, Connection, Request, Response, frame
 from tinymetafed.link.messages import Loaded, Trained, encode_request
-from tinymetafed.models.model import OPERATIONS, Model, ModelSettings
+from tinymetafed.models.model import OPERATIONS, Model, ModelSettings, Part
 from tinymetafed.nodes import program
 from tinymetafed.nodes.broadcast import Broadcast
 from tinymetafed.nodes.host import HostTransport, open_host
-from tinymetafed.nodes.node import Node, Outcome
+from tinymetafed.nodes.node import Node, NodeRefused, Outcome
 from tinymetafed.nodes.transport import OpenTransport
 from tinymetafed.tasks.samples import Samples
+
+TOLERANCE = 1e-5
+"""Of a node's way, relative to the length of the reference's: see way."""
 
 Theta = NDArray[np.float32]
 T = TypeVar("T")
@@ -152,6 +156,43 @@ def clear_of_kinks(layers: ref.Layers, theta: ref.Vector, pairs: ref.Samples) ->
     )
 
 
+def rate_for(problem: Problem, pairs: ref.Samples, mask: ref.Mask, share: float = 0.05) -> float:
+    """The rate, a float32, at which a step on `pairs` is `share` of the weights' norm. The gradient
+    of the part that moves has to be some part of the whole one, or it is nothing but rounding."""
+    gradients = [ref.gradient(problem.layers, problem.start, problem.kind, *pair) for pair in pairs]
+    mean = np.mean([gradient for _, gradient in gradients], axis=0)
+    assume(norm(mean[mask]) > norm(mean) / 16)
+    return float(np.float32(share * norm(problem.start) / norm(mean[mask])))
+
+
+def way(
+    problem: Problem, theta: ref.Vector, pairs: ref.Samples, rate: float, mask: ref.Mask,
+    batch: int = 1, epochs: int = 1,
+) -> float:  # fmt: skip
+    """Length of the reference's way in training, which has to be stable and clear of kinks."""
+    steps = []
+    for _ in range(epochs):
+        for i in range(0, len(pairs), batch):
+            chunk = pairs[i : i + batch]
+            assume(clear_of_kinks(problem.layers, theta, chunk))
+            after, _ = ref.train(problem.layers, theta, problem.kind, chunk, rate, mask, len(chunk))
+            steps.append(norm(after - theta))
+            theta = after
+    assume(sum(steps) <= 0.1 * len(steps) * norm(problem.start))
+    return sum(steps)
+
+
+def norm(vector: ref.Vector) -> float:
+    return float(np.linalg.norm(vector))
+
+
+def mask_of(model: Model, parts: Sequence[Part]) -> ref.Mask:
+    mask = np.zeros(model.parameters, dtype=bool)
+    for part in parts:
+        mask[part.first : part.end] = True
+    return mask
+
+
 def frame_of(connection: Connection, *requests: Request, counted: bool = True) -> bytes:
     """The frame of the requests."""
     return connection.send([encode_request(one) for one in requests], counted=counted)
@@ -244,6 +285,12 @@ async def load(
     """room: bits of messages.Load.room."""
     description = model.description(accumulate=accumulate, capacity=capacity, room=room)
     return await node.load(model, description)
+
+
+async def refused(work: Awaitable[object]) -> int:
+    with pytest.raises(NodeRefused) as caught:
+        await work
+    return caught.value.error.code
 
 
 async def store(node: Node, samples: Samples) -> None:

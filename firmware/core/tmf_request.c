@@ -106,6 +106,14 @@ static struct tmf_chunk received_chunk(const struct chunk *chunk)
     };
 }
 
+void tmf_request_ready(struct tmf_node *node)
+{
+    memcpy(node->model.working, node->model.held, node->model.parameters * sizeof(float));
+    node->working = TMF_TRAINING;
+    node->steps = 0;
+    node->marked = false;
+}
+
 static enum tmf_error handle_weights(struct tmf_node *node, const struct weights *weights,
                               struct response_body_r *answer)
 {
@@ -136,10 +144,8 @@ static enum tmf_error handle_weights(struct tmf_node *node, const struct weights
         if (from == 0 && broadcast->next != model->parameters) {
             return TMF_ERROR_RANGE;
         }
-        memcpy(model->working, model->held, model->parameters * sizeof(float));
         node->version = to;
-        node->working = TMF_TRAINING;
-        node->steps = 0;
+        tmf_request_ready(node);
         *broadcast = (struct tmf_broadcast){.to = 0};
     }
     answer->response_body_choice = response_body_done_m_c;
@@ -205,6 +211,9 @@ static enum tmf_error handle_train(struct tmf_node *node, const struct train *tr
         (accumulates && model->gradient == NULL) || (training.from_mark && model->mark == NULL) ||
         (training.corrected && model->variate == NULL)) {
         return TMF_ERROR_ARGUMENT;
+    }
+    if (training.from_mark && !node->marked) {
+        return TMF_ERROR_ORDER;
     }
     const uint8_t *samples = model->store;
     uint32_t count = model->stored;
@@ -394,7 +403,7 @@ static enum tmf_error handle_restore(const struct tmf_node *node, const struct r
                                : tmf_chunk_apply(&chunk, kept(model), model->parameters);
 }
 
-static enum tmf_error handle_mark(const struct tmf_node *node, struct response_body_r *answer)
+static enum tmf_error handle_mark(struct tmf_node *node, struct response_body_r *answer)
 {
     const struct tmf_model *model = &node->model;
     if (model->mark == NULL) {
@@ -402,6 +411,7 @@ static enum tmf_error handle_mark(const struct tmf_node *node, struct response_b
     }
     tmf_phase_learn();
     memcpy(model->mark, model->working, model->parameters * sizeof(float));
+    node->marked = true;
     answer->response_body_choice = response_body_done_m_c;
     return TMF_OK;
 }

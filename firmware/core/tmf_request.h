@@ -24,6 +24,9 @@ struct tmf_response {
 bool tmf_request_do(struct tmf_node *node, const struct request_body_r *request,
                     struct tmf_response *response);
 
+/* The working weights start again from the weights held. */
+void tmf_request_ready(struct tmf_node *node);
+
 /* Adds a hello. */
 void tmf_request_hello(const struct tmf_node *node, struct tmf_response *response);
 

@@ -7,7 +7,7 @@ of: on its two sides the gradient is another.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -19,19 +19,25 @@ from hypothesis import assume, given, settings
 
 import reference as ref
 from learning import (
+    TOLERANCE,
     Problem,
     Theta,
     clear_of_kinks,
     difference,
     full,
     load,
+    mask_of,
+    norm,
     problems,
     random_samples,
+    rate_for,
     reference_layers,
+    refused,
     started,
     store,
     train,
     update,
+    way,
 )
 from tinymetafed.link.messages import MARK, RESIDUAL, VARIATE, Layer, Loaded
 from tinymetafed.models.model import OPERATIONS, Dense, Model, ModelSettings, Part
@@ -44,52 +50,8 @@ from tinymetafed.strategies import Round, ServerState, TinyMetaFed
 from tinymetafed.tasks.samples import Samples
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=60)
-TOLERANCE = 1e-5
 NO_MODEL, CANNOT_BE, MEMORY, WEIGHTS, RANGE = 2, 3, 4, 5, 6  # enum tmf_error
 SAMPLES, ARGUMENT, DIVERGED, ORDER = 8, 9, 10, 11
-
-
-def rate_for(problem: Problem, pairs: ref.Samples, mask: ref.Mask, share: float = 0.05) -> float:
-    """The rate, a float32, at which a step on `pairs` is `share` of the weights' norm. The gradient
-    of the part that moves has to be some part of the whole one, or it is nothing but rounding."""
-    gradients = [ref.gradient(problem.layers, problem.start, problem.kind, *pair) for pair in pairs]
-    mean = np.mean([gradient for _, gradient in gradients], axis=0)
-    assume(norm(mean[mask]) > norm(mean) / 16)
-    return float(np.float32(share * norm(problem.start) / norm(mean[mask])))
-
-
-def way(
-    problem: Problem, theta: ref.Vector, pairs: ref.Samples, rate: float, mask: ref.Mask,
-    batch: int = 1, epochs: int = 1,
-) -> float:  # fmt: skip
-    """Length of the reference's way in training, which has to be stable and clear of kinks."""
-    steps = []
-    for _ in range(epochs):
-        for i in range(0, len(pairs), batch):
-            chunk = pairs[i : i + batch]
-            assume(clear_of_kinks(problem.layers, theta, chunk))
-            after, _ = ref.train(problem.layers, theta, problem.kind, chunk, rate, mask, len(chunk))
-            steps.append(norm(after - theta))
-            theta = after
-    assume(sum(steps) <= 0.1 * len(steps) * norm(problem.start))
-    return sum(steps)
-
-
-def norm(vector: ref.Vector) -> float:
-    return float(np.linalg.norm(vector))
-
-
-def mask_of(model: Model, parts: Sequence[Part]) -> ref.Mask:
-    mask = np.zeros(model.parameters, dtype=bool)
-    for part in parts:
-        mask[part.first : part.end] = True
-    return mask
-
-
-async def refused(work: Awaitable[object]) -> int:
-    with pytest.raises(NodeRefused) as caught:
-        await work
-    return caught.value.error.code
 
 
 # ---- training ------------------------------------------------------------------------------------
