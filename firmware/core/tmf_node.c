@@ -109,6 +109,7 @@ size_t tmf_node_answer(struct tmf_node *node, size_t size)
     struct requests requests = read_head(node->received, size);
     struct tmf_response response;
     response.count = 0;
+    response.requests = requests.left > 0 ? requests.left : 1;
     response.bytes = 0;
     bool goes_on;
     do {

@@ -278,9 +278,7 @@ static bool stand_in(struct tmf_host *host, const struct tmf_job *job, const str
     node->working = TMF_EMPTY;
     model->stored = 0;
     if (client->held == job->version) {
-        memcpy(model->working, model->held, model->parameters * sizeof(float));
-        node->working = TMF_TRAINING;
-        node->steps = 0;
+        tmf_request_ready(node);
     }
     /* What it keeps lies with the client. */
     model->residual = model->sizes.residual > 0 ? client->kept : NULL;
