@@ -30,6 +30,11 @@ class Transport(Protocol):
         """Waits for bytes from the node; at least one. Raises NodeLost."""
         ...
 
+    async def computing(self) -> bool:
+        """Whether the node is at work, as far as can be known: it lives, and does not wait for a
+        frame."""
+        ...
+
     def counts(self) -> Counts | None:
         """What the node has executed since its start; None where nothing counts."""
         ...
