@@ -22,8 +22,7 @@ static uint8_t *leb_put(uint8_t *p, uint32_t value)
     return p;
 }
 
-/* Reads one number off *p, which moves on; false where there is none that fits 32 bits. */
-static bool leb_get(const uint8_t **p, const uint8_t *end, uint32_t *value)
+bool tmf_leb_get(const uint8_t **p, const uint8_t *end, uint32_t *value)
 {
     uint64_t sum = 0;
     for (unsigned shift = 0; shift < 35 && *p < end; shift += 7) {
@@ -232,14 +231,14 @@ static enum tmf_error apply_indices(const struct tmf_chunk *chunk, float *values
 {
     const uint8_t *const end = chunk->data + chunk->size, *p = chunk->data;
     uint32_t marked;
-    if (!leb_get(&p, end, &marked) || marked > chunk->count) {
+    if (!tmf_leb_get(&p, end, &marked) || marked > chunk->count) {
         return TMF_ERROR_ENCODING;
     }
     const uint8_t *const gaps = p;
     uint64_t next = 0;
     for (uint32_t i = 0; i < marked; i++) {
         uint32_t gap;
-        if (!leb_get(&p, end, &gap)) {
+        if (!tmf_leb_get(&p, end, &gap)) {
             return TMF_ERROR_ENCODING;
         }
         next += (uint64_t)gap + 1;
@@ -254,7 +253,7 @@ static enum tmf_error apply_indices(const struct tmf_chunk *chunk, float *values
     next = 0;
     for (uint32_t i = 0; i < marked; i++, p += 4) {
         uint32_t gap = 0;
-        leb_get(&gap_at, end, &gap); /* read once before, so there is one */
+        tmf_leb_get(&gap_at, end, &gap); /* read once before, so there is one */
         memcpy(&values[next + gap], p, 4);
         next += (uint64_t)gap + 1;
     }

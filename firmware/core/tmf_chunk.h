@@ -1,6 +1,7 @@
 #ifndef TMF_CHUNK_H
 #define TMF_CHUNK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,5 +31,8 @@ struct tmf_chunk tmf_chunk_encode(const float *values, const struct tmf_selectio
 /* Writes a chunk's entries, which are float32, over those of values[0 … n). Nothing is written unless all
  * is well. */
 enum tmf_error tmf_chunk_apply(const struct tmf_chunk *chunk, float *values, uint32_t n);
+
+/* Reads a number in LEB128 off *p, which moves on; false where there is none that fits 32 bits. */
+bool tmf_leb_get(const uint8_t **p, const uint8_t *end, uint32_t *value);
 
 #endif

@@ -1,14 +1,18 @@
 #include "tmf_clients.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "protocol_decode.h"
+#include "tmf_chunk.h"
 #include "tmf_crc32.h"
 #include "tmf_host_node.h"
 #include "tmf_request.h"
 
 #define LAST_SEQUENCE 23u
 #define BROKEN (-1)
+#define DONE_SIZE 2u        /* bytes of the answer `done` */
+#define DONE_FRAME_SIZE 10u /* of a frame with nothing else: head, number, answer, checksum, COBS */
 
 /* ---- frames that nobody sends -------------------------------------------------------------------------- */
 
@@ -78,24 +82,66 @@ static void count_frame(struct play *play, const uint8_t *body, size_t size, uin
     frames[play->client->frames] = whole;
 }
 
-/* Takes the marked ones of the entries from `first` on, as who receives them would decode them; returns how many
- * they are. */
-static uint32_t collect(struct play *play, uint32_t first, uint32_t count)
+/* A value's code at p, which moves on. */
+static float get_value(const uint8_t **p, const struct tmf_format *format)
 {
-    const struct tmf_node *const node = play->node;
-    const float *const delta = node->model.working;
-    const struct tmf_format *const format = &node->selection.format;
+    uint32_t code = *(*p)++;
+    if (format->values == TMF_FLOAT16) {
+        code |= (uint32_t)*(*p)++ << 8;
+    }
+    return tmf_format_value(format, code);
+}
+
+/* Takes the entries that a chunk of the update has, as who receives it does; returns how many they are. Chunks are
+ * the node's own, so that they are not checked. */
+static uint32_t collect(struct play *play, const struct chunk *chunk)
+{
+    const struct tmf_format *const format = &play->node->selection.format;
     struct tmf_client *const client = play->client;
     int32_t *const indices = client->indices + client->entries;
     float *const values = client->values + client->entries;
+    const uint32_t encoding = chunk->chunk_encoding & ((1u << TMF_VALUES_SHIFT) - 1), first = chunk->chunk_first;
+    const uint8_t *p = chunk->chunk_data.value + (format->values == TMF_INT8);
     uint32_t entries = 0;
-    for (uint32_t i = first; i < first + count; i++) {
-        indices[entries] = (int32_t)i;
-        values[entries] = delta[i];
-        entries += tmf_is_marked(&node->selection, delta, i);
+    if (chunk->chunk_count == 0) {
+        return 0;
+    }
+    if (encoding == TMF_DENSE) { /* zeros stand for what is not marked */
+        for (uint32_t i = 0; i < chunk->chunk_count; i++) {
+            float value;
+            if (format->values == TMF_FLOAT32) {
+                memcpy(&value, p + i * sizeof value, sizeof value);
+            } else {
+                value = get_value(&p, format);
+            }
+            indices[entries] = (int32_t)(first + i);
+            values[entries] = value;
+            entries += value != 0.0f;
+        }
+        client->entries += entries;
+        return entries;
+    }
+    if (encoding == TMF_BITMAP) {
+        for (uint32_t byte = 0; byte < (chunk->chunk_count + 7) / 8; byte++, p++) {
+            for (uint32_t bits = *p; bits != 0; bits &= bits - 1) {
+                indices[entries++] = (int32_t)(first + 8 * byte + (uint32_t)__builtin_ctz(bits));
+            }
+        }
+    } else {
+        uint32_t marked = 0, next = first;
+        tmf_leb_get(&p, p + chunk->chunk_data.len, &marked);
+        for (; entries < marked; entries++, next++) {
+            uint32_t gap = 0;
+            tmf_leb_get(&p, p + chunk->chunk_data.len, &gap);
+            next += gap;
+            indices[entries] = (int32_t)next;
+        }
+    }
+    if (format->values == TMF_FLOAT32) {
+        memcpy(values, p, entries * sizeof *values);
     }
     for (uint32_t i = 0; format->values != TMF_FLOAT32 && i < entries; i++) {
-        values[i] = tmf_format_value(format, tmf_format_code(format, values[i]));
+        values[i] = get_value(&p, format);
     }
     client->entries += entries;
     return entries;
@@ -123,7 +169,7 @@ static void take(struct play *play, const struct tmf_piece *piece, const struct 
         const struct chunk *const chunk = &answer->response_body_updated_m.updated_chunk_m;
         play->sends = true;
         play->moved = play->moved || chunk->chunk_count > 0;
-        play->left -= collect(play, chunk->chunk_first, chunk->chunk_count);
+        play->left -= collect(play, chunk);
         play->next[piece->ordinal] = chunk->chunk_first + chunk->chunk_count;
         break;
     }
@@ -183,13 +229,46 @@ static uint8_t *begin(struct play *play, uint32_t requests)
     return p;
 }
 
+/* What the frames with weights alone come to: a node that has got all of them, whose weights held are those of the
+ * broadcast. */
+static void skip_weights(struct play *play, const struct tmf_packing *packing)
+{
+    struct tmf_client *const client = play->client;
+    struct tmf_node *const node = play->node;
+    const struct tmf_segment *segment = packing->segments;
+    for (uint32_t frame = 0; frame < packing->alone; frame++, segment++) {
+        uint8_t *const p = begin(play, 1);
+        _Atomic uint32_t *const known =
+            (_Atomic uint32_t *)&packing->sizes[frame * (LAST_SEQUENCE + 1) + client->sequence];
+        uint32_t size = atomic_load_explicit(known, memory_order_relaxed);
+        if (size == 0) {
+            memcpy(p, segment->bytes, segment->size);
+            size = frame_size(node->received, (size_t)(p - node->received) + segment->size);
+            atomic_store_explicit(known, size, memory_order_relaxed);
+        }
+        client->down[packing->weights] += segment->size;
+        client->down[play->job->framing] += size - segment->size;
+        client->up[packing->weights] += DONE_SIZE;
+        client->up[play->job->framing] += DONE_FRAME_SIZE - DONE_SIZE;
+        client->frame_sizes[client->frames] = size;
+        client->frame_sizes[client->frame_room + client->frames] = DONE_FRAME_SIZE;
+        client->frames++;
+    }
+    if (packing->alone > 0) {
+        node->version = 0;
+        node->broadcast =
+            (struct tmf_broadcast){.from = packing->base, .to = play->job->version, .next = packing->next};
+    }
+}
+
 /* The frames of the program. False where a request was refused. */
 static bool play_packing(struct play *play, const struct tmf_packing *packing)
 {
     struct tmf_client *const client = play->client;
-    const struct tmf_piece *piece = packing->pieces;
-    const struct tmf_segment *segment = packing->segments;
-    for (uint32_t frame = 0; frame < packing->frames; frame++) {
+    const struct tmf_piece *piece = packing->pieces + packing->alone;
+    const struct tmf_segment *segment = packing->segments + packing->alone;
+    skip_weights(play, packing);
+    for (uint32_t frame = packing->alone; frame < packing->frames; frame++) {
         const uint32_t requests = packing->requests[frame];
         const struct tmf_piece *const pieces = piece;
         uint8_t *p = begin(play, requests);
@@ -284,6 +363,13 @@ static bool stand_in(struct tmf_host *host, const struct tmf_job *job, const str
     model->residual = model->sizes.residual > 0 ? client->kept : NULL;
     model->variate = model->sizes.variate > 0 ? client->kept : NULL;
     return true;
+}
+
+void tmf_clients_add(double *sum, const int32_t *indices, const float *values, size_t count, double weight)
+{
+    for (size_t i = 0; i < count; i++) {
+        sum[indices[i]] += weight * (double)values[i];
+    }
 }
 
 void tmf_clients_run(struct tmf_host *host, const struct tmf_job *job, struct tmf_client *clients, size_t count)

@@ -26,9 +26,18 @@ struct tmf_piece {
 };
 
 /* A program in frames. requests: how many a frame has. The pieces of all frames lie one behind the other, and so do
- * the segments of all pieces. */
+ * the segments of all pieces.
+ *
+ * The first `alone` frames have a piece of the weights each, and nothing else: the same for all nodes that hold the
+ * version `base`, so that they need not be done again for each. weights: their bytes by name. next: the first entry
+ * of the piece behind them. sizes: room for the bytes of each of these frames with each sequence number, zeros. */
 struct tmf_packing {
     uint32_t frames;
+    uint32_t alone;
+    uint32_t base;
+    uint32_t next;
+    uint32_t weights;
+    uint32_t *sizes;
     const uint32_t *requests;
     const struct tmf_piece *pieces;
     const struct tmf_segment *segments;
@@ -84,6 +93,9 @@ struct tmf_client {
     uint32_t correct[2];
     uint32_t samples[2];
 };
+
+/* Adds weight · values to the entries of `sum` that `indices` names, each once, in their order. */
+void tmf_clients_add(double *sum, const int32_t *indices, const float *values, size_t count, double weight);
 
 /* Has `host` play the clients one after the other. Many may be at work at once, each with clients of its own. */
 void tmf_clients_run(struct tmf_host *host, const struct tmf_job *job, struct tmf_client *clients, size_t count);

@@ -23,6 +23,9 @@ class Broadcast:
     theta: NDArray[np.float32]
     changed: NDArray[np.int64]
     version: int
+    _pieces: dict[tuple[int, int], tuple[chunk.Chunk, ...]] = field(
+        default_factory=dict, repr=False
+    )
     _requests: dict[tuple[int, int], tuple[bytes, ...]] = field(default_factory=dict, repr=False)
 
     def requests(self, held: int, capacity: int) -> tuple[bytes, ...]:
@@ -31,10 +34,7 @@ class Broadcast:
         sent; back to an older version, everything. Made once for all nodes that stand there."""
         base = held if held <= self.version else 0
         if (base, capacity) not in self._requests:
-            marked = self.changed > base if base else np.ones(len(self.theta), dtype=np.bool_)
-            room = capacity - CHUNK_OVERHEAD
-            pieces = list(chunk.encode(self.theta, marked, 0, len(self.theta), room))
-            pieces = pieces or [chunk.Chunk(0, 0, chunk.DENSE, b"")]
+            pieces = self._cut(base, capacity)
             self._requests[base, capacity] = tuple(
                 messages.encode_request(
                     messages.Weights(base, self.version, i == len(pieces), piece)
@@ -42,3 +42,15 @@ class Broadcast:
                 for i, piece in enumerate(pieces, 1)
             )
         return self._requests[base, capacity]
+
+    def first_of(self, held: int, capacity: int, number: int) -> int:
+        """The first entry that one of these requests has."""
+        return self._cut(held if held <= self.version else 0, capacity)[number].first
+
+    def _cut(self, base: int, capacity: int) -> tuple[chunk.Chunk, ...]:
+        if (base, capacity) not in self._pieces:
+            marked = self.changed > base if base else np.ones(len(self.theta), dtype=np.bool_)
+            room = capacity - CHUNK_OVERHEAD
+            pieces = tuple(chunk.encode(self.theta, marked, 0, len(self.theta), room))
+            self._pieces[base, capacity] = pieces or (chunk.Chunk(0, 0, chunk.DENSE, b""),)
+        return self._pieces[base, capacity]

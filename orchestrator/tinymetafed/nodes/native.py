@@ -6,6 +6,7 @@ leaves out is the link.
 
 import itertools
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import TinyMetaFedError
 from ..link import Error, messages
+from ..link.connection import COUNTED
 from ..models.model import Model
 from ..places import HOST_LIBRARY
 from ..tasks.samples import Samples
@@ -37,6 +39,7 @@ _SOURCES = {"support": 1, "query": 2}  # in struct tmf_segment
 SLICES = 4  # of the clients, for each thread: one that is faster takes more
 WORTH_A_THREAD = 5e-4  # seconds of work
 MOST_AT_ONCE = 256  # clients
+MOST_SPARE = 256  # arrays that are kept to be used again
 _BROKEN = -1
 
 _jobs = itertools.count(1)
@@ -88,6 +91,7 @@ class NativeNodes:
         self._capacity = capacity
         self.threads = threads or len(os.sched_getaffinity(0))
         self._library = library(HOST_LIBRARY)
+        self._spare = _Spare()
         self._seconds = 0.0  # that a client took, when it was last looked at
 
     @cached_property
@@ -116,8 +120,9 @@ class NativeNodes:
         Raises what packing.pack raises.
         """
         orders = _Orders(
-            self._library, self._model, self._load, self._capacity, program, broadcast, counts
-        )
+            self._library, self._model, self._load, self._capacity, program, broadcast, counts,
+            self._spare,
+        )  # fmt: skip
         threaded = self.threads > 1 and count * self._seconds >= WORTH_A_THREAD
         size = -(-count // (self.threads * SLICES)) if threaded else min(count, MOST_AT_ONCE)
         under_way: deque[tuple[_Table, Future[None] | None]] = deque()
@@ -141,6 +146,25 @@ class NativeNodes:
         return table.results()
 
 
+class _Spare:
+    """Arrays that nobody looks at any more, to be used again: memory that was used is there, where
+    new memory is made of zeros page by page."""
+
+    def __init__(self) -> None:
+        self._arrays: list[NDArray[Any]] = []
+
+    def take(self, shape: tuple[int, int], kind: type[np.generic]) -> NDArray[Any]:
+        """An array with anything in it."""
+        for array in self._arrays:
+            # Of those without a view: here, in the list, and as the call's argument.
+            if (array.shape, array.dtype) == (shape, kind) and sys.getrefcount(array) == 3:
+                return array
+        if len(self._arrays) == MOST_SPARE:
+            self._arrays.clear()
+        self._arrays.append(np.empty(shape, kind))
+        return self._arrays[-1]
+
+
 class _Orders:
     """What is the same for all clients of a program, as the library takes it."""
 
@@ -153,7 +177,9 @@ class _Orders:
         program: Program,
         broadcast: Broadcast,
         counts: bool,
+        spare: _Spare,
     ) -> None:
+        self.spare = spare
         self.library, self.model, self.counts = library, model, counts
         self._capacity, self._program, self._broadcast = capacity, program, broadcast
         self.evaluations = [
@@ -183,11 +209,16 @@ class _Orders:
             room = Room(*key[1:], size, self.model.global_runs, self._capacity)
             weights = self._broadcast.requests(held, self._capacity) if self.counts else ()
             frames = pack(self._program, room, weights)
-            self._packings[key] = self._address(frames, size), len(frames)
+            base = held if held <= self._broadcast.version else 0
+            self._packings[key] = self._address(frames, size, base, len(weights)), len(frames)
         return self._packings[key]
 
-    def _address(self, frames: tuple[Frame, ...], size: int) -> int:
+    def _address(self, frames: tuple[Frame, ...], size: int, base: int, weights: int) -> int:
+        """size: bytes of a sample. base: the version from which the weights lead to the
+        broadcast's. weights: requests that bring them."""
         ffi: Any = self.library.ffi
+        alone = max(0, weights - 1)
+        after = self._broadcast.first_of(base, self._capacity, alone) if alone else 0
         pieces: list[tuple[int, int, int]] = []
         segments: list[tuple[Any, int, int, int]] = []
         for piece in itertools.chain(*frames):
@@ -208,8 +239,12 @@ class _Orders:
             segments += parts
         requests = ffi.new("uint32_t[]", list(map(len, frames)))
         arrays = ffi.new("struct tmf_piece[]", pieces), ffi.new("struct tmf_segment[]", segments)
-        packing = ffi.new("struct tmf_packing *", (len(frames), requests, *arrays))
-        self._alive += [requests, arrays, packing]
+        sizes = ffi.new("uint32_t[]", alone * (COUNTED[-1] + 1))
+        packing = ffi.new(
+            "struct tmf_packing *",
+            (len(frames), alone, base, after, _NUMBERS["weights"], sizes, requests, *arrays),
+        )
+        self._alive += [requests, arrays, sizes, packing]
         return int(ffi.cast("uintptr_t", packing))
 
 
@@ -247,8 +282,8 @@ class _Table:
     def _place_results(self, frames: int) -> None:
         count, keep = len(self._rows), self._orders.keep
         # Room for one more: an entry is written before it is known whether it is marked.
-        self._indices = np.empty((count, keep + 1), np.int32)
-        self._values = np.empty((count, keep + 1), np.float32)
+        self._indices = self._orders.spare.take((count, keep + 1), np.int32)
+        self._values = self._orders.spare.take((count, keep + 1), np.float32)
         # The answers to requests for the rest of an update are full, but for the last of each run.
         rest = 4 * keep // 4096 + len(self._orders.model.global_runs) + 1
         self._frames = np.zeros((count, 2, frames + rest), np.uint32)

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..places import HOST_LIBRARY
+from .library import library
+
 
 @dataclass(frozen=True)
 class Update:
@@ -18,3 +21,12 @@ class Update:
     samples: int
     indices: NDArray[np.int32]
     values: NDArray[np.float32]
+
+    def add_to(self, total: NDArray[np.float64], weight: float) -> None:
+        """Adds weight · Δ to `total`, float64 [parameters]."""
+        found = library(HOST_LIBRARY)
+        ffi = found.ffi
+        found.lib.tmf_clients_add(
+            ffi.from_buffer("double[]", total), ffi.from_buffer("int32_t[]", self.indices),
+            ffi.from_buffer("float[]", self.values), len(self.indices), weight,
+        )  # fmt: skip

@@ -218,5 +218,5 @@ def mean_update(
     weights = [1.0] * len(updates) if weights is None else weights
     total = np.zeros(parameters)
     for update, weight in zip(updates, weights, strict=True):
-        total[update.indices] += weight * update.values.astype(np.float64)
+        update.add_to(total, weight)
     return total / sum(weights)
