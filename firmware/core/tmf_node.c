@@ -88,7 +88,7 @@ static uint8_t *put_number(uint8_t *p, uint32_t number)
 
 /* Builds the response's body in the receive buffer, whose requests have been dealt with: its size. Sizes are
  * chosen so that it fits; no answer would be better than half of one. */
-static size_t build(struct tmf_node *node, uint32_t sequence, const struct tmf_response *response)
+static size_t build(struct tmf_node *node, uint32_t sequence, struct tmf_response *response)
 {
     uint8_t *p = node->received, *const end = p + TMF_BODY_SIZE;
     *p++ = (uint8_t)(LIST_HEAD + 1 + response->count);
@@ -99,28 +99,28 @@ static size_t build(struct tmf_node *node, uint32_t sequence, const struct tmf_r
             ZCBOR_SUCCESS) {
             return 0;
         }
+        response->sizes[i] = (uint16_t)size;
         p += size;
     }
     return (size_t)(p - node->received);
 }
 
-size_t tmf_node_answer(struct tmf_node *node, size_t size)
+size_t tmf_node_answer(struct tmf_node *node, size_t size, struct tmf_response *response)
 {
     struct requests requests = read_head(node->received, size);
-    struct tmf_response response;
-    response.count = 0;
-    response.requests = requests.left > 0 ? requests.left : 1;
-    response.bytes = 0;
+    response->count = 0;
+    response->requests = requests.left > 0 ? requests.left : 1;
+    response->bytes = 0;
     bool goes_on;
     do {
         struct request_body_r request;
         const bool well_formed = next_request(&requests, &request);
-        goes_on = tmf_request_do(node, well_formed ? &request : NULL, &response);
+        goes_on = tmf_request_do(node, well_formed ? &request : NULL, response);
     } while (goes_on && requests.left > 0);
     tmf_phase_send();
     node->sequence = requests.sequence;
     node->answered = true;
-    return build(node, requests.sequence, &response);
+    return build(node, requests.sequence, response);
 }
 
 static void make_frame(struct tmf_node *node, size_t size)
@@ -187,7 +187,8 @@ void tmf_node_poll(struct tmf_node *node)
     }
     const struct requests requests = read_head(node->received, size);
     if (!node->answered || requests.sequence != node->sequence || is_hello(&requests)) {
-        make_frame(node, tmf_node_answer(node, size));
+        struct tmf_response response;
+        make_frame(node, tmf_node_answer(node, size, &response));
     }
     const bool windowed = node->link.windowed; /* a request is answered the way that it came */
     /* Before the answer is out: the next request may follow it at once. */

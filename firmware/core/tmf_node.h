@@ -18,6 +18,8 @@
 #define TMF_BODY_SIZE 8152u    /* the longest body sent: its frame is no longer than one received */
 #define TMF_BUILD_SIZE 20u     /* bytes of a build-id (SHA-1) */
 
+struct tmf_response;
+
 /* What a port brings. */
 struct tmf_port {
     void *memory; /* memory_size bytes for the model, aligned for float */
@@ -73,8 +75,8 @@ bool tmf_node_ready(const struct tmf_node *node);
 void tmf_node_poll(struct tmf_node *node);
 
 /* Does the requests in the body of `size` bytes at the start of node->received, one after the other and none
- * behind one that fails, and builds the response's body in their place. Returns its size. */
-size_t tmf_node_answer(struct tmf_node *node, size_t size);
+ * behind one that fails, and builds the response's body in their place. Returns its size. `response` has the answers then. */
+size_t tmf_node_answer(struct tmf_node *node, size_t size, struct tmf_response *response);
 
 /* What stopped the processor, as Arm v7-M's fault registers tell it. */
 struct tmf_fault {

@@ -17,6 +17,7 @@ struct tmf_response {
     uint32_t count;
     uint32_t requests; /* in the frame, those that are yet to be done among them; not 0 */
     size_t bytes; /* of node->frame that belong to them */
+    uint16_t sizes[TMF_MOST_REQUESTS]; /* bytes of each in the response's body, once that is built */
 };
 
 /* Does a request, NULL standing for one that is none of the protocol, and adds its answer. False where that
@@ -26,6 +27,10 @@ bool tmf_request_do(struct tmf_node *node, const struct request_body_r *request,
 
 /* The working weights start again from the weights held. */
 void tmf_request_ready(struct tmf_node *node);
+
+/* Does the requests in the body of `size` bytes at the start of node->received, one after the other and none
+ * behind one that fails, and builds the response's body in their place. Returns its size. */
+size_t tmf_request_answer(struct tmf_node *node, size_t size, struct tmf_response *response);
 
 /* Adds a hello. */
 void tmf_request_hello(const struct tmf_node *node, struct tmf_response *response);

@@ -29,7 +29,7 @@ bool tmf_select(const float *values, size_t n, size_t keep, struct tmf_selection
     size_t wanted = keep; /* of the magnitudes that begin with `known` */
     for (uint32_t bits = TMF_SELECT_BITS; nonzero > keep && keep > 0;) {
         counts[0] -= known == 0 ? (uint32_t)zeros : 0; /* they are never marked */
-        uint32_t digit = (1u << bits) - 1;
+        uint32_t digit = known == 0 && shift + bits == 32 ? DIGITS / 2 - 1 : (1u << bits) - 1; /* no sign */
         while (counts[digit] < wanted) {
             wanted -= counts[digit--];
         }

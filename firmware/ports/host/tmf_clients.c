@@ -3,7 +3,6 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "protocol_decode.h"
 #include "tmf_chunk.h"
 #include "tmf_crc32.h"
 #include "tmf_host_node.h"
@@ -193,27 +192,20 @@ static bool exchange(struct play *play, const struct tmf_piece *pieces, uint32_t
     if (counts) {
         count_frame(play, node->received, size, own, client->down, client->frame_sizes, sensor);
     }
-    size = tmf_node_answer(node, size);
-    const uint8_t *const body = node->received;
-    const uint32_t answers = size == 0 ? 0 : body[0] - 0x81u;
-    size_t at = 2; /* numbers of frames are one byte */
-    for (uint32_t i = 0; i < answers && client->code == 0; i++) {
-        struct response_body_r answer;
-        size_t used = 0;
-        if (cbor_decode_response_body(body + at, size - at, &answer, &used) != ZCBOR_SUCCESS) {
-            client->code = BROKEN;
-            return false;
-        }
-        client->up[pieces[i].name] += (uint32_t)used;
-        at += used;
-        take(play, &pieces[i], &answer);
+    struct tmf_response response;
+    size = tmf_node_answer(node, size, &response);
+    uint32_t answered = 0;
+    for (uint32_t i = 0; i < response.count; i++) {
+        client->up[pieces[i].name] += response.sizes[i];
+        answered += response.sizes[i];
+        take(play, &pieces[i], &response.answers[i]);
     }
     if (counts) {
-        count_frame(play, body, size, (uint32_t)at - 2, client->up, client->frame_sizes + client->frame_room,
-                    0);
+        count_frame(play, node->received, size, answered, client->up,
+                    client->frame_sizes + client->frame_room, 0);
         client->frames++;
     }
-    if (client->code == 0 && answers != count) {
+    if (client->code == 0 && (size == 0 || response.count != count)) {
         client->code = BROKEN;
     }
     return client->code == 0;
@@ -339,8 +331,9 @@ static bool stand_in(struct tmf_host *host, const struct tmf_job *job, const str
     }
     if (job->load_size != host->load_size || memcmp(job->load, host->load, job->load_size) != 0) {
         tmf_host_boot(host);
+        struct tmf_response response;
         memcpy(node->received, job->load, job->load_size);
-        tmf_node_answer(node, job->load_size);
+        tmf_node_answer(node, job->load_size, &response);
         memcpy(host->load, job->load, job->load_size);
         host->load_size = job->load_size;
         host->job = 0;

@@ -1,6 +1,7 @@
 """What has the nodes at work: their links, the shared library for host nodes, or a Ray cluster."""
 
 import asyncio
+import gc
 from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -184,6 +185,7 @@ class HostEngine:
             await node.close()
 
     async def _start(self, capacity: int) -> None:
+        gc.freeze()  # what was there before is not looked through for garbage again and again
         self._clients = HostClients(self.client, capacity, self._threads)
 
     async def end(self, nodes: Collection[int]) -> None:

@@ -193,13 +193,11 @@ class Federation:
 
 
 def _row(number: int, node: int, device: int, usage: Usage, result: FitResult) -> NodeRound:
-    down, up = usage.down, usage.up
-    traffic = {name: (down.get(name, 0), up.get(name, 0)) for name in sorted({*down, *up})}
     return NodeRound(
         number, node, device, usage.bytes_down, usage.bytes_up, usage.bytes_sensor,
         counted=usage.profile is not None, late=False, diverged=result.update is None,
-        sequence=result.sequence, messages=to_json(traffic).decode(),
-        frames=to_json((usage.frames_down, usage.frames_up)).decode(),
+        sequence=result.sequence, messages=usage.messages,
+        frames=usage.frames,
     )  # fmt: skip
 
 

@@ -2,6 +2,9 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
+
+from pydantic_core import to_json
 
 from ..energy.profile import Profile, total
 
@@ -35,15 +38,27 @@ class Usage:
     profile: Profile | None = None
     uncounted: bool = False
 
-    @property
+    @cached_property
     def bytes_down(self) -> int:
         """Of all requests."""
         return sum(self.down.values())
 
-    @property
+    @cached_property
     def bytes_up(self) -> int:
         """Of all requests."""
         return sum(self.up.values())
+
+    @cached_property
+    def messages(self) -> str:
+        """By request [bytes down, bytes up], as JSON. Many nodes of a round share a usage."""
+        down, up = self.down, self.up
+        both = {name: (down.get(name, 0), up.get(name, 0)) for name in sorted({*down, *up})}
+        return to_json(both).decode()
+
+    @cached_property
+    def frames(self) -> str:
+        """[bytes of each frame down, of each up], as JSON."""
+        return to_json((self.frames_down, self.frames_up)).decode()
 
     def __add__(self, other: "Usage") -> "Usage":
         if UNUSED in (self, other):

@@ -19,10 +19,10 @@ class Samples:
     targets: NDArray[np.float32] | NDArray[np.uint32]
 
     @classmethod
-    def table(cls, values: NDArray[np.float32], inputs: int) -> "Samples":
-        """Of float32 [n, inputs + outputs], a sample a row. What is packed is there at once."""
+    def table(cls, values: NDArray[np.float32], inputs: int, packed: bytes) -> "Samples":
+        """Of float32 [n, inputs + outputs], a sample a row, which is also `packed`."""
         samples = cls(values[:, :inputs], values[:, inputs:])
-        vars(samples)["packed"] = values.astype("<f4", copy=False).tobytes()
+        vars(samples)["packed"] = packed
         return samples
 
     def __len__(self) -> int:

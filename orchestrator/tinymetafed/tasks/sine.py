@@ -88,10 +88,9 @@ class Sine(Task):
             generator.random(out=row)
         x = _scaled(self.x, drawn[:, 2:])
         y = _scaled(self.amplitude, drawn[:, :1]) * np.sin(x + _scaled(self.phase, drawn[:, 1:2]))
-        tables = np.stack([x, y], axis=2, dtype=np.float32, casting="same_kind")
-        return [
-            (Samples.table(one[:support], 1), Samples.table(one[support:], 1)) for one in tables
-        ]
+        tables = np.empty((*x.shape, 2), "<f4")
+        tables[:, :, 0], tables[:, :, 1] = x, y
+        return _samples(tables, support)
 
 
 @lru_cache(maxsize=10_000)
@@ -109,8 +108,21 @@ def _on_grid(
     amplitude, phase = (_scaled(limits, rng.random()) for limits in (amplitudes, phases))
     points = np.linspace(*xs, grid)
     x = np.concatenate([_draw(rng, points, count) for count in (support, query)])
-    table = np.stack([x, amplitude * np.sin(x + phase)], axis=1).astype(np.float32)
-    return Samples.table(table[:support], 1), Samples.table(table[support:], 1)
+    table = np.stack([x, amplitude * np.sin(x + phase)], axis=1).astype("<f4")
+    (samples,) = _samples(table[np.newaxis], support)
+    return samples
+
+
+def _samples(tables: NDArray[np.float32], support: int) -> list[tuple[Samples, Samples]]:
+    """Support and query of each device, of float32 [devices, samples, 2], little-endian."""
+    data, whole, part = tables.tobytes(), tables[0].nbytes, tables[0, :support].nbytes
+    return [
+        (
+            Samples.table(one[:support], 1, data[at : at + part]),
+            Samples.table(one[support:], 1, data[at + part : at + whole]),
+        )
+        for at, one in zip(range(0, len(data), whole), tables, strict=True)
+    ]
 
 
 def _draw(rng: np.random.Generator, points: NDArray[np.float64], count: int) -> NDArray[np.float64]:
