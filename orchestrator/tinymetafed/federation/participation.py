@@ -84,6 +84,8 @@ class Attendance:
 
     def away(self, done: int) -> frozenset[int]:
         """Nodes that are not there in the round after `done` rounds."""
+        if self._settings.leave == 0:
+            return frozenset()
         return frozenset(np.flatnonzero(self.since(done) < 0).tolist())
 
 

@@ -56,8 +56,10 @@ def encode(
 
 def _leb_size(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     sizes = np.ones_like(numbers)
-    for shift in (7, 14, 21, 28):
-        sizes += numbers >> shift > 0
+    largest = int(numbers.max(initial=0))
+    for limit in (1 << 7, 1 << 14, 1 << 21, 1 << 28):
+        if largest >= limit:
+            sizes += numbers >= limit
     return sizes
 
 
@@ -74,16 +76,14 @@ def _longest(
     gaps = np.diff(indices, prepend=-1) - 1
     gap_sizes = np.zeros(n, dtype=np.int64)
     gap_sizes[indices] = _leb_size(gaps)
-    sizes = np.stack(
-        [
-            4 * count,
-            (count + 7) // 8 + 4 * number,
-            _leb_size(number) + np.cumsum(gap_sizes) + 4 * number,
-        ]
+    sizes = (
+        4 * count,
+        (count + 7) // 8 + 4 * number,
+        _leb_size(number) + np.cumsum(gap_sizes) + 4 * number,
     )
-    fits = sizes.min(axis=0) <= capacity
+    fits = np.minimum(np.minimum(*sizes[:2]), sizes[2]) <= capacity
     reach = n if fits.all() else int(np.argmin(fits))
-    encoding = int(np.argmin(sizes[:, reach - 1]))
+    encoding = int(np.argmin([size[reach - 1] for size in sizes]))
     marked = marked[:reach]
     if encoding == DENSE:
         data = values[:reach].astype("<f4").tobytes()

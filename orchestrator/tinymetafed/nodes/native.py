@@ -123,7 +123,7 @@ class NativeNodes:
             self._library, self._model, self._load, self._capacity, program, broadcast, counts,
             self._spare,
         )  # fmt: skip
-        threaded = self.threads > 1 and count * self._seconds >= WORTH_A_THREAD
+        threaded = min(self.threads, count) > 1 and count * self._seconds >= WORTH_A_THREAD
         size = -(-count // (self.threads * SLICES)) if threaded else min(count, MOST_AT_ONCE)
         under_way: deque[tuple[_Table, Future[None] | None]] = deque()
         for first in range(0, count, max(1, size)):
