@@ -1,24 +1,26 @@
 """Host nodes: a round of many, beside what their training alone takes the C core."""
 
 import asyncio
+import os
 import resource
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from ..experiments.experiment import Experiment
-from ..federation.client import Client
 from ..federation.engines import make_engine
 from ..federation.federation import Federation
+from ..federation.state import FederationState
 from ..nodes.backends import private_directory
 from ..nodes.broadcast import Broadcast
 from ..nodes.host import HostTransport
 from ..nodes.node import Node
 from ..nodes.program import Train
 from ..strategies import Round
-from .measuring import REPEATS, median
+from .measuring import median
+
+STEPS = 30  # of a node, timed before each round
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,7 @@ class HostRound:
     memory: bytes of the orchestrator's process at most.
     """
 
-    engine: str
-    threads: int | None
+    threads: int
     nodes: int
     parameters: int
     wall: float
@@ -47,27 +48,30 @@ def rounds(experiment: Experiment, repeats: int = 3) -> HostRound:
 async def _rounds(experiment: Experiment, repeats: int) -> HostRound:
     with private_directory() as directory:
         federation = Federation(experiment, make_engine(experiment, directory))
+        core = _Core(federation)
         try:
             state = await federation.start()
+            await core.start(state)
             for _ in range(2):
                 state = (await federation.round(state)).state
             wall: list[float] = []
             processors: list[float] = []
+            alone: list[float] = []
             for _ in range(repeats):
+                # Side by side: a machine that others use is not as fast all the time.
+                alone += [await core.steps() for _ in range(STEPS)]
                 start, before = time.perf_counter(), time.process_time()
                 state = (await federation.round(state)).state
                 wall.append(time.perf_counter() - start)
                 processors.append(time.process_time() - before)
         finally:
+            await core.close()
             await federation.close()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     nodes = experiment.nodes
-    core = await core_time(experiment) * nodes.count
-    times = median(wall), median(processors), core
-    threads = nodes.threads if nodes.engine == "local" else None
-    return HostRound(
-        nodes.engine, threads, nodes.count, federation.model.parameters, *times, memory
-    )
+    times = median(wall), median(processors), median(alone) * nodes.count
+    threads = nodes.threads or len(os.sched_getaffinity(0))
+    return HostRound(threads, nodes.count, federation.model.parameters, *times, memory)
 
 
 class _Timed(HostTransport):
@@ -82,28 +86,36 @@ class _Timed(HostTransport):
         self.taken += time.perf_counter() - start
 
 
-async def core_time(experiment: Experiment) -> float:
-    """Seconds that the C core takes for the inner steps of a node in a round, on one core: for the
-    program's training, frames with nothing else in them."""
-    client = Client(experiment)
-    transport = _Timed()
+class _Core:
+    """The inner steps of a node in a round, alone on one core: frames with nothing else in them."""
 
-    async def open_transport() -> HostTransport:
-        return transport
+    def __init__(self, federation: Federation) -> None:
+        self._client = federation.engine.client
+        self._transport = _Timed()
+        self._node = Node("node", self._open)
+        self._version = 0
 
-    node = Node("node", open_transport)
-    await client.boot(node)
-    theta = client.model.initial(experiment.seed)
-    start = Federation(experiment, make_engine(experiment, Path())).first_state()
-    at = Round(0, experiment.rounds)
-    program = experiment.strategy.program(start.server, client.model, at)
-    train = tuple(one for one in program if isinstance(one, Train))
-    ((support, query),) = client.population([0])
-    taken: list[float] = []
-    for version in range(1, 30 * REPEATS):
-        await node.set_weights(Broadcast(theta, np.full(len(theta), version), version))
-        transport.taken = 0.0
-        await node.run(train, support, query)
-        taken.append(transport.taken)
-    await node.close()
-    return median(taken)
+    async def _open(self) -> HostTransport:
+        return self._transport
+
+    async def start(self, state: FederationState) -> None:
+        """Boots the node; the program is that of the first round."""
+        client, settings = self._client, self._client.settings
+        await client.boot(self._node)
+        program = settings.strategy.program(state.server, client.model, Round(0, settings.rounds))
+        self._train = tuple(one for one in program if isinstance(one, Train))
+        ((self._support, self._query),) = client.population([0])
+        self._theta = state.theta
+
+    async def steps(self) -> float:
+        """Seconds for them."""
+        self._version += 1
+        changed = np.full(len(self._theta), self._version)
+        await self._node.set_weights(Broadcast(self._theta, changed, self._version))
+        self._transport.taken = 0.0
+        await self._node.run(self._train, self._support, self._query)
+        return self._transport.taken
+
+    async def close(self) -> None:
+        """Ends the node."""
+        await self._node.close()

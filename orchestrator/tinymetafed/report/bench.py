@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from ..bench import Measured
+from ..bench.host import HostRound
 from ..bench.measuring import REPEATS
 from .colors import LINES, MARKERS
 
@@ -84,18 +85,18 @@ def tables(found: Measured) -> Iterable[Table]:
     )  # fmt: skip
     yield _table(
         "A round of host nodes",
-        ("engine", "nodes", "weights", "ms", "µs each", "core", "ratio", "own", "MiB"),
+        ("threads", "nodes", "weights", "ms", "µs each", "core", "ratio", "own", "MiB"),
         (
             (
-                one.engine, f"{one.nodes:,}", f"{one.parameters:,}", f"{1e3 * one.wall:,.1f}",
+                f"{one.threads}", f"{one.nodes:,}", f"{one.parameters:,}", f"{1e3 * one.wall:,.1f}",
                 f"{1e6 * one.wall / one.nodes:,.0f}", f"{1e6 * one.core / one.nodes:,.0f}",
-                f"{one.wall / one.core:.1f}", f"{1e6 * one.processors / one.nodes:,.0f}",
+                f"{one.wall / one.core:.2f}", f"{1e6 * one.processors / one.nodes:,.0f}",
                 f"{one.memory / MIB:,.0f}",
             )
             for one in found.hosts
         ),
-        "Core: µs of the C core for a node's inner steps, on one of the machine's; ratio: of the "
-        "round to that. Own: µs of a processor for the orchestrator's process, a node.",
+        "Core: µs of the C core for a node's inner steps, on one of the machine's, measured between "
+        "the rounds; ratio: of the round to that. Own: µs of a processor for the orchestrator's process, a node.",
     )  # fmt: skip
 
 
@@ -120,8 +121,12 @@ def _by_nodes(found: Measured) -> Figure:
     hosts = [one for one in found.hosts if one.parameters == weights]
     lines: dict[str, list[tuple[int, float]]] = {
         "QEMU": [(one.nodes, one.wall) for one in found.rounds if one.parameters == weights],
-        "host": [(one.nodes, one.wall) for one in hosts if one.engine == "local"],
-        "host, processes": [(one.nodes, one.wall) for one in hosts if one.engine == "processes"],
+        **{
+            f"host, threads: {threads}": [
+                (one.nodes, one.wall) for one in hosts if one.threads == threads
+            ]
+            for threads in _threads(hosts)
+        },
         CORE: [(one.nodes, one.core) for one in hosts],
     }
     figure, axes = _drawn(lines)
@@ -136,20 +141,25 @@ def _by_size(found: Measured) -> Figure:
     emulated = [one for one in found.rounds if one.nodes == few]
     hosts = [one for one in found.hosts if one.nodes == many]
 
-    def host(engine: str) -> list[tuple[int, float]]:
-        return [(one.parameters, one.wall / many) for one in hosts if one.engine == engine]
-
     lines = {
         f"QEMU, {few} nodes": [(one.parameters, one.wall / few) for one in emulated],
-        f"host, {many:,} nodes": host("local"),
-        f"host, {many:,} nodes, processes": host("processes"),
-        CORE: [(one.parameters, one.core / many) for one in hosts if one.engine == "local"],
+        **{
+            f"host, {many:,} nodes, threads: {threads}": [
+                (one.parameters, one.wall / many) for one in hosts if one.threads == threads
+            ]
+            for threads in _threads(hosts)
+        },
+        CORE: [(one.parameters, one.core / many) for one in hosts],
     }
     figure, axes = _drawn(lines)
     axes.set_xlabel("weights of the model: dense layers with tanh")
     axes.set_ylabel("a round, ms a node")
     axes.set_title(f"48 inner steps a node, {found.machine['cores']} cores")
     return figure
+
+
+def _threads(hosts: Sequence[HostRound]) -> list[int]:
+    return sorted({one.threads for one in hosts})
 
 
 CORE = "inner steps alone, C core"
