@@ -76,7 +76,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights(tmp_path: Path, text: 
 
     undisturbed_store, undisturbed = execute(parse(text, "text"), tmp_path / "undisturbed")
     assert end.theta == undisturbed.theta
-    kept = [some.residuals(end.id) for some in (store, undisturbed_store)]
+    kept = [some.kept(end.id) for some in (store, undisturbed_store)]
     assert set(kept[0]) == ({0, 1, 2} if text == FEEDBACK else set())
     for node, residual in kept[0].items():
         assert residual.any()
@@ -106,17 +106,17 @@ def test_of_a_node_the_last_residual_is_there(tmp_path: Path, experiment: MakeEx
     settings = experiment(*STRATEGIES["feedback"], "nodes.per_round=1", "nodes.count=3", rounds=8)
     states = play(settings, 8)
     store, run = execute(settings, tmp_path)
-    kept = store.residuals(run.id)
+    kept = store.kept(run.id)
     assert set(kept) == {row.node for row in store.node_rounds(run.id)} == {0, 1, 2}
     for node, residual in kept.items():
-        assert residual.tobytes() == states[-1].residuals[node].tobytes()
+        assert residual.tobytes() == states[-1].kept[node].tobytes()
     store._db.execute("DELETE FROM run")
-    assert store.residuals(run.id) == {}
+    assert store.kept(run.id) == {}
 
 
 def test_two_processes_cannot_go_on_with_the_same_run(tmp_path: Path, experiment: MakeExperiment):
     store, run = execute(experiment(), tmp_path)
-    row = NodeRound(5, 0, 0, 1, 1, 1, False, False, "{}")
+    row = NodeRound(5, 0, 0, 1, 1, 1, False, False, False, 1, "{}", "[[], []]")
     Store(tmp_path).commit(run.id, 5, run.weights, run.changes, 1.0, [row])
     with pytest.raises(TinyMetaFedError, match="being continued by another process"):
         store.commit(run.id, 5, run.weights, run.changes, 1.0, [row])
@@ -186,7 +186,8 @@ def test_messages_are_the_bytes_of_the_link(tmp_path: Path, experiment: MakeExpe
         messages = json.loads(row.messages)
         down, up = np.sum(list(messages.values()), axis=0)
         assert (down, up) == (row.bytes_down, row.bytes_up)
-        assert set(messages) - {"hello", "load"} == {"weights", "train", "select", "update"}
+        requests = {"weights", "train", "select", "update", "framing"}
+        assert set(messages) - {"hello", "load"} == requests
         assert ("load" in messages) == ("hello" in messages) == (row.round == 1)
         # What the server says is longest in weights, what a node says in its update.
         assert max(messages, key=lambda name: messages[name][0]) == "weights"
