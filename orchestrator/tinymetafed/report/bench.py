@@ -88,7 +88,8 @@ def tables(found: Measured) -> Iterable[Table]:
         ("engine", "threads", "nodes", "weights", "ms", "µs each", "core", "ratio", "own", "MiB"),
         (
             (
-                one.engine, f"{one.threads or '–'}", f"{one.nodes:,}", f"{one.parameters:,}", f"{1e3 * one.wall:,.1f}",
+                one.engine, f"{one.threads or '–'}", f"{one.nodes:,}", f"{one.parameters:,}",
+                f"{1e3 * one.wall:,.1f}",
                 f"{1e6 * one.wall / one.nodes:,.0f}", f"{1e6 * one.core / one.nodes:,.0f}",
                 f"{one.wall / one.core:.1f}", f"{1e6 * one.processors / one.nodes:,.0f}",
                 f"{one.memory / MIB:,.0f}",

@@ -89,8 +89,9 @@ def outcome(settings: ComparisonSettings, comparison: Comparison, store: Store) 
     """From the store.
 
     Bytes and joules are those of all nodes together. What a run does not have is left out: a loss
-    where adaptation diverged on all devices, accuracy without classes, joules where nothing was counted, what is until the target where it was not
-    reached. Raises TinyMetaFedError where a device's core was not priced when the run was made.
+    where adaptation diverged on all devices, accuracy without classes, joules where nothing was
+    counted, what is until the target where it was not reached. Raises TinyMetaFedError where a
+    device's core was not priced when the run was made.
     """
     targets = {task.label: task.target for task in settings.tasks}
     unfinished = comparison.unfinished
