@@ -21,29 +21,41 @@ class Trainer:
     """A model under training.
 
     core: the host build, with `lib` (the fixture of tests/firmware). frozen: bit i for layer i.
+    held: what the weights were at first, or other weights that are put there.
     """
 
     def __init__(self, core: SimpleNamespace, layers: ref.Layers, theta: Floats, kind: str) -> None:
         self.theta = theta.copy()
+        self.held = theta.copy()
         self._core = core
         self._layers = layers
         self._kind = kind
 
     def train(
-        self, samples: Sequence[tuple[Floats, Target]], rate: float, frozen: int, batch: int = 1
-    ) -> None:
-        """One epoch, in order."""
+        self, samples: Sequence[tuple[Floats, Target]], rate: float, frozen: int, batch: int = 1,
+        *, proximal: float = 0.0, mark: Floats | None = None, correction: Floats | None = None,
+    ) -> None:  # fmt: skip
+        """One epoch, in order. mark: weights that each step starts from. correction: is added to
+        each gradient."""
         moving = [i for i, p in enumerate(self._parts) if p.stop > p.start and not frozen >> i & 1]
         for first in range(0, len(samples), batch):
             chunk = samples[first : first + batch]
             scale = np.float32(-rate) / np.float32(len(chunk))
-            sink = self.theta if len(chunk) == 1 else np.zeros_like(self.theta)
+            alone = len(chunk) == 1 and mark is None and not proximal
+            sink = self.theta if alone else np.zeros_like(self.theta)
             for x, target in chunk:
                 values = self.forward(x)
                 self._backward(values, self._slope(values[-1], target), moving, sink, scale)
             for part in (self._parts[i] for i in moving):
+                if mark is not None:
+                    self.theta[part] = mark[part]
+                if proximal:
+                    pull = np.float32(rate) * np.float32(proximal)
+                    self.theta[part] -= pull * (self.theta[part] - self.held[part])
                 if sink is not self.theta:
                     self.theta[part] += sink[part]
+                if correction is not None:
+                    self.theta[part] -= np.float32(rate) * correction[part]
 
     def forward(self, x: Floats) -> list[Floats]:
         """What enters each layer, then the outputs."""

@@ -1,24 +1,33 @@
 """Problems for a node to learn, and sessions with a node."""
 
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 from hypothesis import assume, reject
 from numpy.typing import NDArray
 
 import reference as ref
-from tinymetafed.models.model import OPERATIONS, Model, ModelSettings
-from tinymetafed.nodes.host import HostTransport
-from tinymetafed.nodes.node import Broadcast, Node
+from tinymetafed.link import Answers, Connection, Request, Response, frame
+from tinymetafed.link.messages import Loaded, Trained, encode_request
+from tinymetafed.models.model import OPERATIONS, Model, ModelSettings, Part
+from tinymetafed.nodes import program
+from tinymetafed.nodes.broadcast import Broadcast
+from tinymetafed.nodes.host import HostTransport, open_host
+from tinymetafed.nodes.node import Node, NodeRefused, Outcome
 from tinymetafed.nodes.transport import OpenTransport
 from tinymetafed.tasks.samples import Samples
 
+TOLERANCE = 1e-5
+"""Of a node's way, relative to the length of the reference's: see way."""
+
 Theta = NDArray[np.float32]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -147,11 +156,104 @@ def clear_of_kinks(layers: ref.Layers, theta: ref.Vector, pairs: ref.Samples) ->
     )
 
 
+def rate_for(problem: Problem, pairs: ref.Samples, mask: ref.Mask, share: float = 0.05) -> float:
+    """The rate, a float32, at which a step on `pairs` is `share` of the weights' norm. The gradient
+    of the part that moves has to be some part of the whole one, or it is nothing but rounding."""
+    gradients = [ref.gradient(problem.layers, problem.start, problem.kind, *pair) for pair in pairs]
+    mean = np.mean([gradient for _, gradient in gradients], axis=0)
+    assume(norm(mean[mask]) > norm(mean) / 16)
+    return float(np.float32(share * norm(problem.start) / norm(mean[mask])))
+
+
+def way(
+    problem: Problem, theta: ref.Vector, pairs: ref.Samples, rate: float, mask: ref.Mask,
+    batch: int = 1, epochs: int = 1,
+) -> float:  # fmt: skip
+    """Length of the reference's way in training, which has to be stable and clear of kinks."""
+    steps = []
+    for _ in range(epochs):
+        for i in range(0, len(pairs), batch):
+            chunk = pairs[i : i + batch]
+            assume(clear_of_kinks(problem.layers, theta, chunk))
+            after, _ = ref.train(problem.layers, theta, problem.kind, chunk, rate, mask, len(chunk))
+            steps.append(norm(after - theta))
+            theta = after
+    assume(sum(steps) <= 0.1 * len(steps) * norm(problem.start))
+    return sum(steps)
+
+
+def norm(vector: ref.Vector) -> float:
+    return float(np.linalg.norm(vector))
+
+
+def mask_of(model: Model, parts: Sequence[Part]) -> ref.Mask:
+    mask = np.zeros(model.parameters, dtype=bool)
+    for part in parts:
+        mask[part.first : part.end] = True
+    return mask
+
+
+def frame_of(connection: Connection, *requests: Request, counted: bool = True) -> bytes:
+    """The frame of the requests."""
+    return connection.send([encode_request(one) for one in requests], counted=counted)
+
+
+def responses(events: list[Answers]) -> list[Response]:
+    """Of all answers, one after the other."""
+    return [response for answers in events for response in answers.responses]
+
+
+def at_once(work: Coroutine[Any, Any, T]) -> T:
+    """The result of work that waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("it waits")
+
+
+class BareNode:
+    """A host node without an orchestrator's part of the work: frames in, frames out.
+
+    Attributes:
+        connection: of the frames that `ask` sends.
+        hello: what it said when it booted.
+    """
+
+    def __init__(self) -> None:
+        self._transport = HostTransport()
+        self.connection = Connection()
+        [self.hello] = responses(self.connection.receive(self.exchange(b"")))
+
+    def exchange(self, data: bytes) -> bytes:
+        """All that it sends when it is sent the data."""
+        at_once(self._transport.write(data))
+        found = b""
+        with suppress(TimeoutError):
+            while True:
+                found += at_once(self._transport.read())
+        return found
+
+    def body(self, body: bytes) -> bytes | None:
+        """The body of its answer to a frame with this body; None where it does not answer."""
+        [*found] = frame.FrameReceiver().receive(self.exchange(frame.encode(body)))
+        assert len(found) <= 1
+        return found[0] if found else None
+
+    def ask(self, *requests: Request) -> tuple[Response, ...]:
+        """Its answers to the requests in a frame, and that it answered in one."""
+        [answers] = self.connection.receive(self.exchange(frame_of(self.connection, *requests)))
+        return answers.responses
+
+    def ask_each(self, requests: Iterable[Request]) -> list[Response]:
+        """Its answers to the requests in a frame each."""
+        return [response for one in requests for response in self.ask(one)]
+
+    def close(self) -> None:
+        at_once(self._transport.close())
+
+
 # ---- sessions with a node ------------------------------------------------------------------------
-
-
-async def open_host() -> HostTransport:
-    return HostTransport()
 
 
 def full(theta: Theta) -> Broadcast:
@@ -165,16 +267,66 @@ async def started(
     *,
     accumulate: bool = False,
     capacity: int = 0,
-    keeps: bool = False,
+    room: int = 0,
     transport: OpenTransport = open_host,
 ) -> AsyncIterator[Node]:
     node = Node("node", transport, timeout=0)  # on the host an answer is there or never comes
     await node.start()
-    await node.load(model, accumulate=accumulate, capacity=capacity, keeps=keeps)
+    await load(node, model, accumulate=accumulate, capacity=capacity, room=room)
     if theta is not None:
         await node.set_weights(full(theta))
     yield node
     await node.close()
+
+
+async def load(
+    node: Node, model: Model, *, accumulate: bool = False, capacity: int = 0, room: int = 0
+) -> Loaded:
+    """room: bits of messages.Load.room."""
+    description = model.description(accumulate=accumulate, capacity=capacity, room=room)
+    return await node.load(model, description)
+
+
+async def refused(work: Awaitable[object]) -> int:
+    with pytest.raises(NodeRefused) as caught:
+        await work
+    return caught.value.error.code
+
+
+async def store(node: Node, samples: Samples) -> None:
+    """Into the node's memory, in place of what is there."""
+    await node.run((program.Store("query"),), query=samples)
+
+
+async def train(node: Node, samples: Samples | None, *, rate: float, **options: Any) -> float:
+    """On the samples, or where None on the stored ones. options: of program.Train. Returns the mean
+    loss over all samples, each before the step that it takes part in."""
+    step = program.Train("stored" if samples is None else "query", rate=rate, **options)
+    outcome = await node.run((step,), query=samples)
+    return mean_loss(outcome, step, None if samples is None else len(samples))
+
+
+def mean_loss(outcome: Outcome, step: program.Train, samples: int | None) -> float:
+    """Of a program's only primitive, which trained on so many samples once each, or on stored ones
+    where None."""
+    trained = [one for one in outcome.responses[0] if isinstance(one, Trained)]
+    assert len(trained) == len(outcome.responses[0])
+    if samples is None:
+        [one] = trained
+        return one.loss
+    total, left = 0.0, samples
+    for one in trained:
+        count = min(left, one.steps * step.batch)
+        assert one.steps == -(-count // step.batch)
+        total += count * one.loss
+        left -= count
+    assert left == 0
+    return total / samples
+
+
+async def update(node: Node, keep: int, values: str = "float32") -> Outcome:
+    """The largest entries of what was learnt."""
+    return await node.run((program.Select(keep, values), program.Send()))
 
 
 async def difference(
@@ -182,7 +334,16 @@ async def difference(
 ) -> ref.Vector:
     """Δ of all parameters; the local part is asked for as well."""
     keep = model.parameters if keep is None else keep
-    delta = await node.update([(0, model.parameters)], keep, values)
+    told, node._model = node._model, without_local(model)
+    try:
+        delta = await update(node, keep, values)
+    finally:
+        node._model = told
     dense = np.zeros(model.parameters)
     dense[delta.indices] = delta.values
     return dense
+
+
+def without_local(model: Model) -> Model:
+    """As if all of it were shared."""
+    return replace(model, parts=tuple(replace(part, local=False) for part in model.parts))

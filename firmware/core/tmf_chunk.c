@@ -56,30 +56,53 @@ static size_t smallest(uint32_t count, uint32_t marked, size_t gaps, size_t widt
     return sizes[*encoding];
 }
 
-/* How far a chunk from `first` on can reach. */
+/* How far a chunk from `first` on can reach. An entry makes no encoding longer by more than its value and a
+ * byte, but for the bytes of a gap that began before and of the number of marked ones: so what is left of the
+ * capacity says how many can be taken before the size is to be known again. */
+#define SLACK 8u
+
 static struct tmf_chunk measure(const float *values, const struct tmf_selection *selection,
                                 uint32_t first, uint32_t end, size_t capacity, uint32_t *marked)
 {
     struct tmf_chunk chunk = {.first = first};
-    const size_t width = tmf_format_size(&selection->format), dense = capacity / width;
+    const size_t width = tmf_format_size(&selection->format);
     size_t gaps = 0;
-    uint32_t next = first;
-    *marked = 0;
-    while (chunk.count < end - first) {
-        uint32_t i = first + chunk.count, count = chunk.count + 1;
-        bool is_marked = tmf_is_marked(selection, values, i);
-        size_t wider = gaps + (is_marked ? leb_size(i - next) : 0);
-        /* What fits densely fits; only past that does the encoding matter. */
-        if (count > dense &&
-            smallest(count, *marked + is_marked, wider, width, &chunk.encoding) > capacity) {
+    uint32_t next = first, found = 0;
+    for (;;) {
+        const size_t left = end - first - chunk.count;
+        const size_t size = smallest(chunk.count, found, gaps, width, &chunk.encoding) + SLACK;
+        size_t sure = size < capacity ? (capacity - size) / (width + 1) : 0;
+        sure = sure < left ? sure : left;
+        if (sure == 0) {
             break;
         }
-        chunk.count = count;
-        *marked += is_marked;
+        chunk.count += (uint32_t)sure;
+        for (const uint32_t stop = first + chunk.count; sure > 0; sure--) {
+            const uint32_t i = stop - (uint32_t)sure;
+            const uint32_t is_marked = tmf_is_marked(selection, values, i);
+            if (is_marked & (i - next > 127)) {
+                gaps += leb_size(i - next) - 1;
+            }
+            found += is_marked;
+            gaps += is_marked;
+            next += is_marked * (i + 1 - next);
+        }
+    }
+    /* Near the end, one by one. */
+    while (chunk.count < end - first) {
+        const uint32_t i = first + chunk.count;
+        const bool is_marked = tmf_is_marked(selection, values, i);
+        const size_t wider = gaps + (is_marked ? leb_size(i - next) : 0);
+        if (smallest(chunk.count + 1, found + is_marked, wider, width, &chunk.encoding) > capacity) {
+            break;
+        }
+        chunk.count++;
+        found += is_marked;
         gaps = wider;
         next = is_marked ? i + 1 : next;
     }
-    chunk.size = smallest(chunk.count, *marked, gaps, width, &chunk.encoding);
+    *marked = found;
+    chunk.size = smallest(chunk.count, found, gaps, width, &chunk.encoding);
     return chunk;
 }
 
@@ -98,6 +121,56 @@ static uint8_t *put_value(uint8_t *p, const struct tmf_format *format, float val
     return p;
 }
 
+/* The bits of the entries, and behind them at p the marked values: each value is written, and the next one over
+ * it where it is not marked. Which of the entries are, when half of them are, no branch predictor knows. */
+static uint8_t *put_bitmap(uint8_t *bits, uint8_t *p, const float *values, const struct tmf_selection *selection,
+                           const struct tmf_chunk *chunk)
+{
+    const uint32_t end = chunk->first + chunk->count;
+    const uint8_t *const last = bits + chunk->size; /* of the values: all that is marked comes before */
+    for (uint32_t i = chunk->first; i < end;) {
+        uint32_t byte = 0;
+        const uint32_t stop = end - i < 8 ? end - i : 8;
+        for (uint32_t bit = 0; bit < stop; bit++, i++) {
+            const uint32_t is_marked = tmf_is_marked(selection, values, i);
+            byte |= is_marked << bit;
+            if (p < last) {
+                memcpy(p, &values[i], sizeof values[i]);
+            }
+            p += is_marked * sizeof values[i];
+        }
+        *bits++ = (uint8_t)byte;
+    }
+    return p;
+}
+
+/* The entries in any encoding and format. */
+static uint8_t *put_entries(uint8_t *bits, uint8_t *where, uint8_t *p, const float *values,
+                            const struct tmf_selection *selection, const struct tmf_chunk *chunk)
+{
+    const struct tmf_format *const format = &selection->format;
+    uint32_t next = chunk->first;
+    if (chunk->encoding == TMF_BITMAP) {
+        memset(bits, 0, (chunk->count + 7) / 8);
+    }
+    for (uint32_t i = chunk->first; i < chunk->first + chunk->count; i++) {
+        if (!tmf_is_marked(selection, values, i)) {
+            if (chunk->encoding == TMF_DENSE) {
+                p = put_value(p, format, 0.0f);
+            }
+            continue;
+        }
+        if (chunk->encoding == TMF_BITMAP) {
+            bits[(i - chunk->first) / 8] |= (uint8_t)(1u << (i - chunk->first) % 8);
+        } else if (chunk->encoding == TMF_INDICES) {
+            where = leb_put(where, i - next);
+            next = i + 1;
+        }
+        p = put_value(p, format, values[i]);
+    }
+    return p;
+}
+
 struct tmf_chunk tmf_chunk_encode(const float *values, const struct tmf_selection *selection,
                                   uint32_t first, uint32_t end, uint8_t *out, size_t capacity)
 {
@@ -111,28 +184,15 @@ struct tmf_chunk tmf_chunk_encode(const float *values, const struct tmf_selectio
         measure(values, selection, first, end, capacity - (size_t)(out - data), &marked);
     /* Which are marked comes first, their values behind it, both in one walk. */
     uint8_t *where = out, *p = out + chunk.size - marked * tmf_format_size(format);
-    if (chunk.encoding == TMF_BITMAP) {
-        memset(out, 0, (chunk.count + 7) / 8);
-    } else if (chunk.encoding == TMF_INDICES) {
+    if (chunk.encoding == TMF_INDICES) {
         where = leb_put(where, marked);
-    } else {
+    } else if (chunk.encoding == TMF_DENSE) {
         p = out;
     }
-    uint32_t next = first;
-    for (uint32_t i = first; i < first + chunk.count; i++) {
-        if (!tmf_is_marked(selection, values, i)) {
-            if (chunk.encoding == TMF_DENSE) {
-                p = put_value(p, format, 0.0f);
-            }
-            continue;
-        }
-        if (chunk.encoding == TMF_BITMAP) {
-            out[(i - first) / 8] |= (uint8_t)(1u << (i - first) % 8);
-        } else if (chunk.encoding == TMF_INDICES) {
-            where = leb_put(where, i - next);
-            next = i + 1;
-        }
-        p = put_value(p, format, values[i]);
+    if (chunk.encoding == TMF_BITMAP && format->values == TMF_FLOAT32) {
+        p = put_bitmap(out, p, values, selection, &chunk);
+    } else {
+        p = put_entries(out, where, p, values, selection, &chunk);
     }
     chunk.encoding |= (unsigned)format->values << TMF_VALUES_SHIFT;
     chunk.data = data;

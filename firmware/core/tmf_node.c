@@ -109,6 +109,7 @@ size_t tmf_node_answer(struct tmf_node *node, size_t size)
     struct requests requests = read_head(node->received, size);
     struct tmf_response response;
     response.count = 0;
+    response.requests = requests.left > 0 ? requests.left : 1;
     response.bytes = 0;
     bool goes_on;
     do {
@@ -116,6 +117,7 @@ size_t tmf_node_answer(struct tmf_node *node, size_t size)
         const bool well_formed = next_request(&requests, &request);
         goes_on = tmf_request_do(node, well_formed ? &request : NULL, &response);
     } while (goes_on && requests.left > 0);
+    tmf_phase_send();
     node->sequence = requests.sequence;
     node->answered = true;
     return build(node, requests.sequence, &response);

@@ -45,6 +45,7 @@ struct tmf_node {
     struct tmf_broadcast broadcast;
     enum { TMF_EMPTY, TMF_TRAINING, TMF_SELECTED } working; /* what model.working holds */
     uint32_t steps; /* of training since these were the weights held */
+    bool marked;    /* model.mark was set since then */
     struct tmf_selection selection;
     bool loaded;
     bool answered; /* `frame` answers the one numbered `sequence` */

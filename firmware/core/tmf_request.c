@@ -8,14 +8,18 @@
 #include "tmf_matrix.h"
 #include "tmf_phase.h"
 
-/* The CBOR of an answer around the bytes of a chunk or of outputs. */
+/* The CBOR of an answer around the bytes of a chunk or of outputs, and of a response's head. */
 #define OVERHEAD 40u
 
+/* An answer without such bytes, at most: an error about memory. A hello's version is no longer than this. */
+#define PLAIN 64u
+_Static_assert(sizeof TMF_VERSION - 1 <= PLAIN - 45, "a hello is no longer than any other answer");
+
 /* Where an answer puts its bytes, and how many may be there: the frame's buffer is free until the response
- * is framed, but for the bytes of the answers before. */
+ * is framed, but for the bytes of the answers before. All other answers fit beside it, also those to come. */
 static uint8_t *place(const struct tmf_node *node, const struct tmf_response *response, size_t *room)
 {
-    const size_t taken = response->bytes + OVERHEAD * (response->count + 1);
+    const size_t taken = response->bytes + OVERHEAD + PLAIN * (response->requests - 1);
     *room = taken < TMF_BODY_SIZE ? TMF_BODY_SIZE - taken : 0;
     return node->frame + response->bytes;
 }
@@ -102,6 +106,14 @@ static struct tmf_chunk received_chunk(const struct chunk *chunk)
     };
 }
 
+void tmf_request_ready(struct tmf_node *node)
+{
+    memcpy(node->model.working, node->model.held, node->model.parameters * sizeof(float));
+    node->working = TMF_TRAINING;
+    node->steps = 0;
+    node->marked = false;
+}
+
 static enum tmf_error handle_weights(struct tmf_node *node, const struct weights *weights,
                               struct response_body_r *answer)
 {
@@ -132,10 +144,8 @@ static enum tmf_error handle_weights(struct tmf_node *node, const struct weights
         if (from == 0 && broadcast->next != model->parameters) {
             return TMF_ERROR_RANGE;
         }
-        memcpy(model->working, model->held, model->parameters * sizeof(float));
         node->version = to;
-        node->working = TMF_TRAINING;
-        node->steps = 0;
+        tmf_request_ready(node);
         *broadcast = (struct tmf_broadcast){.to = 0};
     }
     answer->response_body_choice = response_body_done_m_c;
@@ -201,6 +211,9 @@ static enum tmf_error handle_train(struct tmf_node *node, const struct train *tr
         (accumulates && model->gradient == NULL) || (training.from_mark && model->mark == NULL) ||
         (training.corrected && model->variate == NULL)) {
         return TMF_ERROR_ARGUMENT;
+    }
+    if (training.from_mark && !node->marked) {
+        return TMF_ERROR_ORDER;
     }
     const uint8_t *samples = model->store;
     uint32_t count = model->stored;
@@ -340,6 +353,7 @@ static enum tmf_error handle_update(const struct tmf_node *node, const struct up
         update->update_end > node->model.parameters) {
         return TMF_ERROR_RANGE;
     }
+    tmf_phase_send();
     size_t room;
     uint8_t *const data = place(node, response, &room);
     struct tmf_chunk chunk = {.first = update->update_first, .data = data};
@@ -362,7 +376,7 @@ static enum tmf_error handle_residual(const struct tmf_node *node, const struct 
 {
     const struct tmf_model *model = &node->model;
     size_t room;
-    place(node, response, &room);
+    uint8_t *const data = place(node, response, &room);
     const uint32_t first = residual->residual_first, most = (uint32_t)(room / sizeof(float));
     if (kept(model) == NULL || first >= residual->residual_end ||
         residual->residual_end > model->parameters) {
@@ -373,9 +387,10 @@ static enum tmf_error handle_residual(const struct tmf_node *node, const struct 
         .first = first,
         .count = count,
         .encoding = TMF_DENSE,
-        .data = (const uint8_t *)(kept(model) + first),
+        .data = data,
         .size = count * sizeof(float),
     };
+    memcpy(data, kept(model) + first, chunk.size); /* requests behind this one may change it */
     return send_chunk(&chunk, answer);
 }
 
@@ -389,7 +404,7 @@ static enum tmf_error handle_restore(const struct tmf_node *node, const struct r
                                : tmf_chunk_apply(&chunk, kept(model), model->parameters);
 }
 
-static enum tmf_error handle_mark(const struct tmf_node *node, struct response_body_r *answer)
+static enum tmf_error handle_mark(struct tmf_node *node, struct response_body_r *answer)
 {
     const struct tmf_model *model = &node->model;
     if (model->mark == NULL) {
@@ -397,6 +412,7 @@ static enum tmf_error handle_mark(const struct tmf_node *node, struct response_b
     }
     tmf_phase_learn();
     memcpy(model->mark, model->working, model->parameters * sizeof(float));
+    node->marked = true;
     answer->response_body_choice = response_body_done_m_c;
     return TMF_OK;
 }

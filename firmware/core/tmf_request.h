@@ -15,6 +15,7 @@
 struct tmf_response {
     struct response_body_r answers[TMF_MOST_REQUESTS];
     uint32_t count;
+    uint32_t requests; /* in the frame, those that are yet to be done among them; not 0 */
     size_t bytes; /* of node->frame that belong to them */
 };
 
@@ -22,6 +23,9 @@ struct tmf_response {
  * is an error. */
 bool tmf_request_do(struct tmf_node *node, const struct request_body_r *request,
                     struct tmf_response *response);
+
+/* The working weights start again from the weights held. */
+void tmf_request_ready(struct tmf_node *node);
 
 /* Adds a hello. */
 void tmf_request_hello(const struct tmf_node *node, struct tmf_response *response);

@@ -19,8 +19,8 @@ works = st.builds(
     st.integers(1, 3),
     st.integers(0, 3),
     st.dictionaries(st.sampled_from(["receive", "learn", "select", ASLEEP]), figures),
-    st.integers(0, 10**5),
-    st.integers(0, 10**5),
+    st.lists(st.integers(0, 10**5), max_size=4).map(tuple),
+    st.lists(st.integers(0, 10**5), max_size=4).map(tuple),
 )
 rounds = st.lists(works, unique_by=lambda work: (work.round, work.node))
 
@@ -39,7 +39,7 @@ def test_the_worked_example_of_the_documentation():
     (learn,) = (
         entry
         for entry in book(
-            [Work(1, 0, {"learn": (cycles, cycles, cycles)}, 0, 0)], NRF52840, BLE1M, 1
+            [Work(1, 0, {"learn": (cycles, cycles, cycles)}, (), ())], NRF52840, BLE1M, 1
         )
         if entry.account == "learn"
     )
@@ -49,7 +49,7 @@ def test_the_worked_example_of_the_documentation():
 
 def test_bytes_by_hand():
     """1,000 bytes up by BLE 1M: four packets of 244 bytes and one of 24."""
-    entries = {e.account: e for e in book([Work(1, 0, {}, 0, 1000)], NRF52840, BLE1M, 1)}
+    entries = {e.account: e for e in book([Work(1, 0, {}, (), (1000,))], NRF52840, BLE1M, 1)}
     on_air = (4 * 265 + 45) * 8e-6
     gaps, acknowledgements = 5 * 300e-6, 5 * 80e-6
     joules = 3.0 * (6.40e-3 * on_air + 6.26e-3 * (gaps + acknowledgements))
@@ -59,8 +59,19 @@ def test_bytes_by_hand():
 
 
 def test_a_node_wakes_for_each_packet_that_it_gets():
-    entries = {e.account: e for e in book([Work(1, 0, {}, 245, 0)], NRF52840, BLE1M, 1)}
+    entries = {e.account: e for e in book([Work(1, 0, {}, (245,), ())], NRF52840, BLE1M, 1)}
     assert entries[WAKE_UP].seconds == pytest.approx(2 * 3e-6)
+
+
+def test_a_frame_begins_with_a_packet_of_its_own():
+    """Five requests in one frame of 60 bytes take one packet, in frames of their own five."""
+
+    def joules(*frames: int) -> float:
+        return balance(book([Work(1, 0, {}, frames, ())], NRF52840, BLE1M, 1)).joules
+
+    packet = 21 * 8e-6 * 6.26e-3 + 80e-6 * 6.40e-3 + 300e-6 * 6.26e-3  # without its payload
+    wake_up = 3e-6 * 3.0 * 3.3e-3
+    assert joules(*[12] * 5) - joules(60) == pytest.approx(4 * (3.0 * packet + wake_up), rel=1e-6)
 
 
 @given(rounds, st.sampled_from(DEVICES), st.sampled_from(RADIOS), st.floats(0, 1000))
@@ -93,7 +104,8 @@ def test_the_sum_is_that_of_the_rounds(work: list[Work]):
 
 def test_what_was_not_counted_is_not_guessed():
     """Neither the node's phases, nor how long the round was, so nobody's sleep."""
-    work = [Work(1, 0, None, 100, 0), Work(1, 1, {"learn": (1, 2, 3), ASLEEP: (9, 9, 9)}, 0, 0)]
+    learn = {"learn": (1, 2, 3), ASLEEP: (9, 9, 9)}
+    work = [Work(1, 0, None, (100,), ()), Work(1, 1, learn, (), ())]
     accounts = {(e.node, e.account) for e in book(work, NRF52840, BLE1M, 2)}
     assert not {name for _, name in accounts} & {SLEEP, ASLEEP}
     assert {name for node, name in accounts if node == 0} == {RECEIVE, TRANSMIT, WAKE_UP}

@@ -11,9 +11,10 @@ import numpy as np
 from hypothesis import given, settings
 
 import exact
-from learning import Problem, difference, full, open_host, problems, seeded
+from learning import Problem, difference, full, load, problems, seeded, train
 from tinymetafed.models.model import Model, ModelSettings
 from tinymetafed.nodes.backends import private_directory
+from tinymetafed.nodes.host import open_host
 from tinymetafed.nodes.node import Node
 from tinymetafed.nodes.qemu import QemuTransport
 from tinymetafed.nodes.transport import OpenTransport
@@ -28,9 +29,9 @@ async def trained(open_transport: OpenTransport, *work: Work) -> list[bytes]:
     node, found = Node("node", open_transport), list[bytes]()
     await node.start()
     for problem, frozen, batch in work:
-        await node.load(problem.model, accumulate=batch > 1, capacity=0)
+        await load(node, problem.model, accumulate=batch > 1)
         await node.set_weights(full(problem.theta))
-        await node.train(problem.samples, rate=RATE, frozen=frozen, batch=batch)
+        await train(node, problem.samples, rate=RATE, frozen=frozen, batch=batch)
         found.append((await difference(node, problem.model)).astype(np.float32).tobytes())
     await node.close()
     return found

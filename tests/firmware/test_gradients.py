@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import definition
 import reference as ref
-from learning import Problem, clear_of_kinks, difference, full, problems, seeded, started
+from learning import Problem, clear_of_kinks, difference, full, problems, seeded, started, train
 from tinymetafed.models.model import Model, ModelSettings
 
 TOLERANCE = 1e-5  # of the node's step, which is in single precision
@@ -92,7 +92,7 @@ async def steps(problem: Problem, gradient: ref.Vector) -> None:
                 if not moves:
                     frozen |= 1 << part.layer
                     step[part.first : part.end] = 0
-            await node.train(problem.samples, rate=rate, frozen=frozen)
+            await train(node, problem.samples, rate=rate, frozen=frozen)
             moved = await difference(node, model)
             await node.set_weights(full(problem.theta))
             assert not moved[step == 0].any()

@@ -7,7 +7,7 @@ of: on its two sides the gradient is another.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -19,71 +19,39 @@ from hypothesis import assume, given, settings
 
 import reference as ref
 from learning import (
+    TOLERANCE,
     Problem,
     Theta,
     clear_of_kinks,
     difference,
     full,
+    load,
+    mask_of,
+    norm,
     problems,
     random_samples,
+    rate_for,
     reference_layers,
+    refused,
     started,
+    store,
+    train,
+    update,
+    way,
 )
-from tinymetafed.link.messages import Layer, Loaded
+from tinymetafed.link.messages import MARK, RESIDUAL, VARIATE, Layer, Loaded
 from tinymetafed.models.model import OPERATIONS, Dense, Model, ModelSettings, Part
+from tinymetafed.nodes.broadcast import Broadcast
 from tinymetafed.nodes.host import HostTransport
-from tinymetafed.nodes.node import Broadcast, Delta, Node, NodeRefused
+from tinymetafed.nodes.node import Node, NodeRefused
 from tinymetafed.nodes.transport import NodeLost
-from tinymetafed.strategies import TinyMetaFed
+from tinymetafed.nodes.update import Update
+from tinymetafed.strategies import Round, ServerState, TinyMetaFed
 from tinymetafed.tasks.samples import Samples
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=60)
-TOLERANCE = 1e-5
 NO_MODEL, CANNOT_BE, MEMORY, WEIGHTS, RANGE = 2, 3, 4, 5, 6  # enum tmf_error
 SAMPLES, ARGUMENT, DIVERGED, ORDER = 8, 9, 10, 11
-
-
-def rate_for(problem: Problem, pairs: ref.Samples, mask: ref.Mask, share: float = 0.05) -> float:
-    """The rate, a float32, at which a step on `pairs` is `share` of the weights' norm. The gradient
-    of the part that moves has to be some part of the whole one, or it is nothing but rounding."""
-    gradients = [ref.gradient(problem.layers, problem.start, problem.kind, *pair) for pair in pairs]
-    mean = np.mean([gradient for _, gradient in gradients], axis=0)
-    assume(norm(mean[mask]) > norm(mean) / 16)
-    return float(np.float32(share * norm(problem.start) / norm(mean[mask])))
-
-
-def way(
-    problem: Problem, theta: ref.Vector, pairs: ref.Samples, rate: float, mask: ref.Mask,
-    batch: int = 1, epochs: int = 1,
-) -> float:  # fmt: skip
-    """Length of the reference's way in training, which has to be stable and clear of kinks."""
-    steps = []
-    for _ in range(epochs):
-        for i in range(0, len(pairs), batch):
-            chunk = pairs[i : i + batch]
-            assume(clear_of_kinks(problem.layers, theta, chunk))
-            after, _ = ref.train(problem.layers, theta, problem.kind, chunk, rate, mask, len(chunk))
-            steps.append(norm(after - theta))
-            theta = after
-    assume(sum(steps) <= 0.1 * len(steps) * norm(problem.start))
-    return sum(steps)
-
-
-def norm(vector: ref.Vector) -> float:
-    return float(np.linalg.norm(vector))
-
-
-def mask_of(model: Model, parts: Sequence[Part]) -> ref.Mask:
-    mask = np.zeros(model.parameters, dtype=bool)
-    for part in parts:
-        mask[part.first : part.end] = True
-    return mask
-
-
-async def refused(work: Awaitable[object]) -> int:
-    with pytest.raises(NodeRefused) as caught:
-        await work
-    return caught.value.error.code
 
 
 # ---- training ------------------------------------------------------------------------------------
@@ -105,7 +73,7 @@ def test_an_inner_step_is_the_reference_s_and_frozen_parts_do_not_move(problem, 
     async def session() -> None:
         async with started(model, problem.theta) as node:
             bits = sum(1 << part.layer for part in frozen)
-            loss = await node.train(problem.samples, rate=rate, frozen=bits)
+            loss = await train(node, problem.samples, rate=rate, frozen=bits)
             delta = await difference(node, model)
         assert not delta[~moves].any()
         step = expected - problem.start
@@ -128,8 +96,8 @@ def test_mini_batches_and_epochs_from_the_store_are_the_reference_s(problem, bat
 
     async def session() -> None:
         async with started(model, problem.theta, accumulate=batch > 1, capacity=len(pairs)) as node:
-            await node.store(problem.samples)
-            loss = await node.train(None, rate=rate, batch=batch, epochs=epochs)
+            await store(node, problem.samples)
+            loss = await train(node, None, rate=rate, batch=batch, epochs=epochs)
             delta = await difference(node, model)
         assert norm(problem.start + delta - expected) <= TOLERANCE * length
         assert loss == pytest.approx(value, rel=TOLERANCE)
@@ -150,11 +118,11 @@ def test_a_stream_of_several_requests_trains_as_the_store_does_and_as_the_refere
         async with started(model, theta, accumulate=True, capacity=700) as node:
             assert node.hello is not None
             assert len(problem.samples.packed) > node.hello.receive_buffer
-            loss = await node.train(problem.samples, rate=0.01, batch=4)
+            loss = await train(node, problem.samples, rate=0.01, batch=4)
             streamed = await difference(node, model)
             await node.set_weights(full(theta))
-            await node.store(problem.samples)
-            await node.train(None, rate=0.01, batch=4)
+            await store(node, problem.samples)
+            await train(node, None, rate=0.01, batch=4)
             assert np.array_equal(await difference(node, model), streamed)
         assert norm(problem.start + streamed - expected) <= TOLERANCE * norm(expected)
         assert loss == pytest.approx(value, rel=TOLERANCE)
@@ -177,7 +145,7 @@ def test_activations_may_follow_each_other(activations):
 
     async def session() -> None:
         async with started(model, theta) as node:
-            await node.train(problem.samples, rate=0.25)
+            await train(node, problem.samples, rate=0.25)
             delta = await difference(node, model)
         step = expected - problem.start
         assert norm(delta - step) <= TOLERANCE * norm(step)
@@ -195,7 +163,7 @@ def test_of_equal_values_the_first_is_a_window_s_largest():
 
     async def session() -> None:
         async with started(model, np.ones(8, np.float32)) as node:
-            await node.train(samples, rate=0.25)
+            await train(node, samples, rate=0.25)
             delta = await difference(node, model)
         assert delta.tolist() == [-1, 0, 0, 0, -1, 0, 0, 0]
 
@@ -209,7 +177,7 @@ def test_a_frozen_zero_keeps_its_sign_in_a_mini_batch():
     async def session() -> None:
         theta = np.array([-1, -0.0], np.float32)
         async with started(model, theta, accumulate=True) as node:
-            await node.train(samples, rate=0.1, frozen=1, batch=2)
+            await train(node, samples, rate=0.1, frozen=1, batch=2)
             bias = await node.predict(np.zeros((1, 1), np.float32))
         assert np.signbit(bias).all()
 
@@ -230,7 +198,7 @@ def test_an_update_has_no_entry_of_the_local_part(problem):
 
     async def session() -> None:
         async with started(model, problem.theta) as node:
-            await node.train(problem.samples, rate=rate)
+            await train(node, problem.samples, rate=rate)
             delta = await difference(node, model)
         assert not delta[~model.global_mask].any()
         error = (delta - (expected - problem.start))[model.global_mask]
@@ -252,7 +220,7 @@ def test_reconstruction_moves_the_local_part_only(problem):
     async def session() -> None:
         async with started(model, problem.theta) as node:
             strategy = TinyMetaFed(name="tinymetafed", local_rate=rate)
-            await strategy.reconstruct(node, model, problem.samples)
+            await node.run(strategy.reconstruct(model), support=problem.samples)
             found = await node.predict(problem.samples.inputs)
             assert not (await difference(node, model)).any()
         np.testing.assert_allclose(found, outputs, rtol=TOLERANCE, atol=TOLERANCE)
@@ -272,7 +240,7 @@ def test_the_entries_sent_are_the_largest_of_the_global_part(problem, keep):
 
     async def session() -> None:
         async with started(model, problem.theta) as node:
-            await node.train(problem.samples, rate=rate, frozen=model.frozen(local=True))
+            await train(node, problem.samples, rate=rate, frozen=model.frozen(local=True))
             sent = await difference(node, model, keep)
         threshold = np.abs(delta[chosen]).min(initial=np.inf)
         differ = np.setxor1d(np.flatnonzero(sent), chosen)
@@ -314,32 +282,31 @@ def test_rounds_of_tinymetafed_are_the_reference_s(problem, percent):
             total += way(problem, ready, query, rates[1], model.global_mask)
             learned, _ = ref.learn(layers, ready, kind, query, rates[1])
             delta = np.where(model.global_mask, learned - theta, 0)
-            assume(is_decided(delta, strategy.keep(model, 0, 1), 2 * TOLERANCE * total))
+            assume(is_decided(delta, strategy.keep(model, Round(0, 4)), 2 * TOLERANCE * total))
         return total / len(tasks)
 
     async def session() -> None:
         async with AsyncExitStack() as nodes:
             devices = [await nodes.enter_async_context(started(model)) for _ in tasks]
-            theta, changed = problem.theta, np.ones(model.parameters, np.int64)
+            samples, changed = problem.samples, np.ones(model.parameters, np.int64)
+            state = ServerState(problem.theta)
             for t in range(2):
-                deltas: list[Delta] = []
-                for node, (support, query) in zip(devices, places, strict=True):
-                    await node.set_weights(Broadcast(theta, changed, t + 1))
-                    samples = problem.samples
-                    deltas.append(
-                        await strategy.adapt(node, model, samples[support], samples[query], t, 4)
-                    )
+                theta, deltas = state.theta, list[Update]()
+                broadcast = Broadcast(theta, changed, t + 1)
+                program = strategy.program(state, model, Round(t, 4))
+                for i, (node, (support, query)) in enumerate(zip(devices, places, strict=True)):
+                    found = await node.run(program, samples[support], samples[query], broadcast)
+                    deltas.append(Update(i, 5, found.indices, found.values))
                 margin = TOLERANCE * length(theta.astype(float))
                 expected, sent = ref.tinymetafed_round(
                     layers, theta.astype(float), kind, tasks, *rates,
-                    0.75 * (1 - t / 4), strategy.keep(model, 0, 1) / model.global_parameters,
+                    0.75 * (1 - t / 4), strategy.keep(model, Round(0, 4)) / model.global_parameters,
                 )  # fmt: skip
                 for delta, indices in zip(deltas, sent, strict=True):
                     assert np.array_equal(delta.indices, indices)
-                after = strategy.aggregate(theta, deltas, t, rounds=4)
-                assert norm(after - expected) <= margin
-                changed = np.where(after != theta, t + 2, changed)
-                theta = after
+                state = strategy.aggregate(state, deltas, Round(t, 4))
+                assert norm(state.theta - expected) <= margin
+                changed = np.where(state.theta != theta, t + 2, changed)
 
     asyncio.run(session())
 
@@ -386,7 +353,10 @@ def test_of_equal_outputs_the_first_is_the_class():
 # ---- memory --------------------------------------------------------------------------------------
 
 
-def needed(model: Model, *, accumulate: bool, capacity: int, keeps: bool = False) -> dict[str, int]:
+ROOMS = [0, RESIDUAL, MARK, VARIATE, RESIDUAL | MARK, MARK | VARIATE]
+
+
+def needed(model: Model, *, accumulate: bool, capacity: int, room: int = 0) -> dict[str, int]:
     """Bytes by part. What enters the first layer with parameters, and what leaves it and the later
     ones, keeps its place, but activations work in place. Behind the outputs of a layer at work lie
     the derivative of its inputs and what is under its window. What enters the layers below lies
@@ -408,7 +378,9 @@ def needed(model: Model, *, accumulate: bool, capacity: int, keeps: bool = False
         "backward": most - kept,
         "held": model.parameters,
         "working": model.parameters,
-        "residual": model.parameters if keeps else 0,
+        "residual": model.parameters if room & RESIDUAL else 0,
+        "variate": model.parameters if room & VARIATE else 0,
+        "mark": model.parameters if room & MARK else 0,
         "gradient": model.parameters if accumulate else 0,
         "store": capacity * sample,
     }
@@ -416,9 +388,9 @@ def needed(model: Model, *, accumulate: bool, capacity: int, keeps: bool = False
 
 
 @EXAMPLES
-@given(problems(samples=st.just(1)), st.booleans(), st.booleans())
-def test_a_model_fits_up_to_the_last_byte_and_is_refused_past_it(problem, accumulate, keeps):
-    model, extra = problem.model, {"accumulate": accumulate, "keeps": keeps}
+@given(problems(samples=st.just(1)), st.booleans(), st.sampled_from(ROOMS))
+def test_a_model_fits_up_to_the_last_byte_and_is_refused_past_it(problem, accumulate, room):
+    model, extra = problem.model, {"accumulate": accumulate, "room": room}
 
     async def session() -> None:
         async with started(model) as node:
@@ -428,12 +400,12 @@ def test_a_model_fits_up_to_the_last_byte_and_is_refused_past_it(problem, accumu
             size = sum(needed(model, **extra, capacity=0).values())
             capacity = (memory - size) // problem.samples.size
             fits = needed(model, **extra, capacity=capacity)
-            loaded = await node.load(model, **extra, capacity=capacity)
+            loaded = await load(node, model, **extra, capacity=capacity)
             assert node.transport.sizes() == fits
             assert loaded == Loaded(model.parameters, sum(fits.values()), memory)
             more = needed(model, **extra, capacity=capacity + 1)
             with pytest.raises(NodeRefused) as caught:
-                await node.load(model, **extra, capacity=capacity + 1)
+                await load(node, model, **extra, capacity=capacity + 1)
             assert node.transport.sizes() == more
             error = caught.value.error
             assert error.code == MEMORY
@@ -470,16 +442,16 @@ NO_CLASS = Samples(np.ones((3, 1), np.float32), np.array([0, 1, 2], np.uint32))
 @pytest.mark.parametrize(
     ("work", "code"),
     [
-        pytest.param(lambda n: n.train(CLASS, rate=0.1, batch=2), ARGUMENT, id="no gradient"),
-        pytest.param(lambda n: n.train(None, rate=0.1, batch=0), ARGUMENT, id="empty batch"),
-        pytest.param(lambda n: n.train(None, rate=0.1, epochs=0), ARGUMENT, id="no epoch"),
-        pytest.param(lambda n: n.train(CLASS, rate=-0.1), ARGUMENT, id="negative rate"),
-        pytest.param(lambda n: n.train(CLASS, rate=np.nan), ARGUMENT, id="rate that is no number"),
-        pytest.param(lambda n: n.train(NO_CLASS, rate=0.1), SAMPLES, id="class out of range"),
+        pytest.param(lambda n: train(n, CLASS, rate=0.1, batch=2), ARGUMENT, id="no gradient"),
+        pytest.param(lambda n: train(n, None, rate=0.1, batch=0), ARGUMENT, id="empty batch"),
+        pytest.param(lambda n: train(n, None, rate=0.1, epochs=0), ARGUMENT, id="no epoch"),
+        pytest.param(lambda n: train(n, CLASS, rate=-0.1), ARGUMENT, id="negative rate"),
+        pytest.param(lambda n: train(n, CLASS, rate=np.nan), ARGUMENT, id="rate that is no number"),
+        pytest.param(lambda n: train(n, NO_CLASS, rate=0.1), SAMPLES, id="class out of range"),
         pytest.param(lambda n: n.evaluate(NO_CLASS), SAMPLES, id="class to be judged by"),
-        pytest.param(lambda n: n.store(NO_CLASS), SAMPLES, id="class to be stored"),
-        pytest.param(lambda n: n.store(CLASS), RANGE, id="more samples than the store holds"),
-        pytest.param(lambda n: n.train(None, rate=0.1), SAMPLES, id="nothing stored"),
+        pytest.param(lambda n: store(n, NO_CLASS), SAMPLES, id="class to be stored"),
+        pytest.param(lambda n: store(n, CLASS), RANGE, id="more samples than the store holds"),
+        pytest.param(lambda n: train(n, None, rate=0.1), SAMPLES, id="nothing stored"),
         pytest.param(lambda n: n.predict(np.ones((1, 0), "f4")), SAMPLES, id="no inputs"),
     ],
 )
@@ -503,8 +475,8 @@ def test_nothing_is_judged_or_trained_before_there_are_weights():
         async with started(model) as node:
             assert await refused(node.evaluate(CLASS)) == WEIGHTS
             assert await refused(node.predict(ONE)) == WEIGHTS
-            assert await refused(node.train(CLASS, rate=0.1)) == WEIGHTS
-            assert await refused(node.update([(0, 4)], 4)) == WEIGHTS
+            assert await refused(train(node, CLASS, rate=0.1)) == WEIGHTS
+            assert await refused(update(node, 4)) == WEIGHTS
 
     asyncio.run(session())
 
@@ -515,10 +487,10 @@ def test_after_a_selection_there_is_nothing_to_train_or_judge():
     async def session() -> None:
         async with started(model, np.zeros(4, np.float32)) as node:
             await difference(node, model)
-            assert await refused(node.train(CLASS, rate=0.1)) == ORDER
+            assert await refused(train(node, CLASS, rate=0.1)) == ORDER
             assert await refused(node.evaluate(CLASS)) == ORDER
             await node.set_weights(full(np.zeros(4, np.float32)))
-            await node.train(CLASS, rate=0.1)
+            await train(node, CLASS, rate=0.1)
 
     asyncio.run(session())
 
@@ -529,7 +501,7 @@ def test_training_that_diverges_is_refused():
 
     async def session() -> None:
         async with started(model, np.ones(2, np.float32)) as node:
-            assert await refused(node.train(samples, rate=1.0)) == DIVERGED
+            assert await refused(train(node, samples, rate=1.0)) == DIVERGED
 
     asyncio.run(session())
 
@@ -609,7 +581,7 @@ def test_a_broadcast_of_the_version_that_is_held_undoes_training():
 
     async def session() -> None:
         async with started(model, theta) as node:
-            await node.train(Samples(np.ones((1, 2), "f4"), np.ones((1, 1), "f4")), rate=0.1)
+            await train(node, Samples(np.ones((1, 2), "f4"), np.ones((1, 1), "f4")), rate=0.1)
             assert (await weights(node, model) != theta).any()
             await node.set_weights(full(theta))
             assert np.array_equal(await weights(node, model), theta)

@@ -8,6 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given, settings
 
+from learning import frame_of, responses
 from tinymetafed.link import Connection, Error, Hello, Request, Response, frame, messages
 from tinymetafed.link.chunk import DENSE, Chunk
 from tinymetafed.link.messages import HelloRequest, Layer, Load, Outputs, Predict, Train, Weights
@@ -64,10 +65,11 @@ def test_frames_are_those_of_the_orchestrator_and_stay_within_their_buffer(core,
 @example([frame.encode(bytes(8200))])
 def test_the_node_is_in_step_after_garbage_and_a_zero_and_has_counted_it(garbage):
     node, connection, receiver = HostTransport(), Connection(), frame.FrameReceiver()
-    [hello] = connection.receive(exchange(node))
+    [hello] = responses(connection.receive(exchange(node)))
     noise = b"".join(garbage) + b"\0"
     frames = len(receiver.receive(noise))  # a good frame that holds no request is answered too
-    *errors, answer = connection.receive(exchange(node, noise + connection.send(HelloRequest())))
+    asked = frame_of(connection, HelloRequest())
+    *errors, answer = responses(connection.receive(exchange(node, noise + asked)))
     assert isinstance(hello, Hello)
     assert isinstance(answer, Hello)
     assert len(errors) <= frames
@@ -84,21 +86,21 @@ def converse(requests: Sequence[Request], times: int = 1) -> list[Response]:
     """What a node answers to the requests, of which each comes so many times."""
     node, connection = HostTransport(), Connection()
     connection.receive(exchange(node))
-    responses: list[Response] = []
+    found: list[Response] = []
     for request in requests:
-        data = connection.send(request)
+        data = frame_of(connection, request)
         [answer] = {exchange(node, data) for _ in range(times)}
-        responses += connection.receive(answer)
-    return responses
+        found += responses(connection.receive(answer))
+    return found
 
 
 def test_a_request_that_comes_twice_is_answered_twice_and_done_once():
     train = Train(rate=0.1, frozen=0, batch=1, epochs=1, samples=ONE + ONE)
     requests = [LOAD, THETA, train, Predict(ONE)]
-    responses = converse(requests)
-    assert converse(requests, times=2) == responses
-    assert isinstance(responses[-1], Outputs)
-    assert responses[-1].values != bytes(4)  # it has learnt something
+    found = converse(requests)
+    assert converse(requests, times=2) == found
+    assert isinstance(found[-1], Outputs)
+    assert found[-1].values != bytes(4)  # it has learnt something
 
 
 @pytest.mark.parametrize(
@@ -134,9 +136,9 @@ def test_a_broadcast_that_cannot_be_is_refused_and_leaves_no_weights(pieces, cod
 def test_bytes_after_a_request_are_malformed(more):
     node, connection = HostTransport(), Connection()
     connection.receive(exchange(node))
-    connection.send(HelloRequest())
+    frame_of(connection, HelloRequest())
     request = messages.encode(1, HelloRequest()) + more
-    [answer] = connection.receive(exchange(node, frame.encode(request)))
+    [answer] = responses(connection.receive(exchange(node, frame.encode(request))))
     assert isinstance(answer, Error)
     assert answer.code == MALFORMED
 
@@ -144,8 +146,9 @@ def test_bytes_after_a_request_are_malformed(more):
 def test_a_hello_that_comes_twice_is_answered_afresh():
     node, connection = HostTransport(), Connection()
     connection.receive(exchange(node))
-    [first] = connection.receive(exchange(node, connection.send(HelloRequest())))
-    [second] = connection.receive(exchange(node, b"\1\1\0" + connection.resend()))
+    asked = frame_of(connection, HelloRequest())
+    [first] = responses(connection.receive(exchange(node, asked)))
+    [second] = responses(connection.receive(exchange(node, b"\1\1\0" + connection.resend())))
     assert isinstance(first, Hello)
     assert isinstance(second, Hello)
     assert second.bad_frames == first.bad_frames + 1

@@ -21,13 +21,16 @@ import exact
 import reference as ref
 from learning import reference_layers
 from running import STRATEGIES, execute
+from tinymetafed.experiments import runner
 from tinymetafed.experiments.experiment import Experiment
+from tinymetafed.federation.client import Client
+from tinymetafed.federation.engines import LinkEngine
 from tinymetafed.link import chunk, frame, messages
 from tinymetafed.link.chunk import Chunk
-from tinymetafed.link.messages import Residual, Store, Train, Weights
+from tinymetafed.link.messages import Evaluate, Residual, Store, Train, Weights
 from tinymetafed.models.model import Model
-from tinymetafed.nodes import backends
 from tinymetafed.nodes.host import HostTransport
+from tinymetafed.nodes.node import Node
 from tinymetafed.strategies import TinyMetaFed
 
 LAYERS = (
@@ -70,16 +73,38 @@ def record(
 ) -> list[Recording]:  # fmt: skip
     """A whole run, evaluations and all, by node."""
     kind.everything = []
-    monkeypatch.setattr(backends, "HostTransport", kind)
+
+    async def open_transport() -> Recording:
+        return kind()
+
+    def make_engine(settings: Experiment, *_: object) -> LinkEngine:
+        nodes = [Node(f"node-{i}", open_transport) for i in range(settings.nodes.count)]
+        return LinkEngine(Client(settings), nodes)
+
+    monkeypatch.setattr(runner, "make_engine", make_engine)
     execute(experiment, folder)
+    assert len(kind.everything) == experiment.nodes.count
     return kind.everything
 
 
+def parts(session: Recording, way: str) -> Iterator[list[Any]]:
+    """The requests that the node was sent ('down'), or its answers ('up'): a code and its
+    fields."""
+    for each, body in session.bodies:
+        if each == way:
+            yield from cbor2.loads(body)[1:]
+
+
+def samples_in(code: int, fields: list[Any]) -> bytes:
+    """Of a request; nothing where it has none."""
+    place = {Train.CODE: 4, Store.CODE: 1, Evaluate.CODE: 0}.get(code)
+    return b"" if place is None else fields[place] or b""
+
+
 def of_samples(session: Recording) -> Iterator[bytes]:
-    for way, body in session.bodies:
-        code, *fields = cbor2.loads(body)[1]
-        if way == "down" and code in (Train.CODE, Store.CODE) and isinstance(fields[-1], bytes):
-            yield from (fields[-1][i : i + 4] for i in range(0, len(fields[-1]), 4))
+    for code, *fields in parts(session, "down"):
+        samples = samples_in(code, fields)
+        yield from (samples[i : i + 4] for i in range(0, len(samples), 4))
 
 
 class Shadow:
@@ -100,7 +125,8 @@ class Shadow:
             self.working = self.held
         if code != Train.CODE:
             return False
-        rate, frozen, batch, _, samples = fields
+        rate, frozen, batch, epochs, samples = fields  # nothing else of SGD is asked for
+        assert epochs == 1
         trainer = exact.Trainer(self._core, self._layers, self.working, self.model.loss)
         pairs = np.frombuffer(samples, "<f4").reshape(-1, self.model.inputs + self.model.outputs)
         cut = self.model.inputs
@@ -116,15 +142,15 @@ def of_the_local_part(
     shadow, local = Shadow(core, model), ~model.global_mask
     updates = 0
     for way, body in session.bodies:
-        code, *fields = cbor2.loads(body)[1]
-        if way == "down" and shadow.follow(code, fields):
-            for values in (shadow.working, shadow.working - shadow.held):
-                yield from (value.tobytes() for value in values[local])
-        if checked and way == "up" and code == messages.Updated.CODE:
-            where, what = chunk.decode(Chunk(*fields))
-            learnt = (shadow.working - shadow.held)[where]
-            assert np.array_equal(what, np.where(what != 0, learnt, 0))
-            updates += 1
+        for code, *fields in cbor2.loads(body)[1:]:
+            if way == "down" and shadow.follow(code, fields):
+                for values in (shadow.working, shadow.working - shadow.held):
+                    yield from (value.tobytes() for value in values[local])
+            if checked and way == "up" and code == messages.Updated.CODE:
+                where, what = chunk.decode(Chunk(*fields))
+                learnt = (shadow.working - shadow.held)[where]
+                assert np.array_equal(what, np.where(what != 0, learnt, 0))
+                updates += 1
     assert updates or not checked
 
 
@@ -141,12 +167,11 @@ def leaks(session: Recording, secrets: Iterator[bytes], model: Model) -> list[st
         for i in range(len(body) - 3)
         if body[i : i + 4] in telling
     ]
-    for body in sent:
-        code, *fields = cbor2.loads(body)[1]
+    for code, *fields in parts(session, "up"):
         if code == messages.Updated.CODE:
             where, what = chunk.decode(Chunk(*fields))
             local = where[(what != 0) & ~model.global_mask[where]]
-            found += [f"entry {i} of the local part in {body.hex()}" for i in local]
+            found += [f"entry {i} of the local part" for i in local]
     return found
 
 
@@ -168,13 +193,9 @@ def test_the_local_part_does_not_leave_a_node(
     model = settings.built_model
     sessions = record(monkeypatch, settings, tmp_path)
     assert (
-        any(
-            cbor2.loads(body)[1][0] == Residual.CODE
-            for session in sessions
-            for way, body in session.bodies
-            if way == "down"
-        )
-        == settings.strategy.keeps
+        any(code == Residual.CODE for session in sessions for code, *_ in parts(session, "down"))
+        == (settings.strategy.keeps == "residual")
+        == ("feedback" in name)
     )
     for session in sessions:
         secrets = of_the_local_part(session, core, model, checked=name == "tinymetafed")
@@ -186,13 +207,12 @@ class Telling(Recording):
 
     def changed(self, data: bytes) -> bytes:
         [body] = frame.FrameReceiver().receive(data)
-        sequence, (code, *fields) = cbor2.loads(body)
-        if code != messages.Trained.CODE:
-            return data
-        _, request = next(one for one in reversed(self.bodies) if one[0] == "down")
-        samples = cbor2.loads(request)[1][-1]
-        told = [code, fields[0], struct.unpack("<f", samples[-4:])[0]]
-        return frame.encode(cbor2.dumps([sequence, told], canonical=True))
+        sequence, *answers = cbor2.loads(body)
+        requests = list(parts(self, "down"))[-len(answers) :]
+        for answer, (code, *fields) in zip(answers, requests, strict=False):
+            if answer[0] == messages.Trained.CODE:
+                [answer[2]] = struct.unpack("<f", samples_in(code, fields)[-4:])
+        return frame.encode(cbor2.dumps([sequence, *answers], canonical=True))
 
 
 def test_a_node_that_tells_of_a_sample_is_found(
@@ -217,14 +237,14 @@ def test_a_node_that_is_not_told_what_is_local_is_found(
             messages.Layer(layer.operation, False, layer.arguments) for layer in load.layers
         )
         return messages.Load(
-            load.inputs, load.loss, load.accumulate, load.capacity, layers, load.keeps
+            load.inputs, load.loss, load.accumulate, load.capacity, layers, load.room
         )
 
     settings = experiment(LAYERS, *STRATEGIES[name])
     strategy, model = settings.strategy, settings.built_model
     assert isinstance(strategy, TinyMetaFed)
     monkeypatch.setattr(Model, "description", forgetful)
-    monkeypatch.setattr(Model, "global_runs", property(lambda self: [(0, self.parameters)]))
+    monkeypatch.setattr(Model, "global_runs", property(lambda self: ((0, self.parameters),)))
     for session in record(monkeypatch, settings, tmp_path):
         found = leaks(session, of_the_local_part(session, core, model), model)
         assert any("entry" in one for one in found)

@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from numpy.typing import NDArray
 
 import reference as ref
-from learning import Problem, difference, problems, seeded, started
+from learning import Problem, difference, load, problems, seeded, started, train
 from tinymetafed.link import chunk
+from tinymetafed.link.messages import RESIDUAL
 from tinymetafed.models.model import Dense, Model, ModelSettings
-from tinymetafed.nodes.node import Broadcast, Node, NodeRefused
+from tinymetafed.nodes.broadcast import Broadcast
+from tinymetafed.nodes.node import Node, NodeRefused
 from tinymetafed.tasks.samples import Samples
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=60)
@@ -60,12 +62,12 @@ def test_what_is_sent_and_what_is_kept_are_what_was_learnt(
 
     async def learn(node: Node, theta: Floats, version: int, part: Samples) -> None:
         await node.set_weights(Broadcast(theta, np.full(len(theta), version), version))
-        await node.train(part, rate=RATE)
+        await train(node, part, rate=RATE)
 
     async def session() -> None:
         async with (
             started(model) as plain,
-            started(model, keeps=True) as node,
+            started(model, room=RESIDUAL) as node,
         ):
             left = np.zeros(model.parameters, np.float32)
             for t in range(rounds):
@@ -78,7 +80,7 @@ def test_what_is_sent_and_what_is_kept_are_what_was_learnt(
                 delta = learnt + left
                 chosen = ref.select_top(delta.astype(float), keep)
                 assert np.array_equal(sent, as_sent(delta, chosen, values))
-                left = await node.get_residual(model)
+                left = await node.get_kept()
                 assert left.tobytes() == (delta - sent).tobytes()
                 assert not left[~model.global_mask].any()
                 for i, (d, s, r, n) in enumerate(
@@ -106,17 +108,17 @@ def test_a_node_that_gets_the_residual_of_another_goes_on_as_that_one(
     async def play(node: Node, version: int) -> bytes:
         theta = problem.theta * np.float32(1 - version / 8)
         await node.set_weights(Broadcast(theta, np.full(len(theta), version), version))
-        await node.train(problem.samples, rate=RATE)
+        await train(node, problem.samples, rate=RATE)
         sent = await difference(node, model, keep, values)
-        return sent.tobytes() + (await node.get_residual(model)).tobytes()
+        return sent.tobytes() + (await node.get_kept()).tobytes()
 
     async def session() -> None:
-        async with started(model, keeps=True) as one, started(model, keeps=True) as other:
+        async with started(model, room=RESIDUAL) as one, started(model, room=RESIDUAL) as other:
             await play(one, 1)
-            await other.set_residual(model, await one.get_residual(model))
+            await other.set_kept(await one.get_kept())
             assert await play(other, 2) == await play(one, 2)
             await one.restart()
-            await other.set_residual(model, None)
+            await other.set_kept(None)
             assert await play(one, 1) == await play(other, 1)
 
     asyncio.run(session())
@@ -127,12 +129,12 @@ def test_a_node_goes_back_to_what_it_kept_before_an_update():
     model = problem.model
 
     async def session() -> None:
-        async with started(model, problem.theta, keeps=True) as node:
-            before = await node.get_residual(model)
-            await node.train(problem.samples, rate=RATE)
+        async with started(model, problem.theta, room=RESIDUAL) as node:
+            before = await node.get_kept()
+            await train(node, problem.samples, rate=RATE)
             await difference(node, model, 2)
-            await node.set_residual(model, before)
-            assert (await node.get_residual(model)).tobytes() == before.tobytes()
+            await node.set_kept(before)
+            assert (await node.get_kept()).tobytes() == before.tobytes()
 
     asyncio.run(session())
 
@@ -148,11 +150,11 @@ def test_a_residual_of_several_frames_comes_back(units: int):
     residual = bits.view(np.float32)
 
     async def session() -> None:
-        async with started(model, keeps=True) as node:
-            await node.set_residual(model, residual)
-            assert (await node.get_residual(model)).tobytes() == residual.tobytes()
-            await node.load(model, accumulate=False, capacity=0, keeps=True)
-            assert not (await node.get_residual(model)).any()
+        async with started(model, room=RESIDUAL) as node:
+            await node.set_kept(residual)
+            assert (await node.get_kept()).tobytes() == residual.tobytes()
+            await load(node, model, room=RESIDUAL)
+            assert not (await node.get_kept()).any()
 
     asyncio.run(session())
 
@@ -161,11 +163,11 @@ def test_a_look_into_the_node_is_not_counted():
     model = large(500)
 
     async def session() -> None:
-        async with started(model, keeps=True) as node:
+        async with started(model, room=RESIDUAL) as node:
             before = node.take_usage()
             assert before.bytes_down > 0
-            await node.set_residual(model, np.ones(model.parameters, np.float32))
-            await node.get_residual(model)
+            await node.set_kept(np.ones(model.parameters, np.float32))
+            await node.get_kept()
             after = node.take_usage()
             assert (after.bytes_down, after.bytes_up, after.bytes_sensor) == (0, 0, 0)
 
@@ -179,12 +181,12 @@ def test_what_the_server_says_of_the_local_part_is_not_sent():
     model = problem.model
 
     async def session() -> None:
-        async with started(model, problem.theta, keeps=True) as node:
-            await node.set_residual(model, np.full(model.parameters, 7, np.float32))
-            await node.train(problem.samples, rate=RATE)
+        async with started(model, problem.theta, room=RESIDUAL) as node:
+            await node.set_kept(np.full(model.parameters, 7, np.float32))
+            await train(node, problem.samples, rate=RATE)
             sent = await difference(node, model)
             assert np.array_equal(sent != 0, model.global_mask)
-            assert not (await node.get_residual(model)).any()
+            assert not (await node.get_kept()).any()
 
     asyncio.run(session())
 
@@ -195,8 +197,8 @@ def test_a_node_that_was_not_asked_to_keeps_nothing():
     async def session() -> None:
         async with started(model, np.zeros(model.parameters, np.float32)) as node:
             for work in (
-                node.get_residual(model),
-                node.set_residual(model, np.ones(model.parameters, np.float32)),
+                node.get_kept(),
+                node.set_kept(np.ones(model.parameters, np.float32)),
             ):
                 with pytest.raises(NodeRefused) as caught:
                     await work
@@ -211,8 +213,7 @@ def test_keeping_takes_the_memory_of_the_parameters():
     async def session() -> None:
         async with started(model) as node:
             sizes = [
-                (await node.load(model, accumulate=False, capacity=4, keeps=keeps)).needed
-                for keeps in (False, True)
+                (await load(node, model, capacity=4, room=room)).needed for room in (0, RESIDUAL)
             ]
         assert sizes[1] - sizes[0] == 4 * model.parameters
 

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from learning import started
+from learning import load, started
 from tinymetafed.models.model import Model, ModelSettings
 from tinymetafed.places import MPS2_IMAGE
 
@@ -49,7 +49,7 @@ def test_training_takes_little_beyond_the_weights_held_and_working(
 
     async def session() -> None:
         async with started(model) as node:
-            needed = (await node.load(model, accumulate=False, capacity=0)).needed
+            needed = (await load(node, model)).needed
         assert needed - 2 * 4 * model.parameters == 4 * values
 
     asyncio.run(session())

@@ -1,6 +1,7 @@
-"""One request at a time: which answers count, and how long a request may be."""
+"""One frame at a time: which answers count, and how long a request may be."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import cbor2
 import hypothesis.strategies as st
@@ -8,8 +9,9 @@ import pytest
 from cobs import cobs
 from hypothesis import given, settings
 
-from tinymetafed.link import Connection, frame, messages
-from tinymetafed.link.connection import LAST_SEQUENCE
+from learning import frame_of, responses
+from tinymetafed.link import Answers, Connection, frame, messages
+from tinymetafed.link.connection import COUNTED, UNCOUNTED
 from tinymetafed.link.messages import Done, Hello, HelloRequest, Predict, Select, Selected
 
 EXAMPLES = settings(deadline=None, derandomize=True)
@@ -17,12 +19,12 @@ DONE = [2]
 NO_SEQUENCE = 0
 
 
-def response(sequence: int, items: Sequence[object]) -> bytes:
-    return frame.encode(cbor2.dumps([sequence, items]))
+def response(sequence: int, *items: Sequence[object]) -> bytes:
+    return frame.encode(cbor2.dumps([sequence, *items]))
 
 
 def hello(sequence: int, receive_buffer: int = 8192) -> bytes:
-    return response(sequence, [0, 1, "1.0", bytes(20), receive_buffer, 1000, 0, 0])
+    return response(sequence, [0, 2, "1.0", bytes(20), receive_buffer, 1000, 0, 0])
 
 
 def sequence_of(sent: bytes) -> int:
@@ -39,38 +41,39 @@ def ready(receive_buffer: int = 8192) -> Connection:
 @given(st.lists(st.integers(0, 2**32 - 1), max_size=5), st.integers(1, 9))
 def test_only_the_answer_to_the_last_request_counts(others, requests):
     connection = ready()
-    sequences = [sequence_of(connection.send(Select(1))) for _ in range(requests)]
+    sequences = [sequence_of(frame_of(connection, Select(1))) for _ in range(requests)]
     stale = [number for number in sequences + others if number not in (sequences[-1], NO_SEQUENCE)]
     assert connection.receive(b"".join(response(number, DONE) for number in stale)) == []
-    assert connection.receive(response(sequences[-1], [7, 3])) == [Selected(3)]
+    assert responses(connection.receive(response(sequences[-1], [7, 3]))) == [Selected(3)]
 
 
 def test_a_sequence_number_is_never_zero_nor_that_of_one_of_the_last_twenty():
     connection = ready()
-    sequences = [sequence_of(connection.send(Select(1))) for _ in range(100)]
+    sequences = [sequence_of(frame_of(connection, Select(1))) for _ in range(100)]
     assert NO_SEQUENCE not in sequences
     assert all(number not in sequences[i - 20 : i] for i, number in enumerate(sequences) if i >= 20)
 
 
 def test_the_size_of_a_request_says_nothing_of_how_many_came_before():
     connection = ready()
-    assert len({len(connection.send(Predict(bytes(9)))) for _ in range(300)}) == 1
+    assert len({len(frame_of(connection, Predict(bytes(9)))) for _ in range(300)}) == 1
 
 
 def test_sequence_numbers_go_on_from_one_after_the_last():
     connection = ready()
-    connection.sequence = LAST_SEQUENCE - 1
-    assert [sequence_of(connection.send(Select(1))) for _ in range(2)] == [LAST_SEQUENCE, 1]
-    assert connection.receive(response(LAST_SEQUENCE, DONE)) == []
-    assert connection.receive(response(1, DONE)) == [Done()]
+    last = COUNTED[-1]
+    connection.sequence = last - 1
+    assert [sequence_of(frame_of(connection, Select(1))) for _ in range(2)] == [last, 1]
+    assert connection.receive(response(last, DONE)) == []
+    assert responses(connection.receive(response(1, DONE))) == [Done()]
 
 
 def test_what_a_node_sends_unasked_is_told():
     connection = Connection()
     fault = messages.Fault(1, 2, 3, 4, 5)
-    sequence = sequence_of(connection.send(HelloRequest()))
+    sequence = sequence_of(frame_of(connection, HelloRequest()))
     unasked = hello(NO_SEQUENCE) + response(NO_SEQUENCE, [10, 1, 2, 3, 4, 5])
-    booted, stopped, answer = connection.receive(unasked + response(sequence, DONE))
+    booted, stopped, answer = responses(connection.receive(unasked + response(sequence, DONE)))
     assert isinstance(booted, Hello)
     assert (stopped, answer) == (fault, Done())
 
@@ -95,9 +98,9 @@ def test_a_stale_hello_changes_nothing():
 
 
 def test_a_hello_request_fits_before_the_node_has_said_its_size():
-    assert Connection().send(HelloRequest())
+    assert frame_of(Connection(), HelloRequest())
     with pytest.raises(ValueError, match="receive buffer of 256"):
-        Connection().send(Predict(bytes(256)))
+        frame_of(Connection(), Predict(bytes(256)))
 
 
 @EXAMPLES
@@ -108,10 +111,10 @@ def test_a_request_is_sent_if_its_frame_fits_and_is_a_value_error_if_not(receive
         request = Predict((fill * size)[:size])
         expected = frame.encode(messages.encode(1, request))
         if len(expected) <= receive_buffer:
-            assert connection.send(request) == expected
+            assert frame_of(connection, request) == expected
         else:
             with pytest.raises(ValueError, match=f"receive buffer of {receive_buffer}"):
-                connection.send(request)
+                frame_of(connection, request)
 
 
 @EXAMPLES
@@ -119,23 +122,64 @@ def test_a_request_is_sent_if_its_frame_fits_and_is_a_value_error_if_not(receive
 def test_a_body_of_the_connections_capacity_is_never_too_long(receive_buffer):
     connection = ready(receive_buffer)
     overhead = len(messages.encode(1, Predict(bytes(connection.capacity)))) - connection.capacity
-    connection.send(Predict(b"\1" * (connection.capacity - overhead)))
+    frame_of(connection, Predict(b"\1" * (connection.capacity - overhead)))
 
 
 def test_resending_gives_the_same_bytes_even_after_a_request_that_was_too_long():
     connection = ready()
-    sent = connection.send(Select(5))
-    with pytest.raises(ValueError, match="Predict"):
-        connection.send(Predict(bytes(9000)))
+    sent = frame_of(connection, Select(5))
+    with pytest.raises(ValueError, match="a frame of 90.. bytes is longer than the node's"):
+        frame_of(connection, Predict(bytes(9000)))
     assert connection.resend() == connection.resend() == sent
-    assert connection.receive(response(sequence_of(sent), DONE)) == [Done()]
-    assert sequence_of(connection.send(Select(6))) == sequence_of(sent) + 1
+    assert responses(connection.receive(response(sequence_of(sent), DONE))) == [Done()]
+    assert sequence_of(frame_of(connection, Select(6))) == sequence_of(sent) + 1
 
 
 def test_a_body_that_is_no_response_counts_as_a_bad_frame():
     connection = ready()
-    sequence = sequence_of(connection.send(Select(5)))
+    sequence = sequence_of(frame_of(connection, Select(5)))
     events = connection.receive(frame.encode(b"no CBOR") + b"\3no" + response(sequence, DONE))
     assert connection.bad_frames == 2
     assert events == []
-    assert connection.receive(response(sequence, DONE)) == [Done()]
+    assert responses(connection.receive(response(sequence, DONE))) == [Done()]
+
+
+def test_a_measurement_leaves_the_numbers_of_a_round_as_they_are():
+    """Its own are others, so that none is taken for an answer of a round, and go round as well."""
+    connection = ready()
+    assert sequence_of(frame_of(connection, Select(1))) == COUNTED[0]
+    measured = [sequence_of(frame_of(connection, Select(1), counted=False)) for _ in range(2 * 300)]
+    assert set(measured) == set(UNCOUNTED)
+    assert all(a != b for a, b in pairwise(measured))
+    assert connection.sequence == COUNTED[0]
+    assert connection.receive(response(COUNTED[0], DONE)) == []
+    assert responses(connection.receive(response(measured[-1], DONE))) == [Done()]
+    assert sequence_of(frame_of(connection, Select(1))) == COUNTED[1]
+
+
+@EXAMPLES
+@given(st.integers(1, 23), st.integers(0, 3))
+def test_a_number_of_a_round_is_one_byte_of_cbor(sequence, requests):
+    """So that the size of a frame says nothing of how many came before it."""
+    connection = ready()
+    connection.sequence = sequence
+    sent = frame_of(connection, *(requests + 1) * [Select(1)])
+    body = cobs.decode(sent[:-1])[: -frame.CRC_SIZE]
+    assert body[0] == 0x82 + requests
+    assert body[1] == sequence % 23 + 1
+
+
+def test_answers_to_several_requests_come_together():
+    connection = ready()
+    sequence = sequence_of(frame_of(connection, Select(1), Select(2), Select(3)))
+    [answers] = connection.receive(response(sequence, [7, 1], DONE, [7, 300]))
+    assert answers == Answers(sequence, (Selected(1), Done(), Selected(300)), (3, 2, 5))
+
+
+@pytest.mark.parametrize("requests", [0, messages.MOST_REQUESTS + 1])
+def test_a_frame_without_or_with_too_many_requests_is_a_value_error(requests):
+    connection = ready()
+    with pytest.raises(ValueError, match=f"{requests} requests in a frame, which holds 1 to 22"):
+        frame_of(connection, *requests * [Select(1)])
+    assert connection.sequence == NO_SEQUENCE
+    assert frame_of(connection, *messages.MOST_REQUESTS * [Select(1)])

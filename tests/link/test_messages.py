@@ -1,7 +1,8 @@
 """The messages and firmware/protocol.cddl say the same, and no bytes bring the decoder down."""
 
 import asyncio
-from dataclasses import astuple, fields
+from collections.abc import Sequence
+from dataclasses import astuple, fields, replace
 
 import cbor2
 import hypothesis.strategies as st
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from zcbor import DataTranslator
 
-from tinymetafed.link import Connection, messages
+from learning import frame_of, responses
+from tinymetafed.link import Answers, Connection, messages
 from tinymetafed.link.chunk import Chunk
 from tinymetafed.nodes.host import HostTransport
 from tinymetafed.places import FIRMWARE
@@ -28,10 +30,12 @@ REQUESTS = st.one_of(
     st.just(messages.HelloRequest()),
     st.builds(
         messages.Load, U32, U8, st.booleans(), U32,
-        st.lists(LAYERS, min_size=1, max_size=32).map(tuple), st.booleans(),
+        st.lists(LAYERS, min_size=1, max_size=32).map(tuple), U8,
     ),
     st.builds(messages.Weights, U32, U32, st.booleans(), CHUNKS),
-    st.builds(messages.Train, FLOAT32, U32, U16, U16, st.none() | BYTES),
+    st.builds(
+        messages.Train, FLOAT32, U32, U16, U16, st.none() | BYTES, st.just(0.0) | FLOAT32, U8
+    ),
     st.builds(messages.Store, st.booleans(), BYTES),
     st.builds(messages.Evaluate, BYTES),
     st.builds(messages.Predict, BYTES),
@@ -39,6 +43,9 @@ REQUESTS = st.one_of(
     st.builds(messages.Update, U32, U32),
     st.builds(messages.Residual, U32, U32),
     st.builds(messages.Restore, CHUNKS),
+    st.just(messages.Mark()),
+    st.builds(messages.Variate, CHUNKS),
+    st.builds(messages.Renew, FLOAT32),
 )  # fmt: skip
 RESPONSES = st.one_of(
     st.builds(
@@ -57,6 +64,13 @@ RESPONSES = st.one_of(
 )  # fmt: skip
 
 
+FRAMES = st.lists(REQUESTS, min_size=1, max_size=22)
+
+
+def encoded(requests: Sequence[messages.Request]) -> list[bytes]:
+    return [messages.encode_request(one) for one in requests]
+
+
 def items(response: messages.Response) -> list[object]:
     """A response as the list that protocol.cddl makes of it."""
     if isinstance(response, messages.Updated):
@@ -69,21 +83,25 @@ def same(one: object, other: object) -> bool:
     return repr(one) == repr(other)
 
 
-def check_decoded(decoded: tuple[int, messages.Response] | None) -> None:
-    """Holds what was decoded to the types that the message's class declares."""
+def check_decoded(decoded: Answers | None, body: bytes) -> None:
+    """Holds what was decoded to the types that the message's class declares, and the sizes to the
+    body's: its head is one byte, the number that follows five at most unless it is written longer
+    than it needs to be."""
     if decoded is None:
         return
-    sequence, response = decoded
-    assert type(sequence) is int
-    leaves = response.chunk if isinstance(response, messages.Updated) else response
-    for field in fields(leaves):
-        assert type(getattr(leaves, field.name)) is field.type
+    assert type(decoded.sequence) is int
+    assert 1 <= len(decoded.responses) == len(decoded.sizes) <= messages.MOST_REQUESTS
+    assert 2 <= len(body) - sum(decoded.sizes) <= 10
+    for response in decoded.responses:
+        leaves = response.chunk if isinstance(response, messages.Updated) else response
+        for field in fields(leaves):
+            assert type(getattr(leaves, field.name)) is field.type
 
 
 @EXAMPLES
-@given(U32, REQUESTS)
-def test_every_request_is_one_of_the_protocol(sequence, request):
-    assert PROTOCOL["request"].validate_str(messages.encode(sequence, request))
+@given(U32, FRAMES)
+def test_every_frame_of_requests_is_one_of_the_protocol(sequence, requests):
+    assert PROTOCOL["request"].validate_str(messages.encode(sequence, *requests))
 
 
 @EXAMPLES
@@ -92,9 +110,9 @@ def test_the_codec_of_the_firmware_takes_every_request(request):
     async def exchange() -> messages.Response:
         node, connection = HostTransport(), Connection()
         connection.receive(await node.read())
-        await node.write(connection.send(request))  # on the host it has answered then
+        await node.write(frame_of(connection, request))  # on the host it has answered then
         async with asyncio.timeout(0):
-            [response] = connection.receive(await node.read())
+            [response] = responses(connection.receive(await node.read()))
         return response
 
     response = asyncio.run(exchange())
@@ -108,18 +126,51 @@ def test_the_codec_of_the_firmware_takes_every_request(request):
 
 
 @EXAMPLES
-@given(U32, REQUESTS)
-def test_a_request_has_its_fields_in_their_order(sequence, request):
+@given(REQUESTS)
+def test_a_request_has_its_fields_in_their_order(request):
     def flat(value: object) -> list[object]:
         if isinstance(value, tuple | list):
             return [leaf for entry in value for leaf in flat(entry)]
         return [value]
 
-    encoded = cbor2.loads(messages.encode(sequence, request))
-    expected = flat([sequence, request.CODE, astuple(request)])
+    encoded = cbor2.loads(messages.encode_request(request))
+    expected = flat([request.CODE, astuple(request)])
     if isinstance(request, messages.Load | messages.Select) and not expected[-1]:
         del expected[-1]  # it is as if it were there
+    if isinstance(request, messages.Train):  # two of other types, each as if it were there
+        expected[6:] = [value for value in expected[6:] if value]
     assert same(flat(encoded), expected)
+    assert all(type(a) is type(b) for a, b in zip(flat(encoded), expected, strict=True))
+
+
+@EXAMPLES
+@given(U32, FRAMES)
+def test_a_frame_is_its_requests_one_behind_the_other(sequence, requests):
+    body = messages.encode(sequence, *requests)
+    assert same(cbor2.loads(body), [sequence, *(cbor2.loads(one) for one in encoded(requests))])
+    assert body == messages.body_head(sequence, len(requests)) + b"".join(encoded(requests))
+    assert body[0] == 0x81 + len(requests)  # one byte, as the firmware takes it
+
+
+@EXAMPLES
+@given(
+    st.one_of(
+        st.builds(messages.Train, FLOAT32, U32, U16, U16, BYTES, st.just(0.0) | FLOAT32, U8),
+        st.builds(messages.Store, st.booleans(), BYTES),
+        st.builds(messages.Evaluate, BYTES),
+    ),
+    st.integers(0, 9000),
+)
+def test_what_lies_around_samples_is_the_request_without_them(request, size):
+    samples = bytes(size)
+    before, behind = messages.around_samples(request, size)
+    assert before + samples + behind == messages.encode_request(replace(request, samples=samples))
+
+
+@pytest.mark.parametrize("requests", [0, 23])
+def test_no_frame_has_no_request_or_more_than_22(requests):
+    with pytest.raises(ValueError, match=f"{requests} requests in a frame, which holds 1 to 22"):
+        messages.encode(1, *requests * [messages.Mark()])
 
 
 @EXAMPLES
@@ -131,16 +182,49 @@ def test_a_float_is_on_the_wire_in_32_bits_at_most(rate):
 
 
 def test_a_rate_is_rounded_to_float32():
-    _, (_, rate, *_) = cbor2.loads(messages.encode(1, messages.Train(0.1, 0, 1, 1, None)))
-    assert rate == float.fromhex("0x1.99999ap-4")
+    rounded = float.fromhex("0x1.99999ap-4")
+    request = messages.Train(0.1, 0, 1, 1, None, proximal=0.1)
+    _, (_, rate, *_, proximal), (_, other) = cbor2.loads(
+        messages.encode(1, request, messages.Renew(0.1))
+    )
+    assert rate == proximal == other == rounded
 
 
 @EXAMPLES
-@given(U32, RESPONSES, st.booleans())
-def test_every_response_of_the_protocol_decodes_to_its_message(sequence, response, canonical):
-    body = cbor2.dumps([sequence, items(response)], canonical=canonical)
+@given(U32, st.lists(RESPONSES, min_size=1, max_size=22), st.booleans())
+def test_every_response_of_the_protocol_decodes_to_its_message(sequence, found, canonical):
+    parts = [cbor2.dumps(items(response), canonical=canonical) for response in found]
+    body = messages.body_head(sequence, len(found)) + b"".join(parts)
     assert PROTOCOL["response"].validate_str(body)
-    assert same(messages.decode(body), (sequence, response))
+    assert same(messages.decode(body), Answers(sequence, tuple(found), tuple(map(len, parts))))
+
+
+@EXAMPLES
+@given(st.lists(RESPONSES, min_size=1, max_size=22), st.data())
+def test_one_answer_that_is_none_spoils_the_frame(found, data):
+    """What the others say may be right, but nobody knows what they are answers to."""
+    parts = list(map(items, found))
+    place = data.draw(st.integers(0, len(parts) - 1))
+    parts[place] = data.draw(st.sampled_from([[4], [], 7, None, [2, 0], [7], [99, 1]]))
+    assert messages.decode(cbor2.dumps([1, *parts])) is None
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 21, 22, 23, 24, 30])
+def test_a_response_has_1_to_22_answers(count):
+    decoded = messages.decode(cbor2.dumps([1, *count * [[2]]]))
+    if 1 <= count <= 22:
+        assert decoded == Answers(1, count * (messages.Done(),), count * (2,))
+    else:
+        assert decoded is None
+
+
+@EXAMPLES
+@given(st.lists(RESPONSES, min_size=2, max_size=22), st.integers(-2, 2), st.integers(0, 3))
+def test_a_count_that_is_not_that_of_the_answers_and_bytes_cut_off_are_none(found, more, cut):
+    body = bytearray(cbor2.dumps([1, *map(items, found)]))
+    body[0] += more
+    shorter = bytes(body[: len(body) - cut])
+    assert (messages.decode(shorter) is None) == bool(more or cut)
 
 
 @EXAMPLES
@@ -167,6 +251,8 @@ def test_a_response_with_an_item_of_another_type_is_none(response, place, other)
         pytest.param(cbor2.dumps([1, [2]]) + b"\0", id="bytes after the end"),
         pytest.param(cbor2.dumps([1, [True, 1, 2, 3]]), id="code that is a truth value"),
         pytest.param(cbor2.dumps([1, [2.0]]), id="code that is a float"),
+        pytest.param(b"\x9f\x01\x81\x02\xff", id="list of unknown length"),
+        pytest.param(b"\x98\x02\x01\x81\x02", id="longer head than needed"),
         pytest.param(cbor2.dumps([True, [2]]), id="sequence number that is a truth value"),
         pytest.param(cbor2.dumps({1: 0, (2,): 0}), id="map"),
         pytest.param(cbor2.dumps([-1, [2]]), id="negative sequence number"),
@@ -202,13 +288,14 @@ ITEMS = st.recursive(
 @example(b"\xd8\x1d\x00")  # a reference to what is not there
 @example(b"\x5b" + b"\x7f" * 8)  # longer than memory
 def test_arbitrary_bytes_are_none_or_a_well_typed_message(body):
-    check_decoded(messages.decode(body))
+    check_decoded(messages.decode(body), body)
 
 
 @settings(EXAMPLES, max_examples=300)
 @given(st.one_of(ITEMS, st.lists(ITEMS, min_size=2, max_size=2)))
 def test_arbitrary_items_are_none_or_a_well_typed_message(item):
-    check_decoded(messages.decode(cbor2.dumps(item)))
+    body = cbor2.dumps(item)
+    check_decoded(messages.decode(body), body)
 
 
 @pytest.mark.parametrize(
@@ -226,9 +313,13 @@ def test_a_tag_on_what_it_cannot_tag_is_none(item):
 
 
 @settings(EXAMPLES, max_examples=300)
-@given(U32, RESPONSES, st.lists(st.tuples(st.integers(0), U8), max_size=4), st.integers(0))
-def test_a_changed_response_is_none_or_a_well_typed_message(sequence, response, changes, end):
-    body = bytearray(cbor2.dumps([sequence, items(response)]))
+@given(
+    U32, st.lists(RESPONSES, min_size=1, max_size=3),
+    st.lists(st.tuples(st.integers(0), U8), max_size=4), st.integers(0),
+)  # fmt: skip
+def test_a_changed_response_is_none_or_well_typed_messages(sequence, found, changes, end):
+    body = bytearray(cbor2.dumps([sequence, *map(items, found)]))
     for place, byte in changes:
         body[place % len(body)] = byte
-    check_decoded(messages.decode(bytes(body[: len(body) - end % 3])))
+    changed = bytes(body[: len(body) - end % 3])
+    check_decoded(messages.decode(changed), changed)

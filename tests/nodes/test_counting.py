@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from learning import full, load
 from tinymetafed.energy.profile import COUNTED, BlockCounts, Pricing
 from tinymetafed.energy.program import Program
 from tinymetafed.energy.timing import Timing
 from tinymetafed.experiments.experiment import read
-from tinymetafed.federation.rounds import ServerState
 from tinymetafed.nodes.backends import make_nodes, private_directory
 from tinymetafed.nodes.host import HostTransport
-from tinymetafed.nodes.node import Node, Usage
+from tinymetafed.nodes.node import Node
+from tinymetafed.nodes.program import Select, Send, Train
+from tinymetafed.nodes.usage import Usage
 from tinymetafed.places import MPS2_IMAGE, PROJECT
 
 DEMO = PROJECT / "experiments/demo.toml"
@@ -42,7 +44,7 @@ async def _take(node: Node, times: int) -> list[Usage]:
     await node.start()
     usages: list[Usage] = []
     for _ in range(times):
-        await node.load(model, accumulate=False, capacity=0)
+        await load(node, model)
         usages.append(node.take_usage())
     await node.close()
     return usages
@@ -123,16 +125,17 @@ def test_the_same_request_executes_the_same_five_times(tmp_path: Path):
     experiment = read(DEMO)
     model = experiment.built_model
     support, query = experiment.task.device(1, 0, 16, 32)
+    program = (
+        Train("support", rate=0.01, frozen=model.frozen(local=False)),
+        Train("query", rate=0.01, frozen=model.frozen(local=True)),
+        Select(860), Send(),
+    )  # fmt: skip
     found: list[tuple[list[object], ...]] = []
 
     async def work(node: Node) -> None:
-        await node.load(model, accumulate=False, capacity=0)
-        for turn in range(5):
-            state = ServerState.start(model.initial(1), turn)
-            await node.set_weights(state.broadcast)
-            await node.train(support, rate=0.01, frozen=model.frozen(local=False))
-            await node.train(query, rate=0.01, frozen=model.frozen(local=True))
-            await node.update(model.global_runs, 860)
+        await load(node, model)
+        for _ in range(5):
+            await node.run(program, support, query, full(model.initial(1)))
             profile = node.take_usage().profile
             assert profile is not None
             rows = [profile.phases.index(name) for name in ("reconstruct", "learn", "select")]
@@ -153,9 +156,9 @@ def test_by_dma_a_broadcast_and_its_answer_interrupt_a_node_once_each_and_not_fo
     found: list[Usage] = []
 
     async def work(node: Node) -> None:
-        await node.load(model, accumulate=False, capacity=0)
+        await load(node, model)
         node.take_usage()
-        await node.set_weights(ServerState.start(model.initial(1)).broadcast)
+        await node.set_weights(full(model.initial(1)))
         await node.predict(np.zeros((1, 1), np.float32))  # then all of it has been counted
         found.append(node.take_usage())
 

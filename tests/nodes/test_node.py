@@ -9,13 +9,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from conftest import SMALL, MakeExperiment
+from learning import full, load, store, train
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments.experiment import Experiment, parse
-from tinymetafed.federation.rounds import ServerState
 from tinymetafed.link import Connection, messages
-from tinymetafed.nodes.host import HostTransport
+from tinymetafed.nodes.broadcast import Broadcast
+from tinymetafed.nodes.host import HostTransport, open_host
 from tinymetafed.nodes.node import Node, NodeRefused
 from tinymetafed.nodes.transport import NodeLost
+from tinymetafed.strategies import Round, ServerState
 
 
 class Faulty(HostTransport):
@@ -55,10 +57,11 @@ def _train(experiment: Experiment, transport: HostTransport) -> bytes:
         node = Node("node-0", open_transport, timeout=0.02, attempts=20)
         model = experiment.built_model
         await node.start()
-        await node.load(model, accumulate=False, capacity=0)
+        await load(node, model)
         support, query = experiment.task.device(1, 1, 4, 6)
-        await node.set_weights(ServerState.start(model.initial(1)).broadcast)
-        delta = await experiment.strategy.adapt(node, model, support, query, 0, 1)
+        theta = model.initial(1)
+        program = experiment.strategy.program(ServerState(theta), model, Round(0, 1))
+        delta = await node.run(program, support, query, full(theta))
         await node.close()
         return delta.indices.tobytes() + delta.values.tobytes()
 
@@ -92,18 +95,16 @@ def test_a_node_that_starts_by_itself_is_lost(experiment: MakeExperiment):
 
 
 def test_a_node_of_another_protocol(experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(messages, "PROTOCOL", 2)
-    with pytest.raises(TinyMetaFedError, match="speaks version 1 of the protocol.*make firmware"):
+    monkeypatch.setattr(messages, "PROTOCOL", 3)
+    with pytest.raises(TinyMetaFedError, match="speaks version 2 of the protocol.*make firmware"):
         _train(experiment(), HostTransport())
 
 
 def test_a_node_without_room_for_a_parameter(monkeypatch: pytest.MonkeyPatch):
-    async def open_transport() -> HostTransport:
-        return HostTransport()
 
     monkeypatch.setattr(Connection, "capacity", 51)
     with pytest.raises(TinyMetaFedError, match="which is too small for one parameter"):
-        asyncio.run(Node("node-0", open_transport).start())
+        asyncio.run(Node("node-0", open_host).start())
 
 
 def test_no_samples_are_a_mistake_of_the_caller(experiment: MakeExperiment):
@@ -111,15 +112,12 @@ def test_no_samples_are_a_mistake_of_the_caller(experiment: MakeExperiment):
     none, some = settings_.task.device(1, 1, 0, 3)
 
     async def use() -> None:
-        async def open_transport() -> HostTransport:
-            return HostTransport()
-
-        node, model = Node("node-0", open_transport), settings_.built_model
+        node, model = Node("node-0", open_host), settings_.built_model
         await node.start()
-        await node.load(model, accumulate=False, capacity=10)
-        await node.set_weights(ServerState.start(model.initial(1)).broadcast)
-        for mistake in (node.train(none, rate=0.1), node.evaluate(none), node.store(none),
-                        node.train(some, rate=0.1, batch=0)):  # fmt: skip
+        await load(node, model, capacity=10)
+        await node.set_weights(full(model.initial(1)))
+        for mistake in (train(node, none, rate=0.1), node.evaluate(none), store(node, none),
+                        train(node, some, rate=0.1, batch=0)):  # fmt: skip
             with pytest.raises(ValueError, match="samples in mini-batches of"):
                 await mistake
         assert (await node.evaluate(some)).loss > 0
@@ -133,13 +131,10 @@ def test_inputs_longer_than_a_frame_are_predicted_in_pieces(experiment: MakeExpe
     inputs = np.linspace(-5, 5, 5000, dtype=np.float32)[:, None]
 
     async def predict() -> tuple[NDArray[np.float32], ...]:
-        async def open_transport() -> HostTransport:
-            return HostTransport()
-
-        node, model = Node("node-0", open_transport), settings_.built_model
+        node, model = Node("node-0", open_host), settings_.built_model
         await node.start()
-        await node.load(model, accumulate=False, capacity=0)
-        await node.set_weights(ServerState.start(model.initial(1)).broadcast)
+        await load(node, model)
+        await node.set_weights(full(model.initial(1)))
         found = await node.predict(inputs), await node.predict(inputs[4000:4010])
         await node.close()
         return found
@@ -153,20 +148,17 @@ def test_samples_longer_than_a_frame_go_in_pieces(experiment: MakeExperiment):
     """A node is as far after many samples as after the same in requests of their own."""
 
     async def losses() -> list[float]:
-        async def open_transport() -> HostTransport:
-            return HostTransport()
-
         settings_ = experiment()
         model = settings_.built_model
         many, _ = settings_.task.device(1, 1, 2500, 0)
         results: list[float] = []
         for parts in ([many], [many[i : i + 500] for i in range(0, 2500, 500)]):
-            node = Node("node-0", open_transport)
+            node = Node("node-0", open_host)
             await node.start()
-            await node.load(model, accumulate=False, capacity=0)
-            await node.set_weights(ServerState.start(model.initial(1)).broadcast)
+            await load(node, model)
+            await node.set_weights(full(model.initial(1)))
             for part in parts:
-                await node.train(part, rate=0.01)
+                await train(node, part, rate=0.01)
             results.append((await node.evaluate(many)).loss)
         return results
 
@@ -176,35 +168,29 @@ def test_samples_longer_than_a_frame_go_in_pieces(experiment: MakeExperiment):
 
 
 def test_more_samples_than_the_store_holds_are_refused(experiment: MakeExperiment):
-    async def store() -> None:
-        async def open_transport() -> HostTransport:
-            return HostTransport()
-
-        node = Node("node-0", open_transport)
+    async def overfill() -> None:
+        node = Node("node-0", open_host)
         await node.start()
-        await node.load(experiment().built_model, accumulate=True, capacity=10)
+        await load(node, experiment().built_model, accumulate=True, capacity=10)
         samples, _ = experiment().task.device(1, 1, 11, 0)
-        await node.store(samples[:10])
+        await store(node, samples[:10])
         with pytest.raises(NodeRefused, match="refused 'store'"):
-            await node.store(samples)
+            await store(node, samples)
 
-    asyncio.run(store())
+    asyncio.run(overfill())
 
 
 def test_a_node_goes_back_to_an_older_version(experiment: MakeExperiment):
     async def go_back() -> None:
-        async def open_transport() -> HostTransport:
-            return HostTransport()
-
         model = experiment().built_model
-        node = Node("node-0", open_transport)
+        node = Node("node-0", open_host)
         await node.start()
-        await node.load(model, accumulate=False, capacity=0)
+        await load(node, model)
         theta = np.full(model.parameters, 0.5, np.float32)
-        x = np.ones((1, 1), np.float32)
-        await node.set_weights(ServerState.start(theta, 4).broadcast)
+        x, changed = np.ones((1, 1), np.float32), np.ones(len(theta), np.int64)
+        await node.set_weights(Broadcast(theta, changed, 5))
         newer = await node.predict(x)
-        await node.set_weights(ServerState.start(np.zeros_like(theta), 2).broadcast)
+        await node.set_weights(Broadcast(np.zeros_like(theta), changed, 3))
         assert newer != 0
         assert await node.predict(x) == 0
 

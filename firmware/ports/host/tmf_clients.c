@@ -78,14 +78,27 @@ static void count_frame(struct play *play, const uint8_t *body, size_t size, uin
     frames[play->client->frames] = whole;
 }
 
-/* How many of the entries from `first` on are marked. */
-static uint32_t marked(const struct tmf_node *node, uint32_t first, uint32_t count)
+/* Takes the marked ones of the entries from `first` on, as who receives them would decode them; returns how many
+ * they are. */
+static uint32_t collect(struct play *play, uint32_t first, uint32_t count)
 {
-    uint32_t found = 0;
+    const struct tmf_node *const node = play->node;
+    const float *const delta = node->model.working;
+    const struct tmf_format *const format = &node->selection.format;
+    struct tmf_client *const client = play->client;
+    int32_t *const indices = client->indices + client->entries;
+    float *const values = client->values + client->entries;
+    uint32_t entries = 0;
     for (uint32_t i = first; i < first + count; i++) {
-        found += tmf_is_marked(&node->selection, node->model.working, i);
+        indices[entries] = (int32_t)i;
+        values[entries] = delta[i];
+        entries += tmf_is_marked(&node->selection, delta, i);
     }
-    return found;
+    for (uint32_t i = 0; format->values != TMF_FLOAT32 && i < entries; i++) {
+        values[i] = tmf_format_value(format, tmf_format_code(format, values[i]));
+    }
+    client->entries += entries;
+    return entries;
 }
 
 static void take(struct play *play, const struct tmf_piece *piece, const struct response_body_r *answer)
@@ -110,7 +123,7 @@ static void take(struct play *play, const struct tmf_piece *piece, const struct 
         const struct chunk *const chunk = &answer->response_body_updated_m.updated_chunk_m;
         play->sends = true;
         play->moved = play->moved || chunk->chunk_count > 0;
-        play->left -= marked(play->node, chunk->chunk_first, chunk->chunk_count);
+        play->left -= collect(play, chunk->chunk_first, chunk->chunk_count);
         play->next[piece->ordinal] = chunk->chunk_first + chunk->chunk_count;
         break;
     }
@@ -132,7 +145,7 @@ static bool exchange(struct play *play, const struct tmf_piece *pieces, uint32_t
     }
     client->sensor += sensor;
     if (counts) {
-        count_frame(play, node->received, size, own, client->down, client->frames_down, sensor);
+        count_frame(play, node->received, size, own, client->down, client->frame_sizes, sensor);
     }
     size = tmf_node_answer(node, size);
     const uint8_t *const body = node->received;
@@ -150,7 +163,8 @@ static bool exchange(struct play *play, const struct tmf_piece *pieces, uint32_t
         take(play, &pieces[i], &answer);
     }
     if (counts) {
-        count_frame(play, body, size, (uint32_t)at - 2, client->up, client->frames_up, 0);
+        count_frame(play, body, size, (uint32_t)at - 2, client->up, client->frame_sizes + client->frame_room,
+                    0);
         client->frames++;
     }
     if (client->code == 0 && answers != count) {
@@ -235,26 +249,6 @@ static bool play_rest(struct play *play)
     return true;
 }
 
-/* What has been sent of the update, as who receives it would decode it. */
-static void collect(struct play *play)
-{
-    const struct tmf_node *const node = play->node;
-    const float *const delta = node->model.working;
-    const struct tmf_format *const format = &node->selection.format;
-    struct tmf_client *const client = play->client;
-    uint32_t entries = 0;
-    for (uint32_t run = 0; run < play->job->run_count; run++) {
-        for (uint32_t i = play->job->runs[run].first; i < play->next[run]; i++) {
-            client->indices[entries] = (int32_t)i;
-            client->values[entries] = format->values == TMF_FLOAT32
-                                          ? delta[i]
-                                          : tmf_format_value(format, tmf_format_code(format, delta[i]));
-            entries += tmf_is_marked(&node->selection, delta, i);
-        }
-    }
-    client->entries = entries;
-}
-
 /* A node that was told of its model, and holds the weights of a version: of these, what is not in θ anyway the
  * broadcast replaces. */
 static bool stand_in(struct tmf_host *host, const struct tmf_job *job, const struct tmf_client *client)
@@ -284,9 +278,7 @@ static bool stand_in(struct tmf_host *host, const struct tmf_job *job, const str
     node->working = TMF_EMPTY;
     model->stored = 0;
     if (client->held == job->version) {
-        memcpy(model->working, model->held, model->parameters * sizeof(float));
-        node->working = TMF_TRAINING;
-        node->steps = 0;
+        tmf_request_ready(node);
     }
     /* What it keeps lies with the client. */
     model->residual = model->sizes.residual > 0 ? client->kept : NULL;
@@ -305,8 +297,8 @@ void tmf_clients_run(struct tmf_host *host, const struct tmf_job *job, struct tm
             play.client->code = BROKEN;
             continue;
         }
-        if (play_packing(&play, &job->packings[play.client->packing]) && play_rest(&play) && play.sends) {
-            collect(&play);
+        if (!play_packing(&play, play.client->packing) || !play_rest(&play)) {
+            play.client->entries = 0;
         }
     }
 }

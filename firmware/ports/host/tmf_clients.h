@@ -47,7 +47,6 @@ struct tmf_job {
     size_t load_size;
     const float *theta;
     uint32_t version;
-    const struct tmf_packing *packings;
     const struct tmf_run *runs;
     uint32_t run_count;
     uint32_t update;
@@ -55,14 +54,15 @@ struct tmf_job {
     uint32_t counts;
 };
 
-/* A node, and what its program comes to. held: the version of the weights that it has. sequence: number of its last
+/* A node, and what its program comes to. packing: its program in frames. held: the version of the weights that it has. sequence: number of its last
  * frame, which are 1 to 23. kept: what it keeps from round to round, NULL where that is nothing. indices, values: room
- * for all parameters of the global part, or NULL. frames_down, frames_up: room for `frame_room` numbers.
+ * for all parameters of the global part, or NULL. frame_sizes: room
+ * for twice `frame_room` numbers, bytes of each frame down, then of each up.
  *
  * code: of the error that ended it, 0 where none did; -1 where it did what no node does. failed: name of the request.
  * down, up: bytes by name, samples not. */
 struct tmf_client {
-    uint32_t packing;
+    const struct tmf_packing *packing;
     uint32_t held;
     uint32_t sequence;
     const uint8_t *support;
@@ -71,8 +71,7 @@ struct tmf_client {
     int32_t *indices;
     float *values;
     uint32_t frame_room;
-    uint32_t *frames_down;
-    uint32_t *frames_up;
+    uint32_t *frame_sizes;
 
     int32_t code;
     uint32_t failed;

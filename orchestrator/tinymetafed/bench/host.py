@@ -98,7 +98,7 @@ async def core_time(experiment: Experiment) -> float:
     at = Round(0, experiment.rounds)
     program = experiment.strategy.program(start.server, client.model, at)
     train = tuple(one for one in program if isinstance(one, Train))
-    support, query = client.samples(0)
+    ((support, query),) = client.population([0])
     taken: list[float] = []
     for version in range(1, 30 * REPEATS):
         await node.set_weights(Broadcast(theta, np.full(len(theta), version), version))

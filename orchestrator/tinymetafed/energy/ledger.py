@@ -24,14 +24,15 @@ class Work:
     """What one node did in one round.
 
     cycles: by phase, (shortest, expected, longest); None where they were not counted.
-    bytes_down, bytes_up: to and from the node, on its link.
+    frames_down, frames_up: bytes of each frame to and from the node, on its link. A frame is sent
+    when it is there, so that it begins with a packet of its own.
     """
 
     round: int
     node: int
     cycles: dict[str, tuple[int, int, int]] | None
-    bytes_down: int
-    bytes_up: int
+    frames_down: Sequence[int]
+    frames_up: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ def awake(work: Work, device: Device, radio: BitRadio | LoRaRadio) -> list[Entry
             joules = (seconds * power, low * power, high * power)
             entries.append(Entry(work.round, work.node, phase, seconds, *joules))
     wake_ups = 0
-    for account, size in ((RECEIVE, work.bytes_down), (TRANSMIT, work.bytes_up)):
-        packets = radio.packets(size)
+    for account, frames in ((RECEIVE, work.frames_down), (TRANSMIT, work.frames_up)):
+        packets = [packet for size in frames for packet in radio.packets(size)]
         data = sum(n * radio.air_time(payload) for n, payload in packets)
         count = sum(n for n, _ in packets)
         gaps, acknowledgements = count * radio.gap, count * radio.acknowledgement

@@ -28,8 +28,8 @@ which are no instructions."""
 INSTRUCTIONS = tuple(name for name in COUNTED if name != "exception")
 _ARE_INSTRUCTIONS = [COUNTED.index(name) for name in INSTRUCTIONS]
 
-FOUND = 1000
-"""Lists of blocks whose place in the table of prices is remembered, at most."""
+FOUND = 100
+"""Lists of blocks whose prices are kept together, at most."""
 
 CONTEXT = 4
 """Instructions after a block that its price looks at."""
@@ -147,19 +147,15 @@ class Pricing:
         self.phases = (FIRST_PHASE, *program.phases)
         self._handlers = set(program.handlers)
         self._instructions: dict[int, Instruction] = {}  # by address
-        self._rows: dict[tuple[int, int], int] = {}  # of _prices, by a block's start and end
-        self._found: dict[bytes, NDArray[np.int64]] = {}  # by _rows_of
-        columns = len(COUNTED) + len(self.timings) * len(READINGS)
+        self._prices: dict[tuple[int, int], NDArray[np.int64]] = {}  # by a block's start and end
         # In float64, where a product of matrices is fast; exact below 2^53.
-        self._prices = np.empty((0, WAYS, columns))
+        self._found: dict[bytes, NDArray[np.float64]] = {}  # by _prices_of
 
     def profile(self, counts: BlockCounts) -> Profile:
         """What the blocks come to."""
-        phases, rows = len(self.phases), self._rows_of(counts)
-        left = np.zeros((phases, *self._prices.shape[:2]))
-        left[:, rows] = counts.left
-        prices = self._prices.reshape(-1, self._prices.shape[2])
-        totals = np.rint(left.reshape(phases, -1) @ prices).astype(np.int64)
+        phases = len(self.phases)
+        left = counts.left.reshape(phases, -1).astype(np.float64)
+        totals = np.rint(left @ self._prices_of(counts)).astype(np.int64)
         cycles = totals[:, len(COUNTED) :].reshape(phases, len(self.timings), len(READINGS))
         for i, timing in enumerate(self.timings):
             more = np.array(timing.table.sequence.unaligned_load.cycles)
@@ -188,21 +184,21 @@ class Pricing:
         code = self.program.code(address, address + LONGEST)
         return decode(code, address, self.timings[0].classify)[0]
 
-    def _rows_of(self, counts: BlockCounts) -> NDArray[np.int64]:
-        """The row of _prices for each block. A program soon executes no new ones, so that what was
-        found once is found again."""
+    def _prices_of(self, counts: BlockCounts) -> NDArray[np.float64]:
+        """float64 [blocks · ways, COUNTED and cycles]: what each block comes to by each way that it
+        is left. A program soon executes no new ones, so that what was found once is found again."""
         blocks = np.stack([counts.starts, counts.ends], axis=1)
         key = blocks.tobytes()
         if key not in self._found:
             pairs = [(start, end) for start, end in blocks.tolist()]
             for pair in pairs:
-                self._rows.setdefault(pair, len(self._rows))
-            new = [self._price(*pair) for pair in list(self._rows)[len(self._prices) :]]
-            if new:
-                self._prices = np.concatenate([self._prices, new])
+                if pair not in self._prices:
+                    self._prices[pair] = self._price(*pair)
             if len(self._found) == FOUND:
                 self._found.clear()
-            self._found[key] = np.array([self._rows[pair] for pair in pairs], np.int64)
+            columns = len(COUNTED) + len(self.timings) * len(READINGS)
+            every = np.array([self._prices[pair] for pair in pairs], np.float64)
+            self._found[key] = every.reshape(-1, columns)
         return self._found[key]
 
     def executed(self, start: int, end: int, way: int) -> list[tuple[Instruction, int]]:

@@ -77,12 +77,11 @@ class Client:
         await node.start()
         return (await node.load(self.model, self.load)).needed
 
-    def samples(self, device: int) -> tuple[Samples, Samples]:
-        """Support and query of a training device. Raises TinyMetaFedError."""
+    def population(self, devices: Sequence[int]) -> list[tuple[Samples, Samples]]:
+        """Support and query of training devices. Raises TinyMetaFedError."""
         settings = self.settings
-        return settings.task.device(
-            settings.seed, device, settings.strategy.support, settings.query(device)
-        )
+        queries = [settings.query(device) for device in devices]
+        return settings.task.population(settings.seed, devices, settings.strategy.support, queries)
 
     def unseen(self, device: int) -> tuple[Samples, Samples]:
         """Support and query of an unseen device, by its number among these. Raises
@@ -106,10 +105,11 @@ class Client:
         program: Program,
         broadcast: Broadcast,
         instructions: FitInstructions,
+        samples: tuple[Samples, Samples],
     ) -> FitResult:
-        """Steps 2 to 5 of a round. Raises TinyMetaFedError."""
-        settings, device = self.settings, instructions.device
-        support, query = self.samples(device)
+        """Steps 2 to 5 of a round, on the support and query samples of the device that the node
+        plays. Raises TinyMetaFedError."""
+        settings, (support, query) = self.settings, samples
         held, sequence, before = node.version, node.sequence, Usage()
 
         async def fit() -> tuple[Update | None, Vector | None]:
@@ -128,7 +128,7 @@ class Client:
                 if not refused.diverged:
                     raise
                 return None, instructions.kept
-            update = Update(device, len(query), outcome.indices, outcome.values)
+            update = Update(instructions.device, len(query), outcome.indices, outcome.values)
             return update, await node.get_kept() if settings.strategy.keeps else None
 
         update, kept = await _persistently(node, fit)

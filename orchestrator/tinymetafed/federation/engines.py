@@ -129,9 +129,10 @@ class LinkEngine:
 
     async def fit(self, order: RoundOrder) -> list[FitResult]:
         """See Engine."""
+        samples = self.client.population([one.device for one in order.instructions])
         return await together(
-            self.client.fit(self.nodes[i], order.program, order.broadcast, one)
-            for i, one in zip(order.nodes, order.instructions, strict=True)
+            self.client.fit(self.nodes[i], order.program, order.broadcast, one, mine)
+            for i, one, mine in zip(order.nodes, order.instructions, samples, strict=True)
         )
 
     async def evaluate(

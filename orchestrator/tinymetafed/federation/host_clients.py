@@ -44,16 +44,26 @@ class HostClients:
         instructions: Sequence[FitInstructions],
     ) -> list[FitResult]:
         """Steps 2 to 5 of a round. Raises TinyMetaFedError."""
-        keeps = self._client.settings.strategy.keeps is not None
         clients: list[NativeClient] = []
-        for node, one in zip(nodes, instructions, strict=True):
-            support, query = self._client.samples(one.device)
-            kept = self._kept(one.kept) if keeps else None
-            clients.append(NativeClient(node.held, node.sequence, support, query, kept))
-        played = self._nodes.run(program, broadcast, clients)
+
+        def make(some: slice) -> list[NativeClient]:
+            made = self._clients(nodes[some], instructions[some])
+            clients.extend(made)
+            return made
+
+        played = self._nodes.run(program, broadcast, len(nodes), make)
+        return [_result(nodes[i], instructions[i], clients[i], one) for i, one in enumerate(played)]
+
+    def _clients(
+        self, nodes: Sequence[HostNode], instructions: Sequence[FitInstructions]
+    ) -> list[NativeClient]:
+        keeps = self._client.settings.strategy.keeps is not None
+        samples = self._client.population([one.device for one in instructions])
         return [
-            _result(node, one, client, result)
-            for node, one, client, result in zip(nodes, instructions, clients, played, strict=True)
+            NativeClient(
+                node.held, node.sequence, support, query, self._kept(one.kept) if keeps else None
+            )
+            for node, one, (support, query) in zip(nodes, instructions, samples, strict=True)
         ]
 
     def _kept(self, kept: Vector | None) -> Vector:
@@ -64,15 +74,17 @@ class HostClients:
         self, broadcast: Broadcast, done: int, devices: Sequence[int]
     ) -> list[DeviceEvaluation]:
         """Few-shot adaptation of unseen devices after `done` rounds. Raises TinyMetaFedError."""
-        clients = [NativeClient(0, 0, *self._client.unseen(device)) for device in devices]
-        played = self._nodes.run(self._client.evaluation, broadcast, clients, counts=False)
-        seen = self._client.settings.devices.seen
+
+        def make(some: slice) -> list[NativeClient]:
+            return [NativeClient(0, 0, *self._client.unseen(device)) for device in devices[some]]
+
+        program, seen = self._client.evaluation, self._client.settings.devices.seen
+        played = self._nodes.run(program, broadcast, len(devices), make, counts=False)
+        rows: list[DeviceEvaluation] = []
         for device, one in zip(devices, played, strict=True):
             _raise_unless_diverged(f"a node that played device {seen + device}", one)
-        return [
-            judged(done, seen + device, one.evaluations)
-            for device, one in zip(devices, played, strict=True)
-        ]
+            rows.append(judged(done, seen + device, one.evaluations))
+        return rows
 
     def close(self) -> None:
         """Ends what works."""

@@ -135,6 +135,11 @@ class FederationSettings(Settings):
                 f"devices.seen: {self.devices.seen} devices are too few for {self.per_round} nodes "
                 "in a round"
             )
+        if self.devices.fraction != (1.0, 1.0) and not self.strategy.takes_fewer:
+            raise ValueError(
+                f"devices.fraction: {self.strategy.name} needs all query samples of each device; "
+                "leave it out"
+            )
         model = self.built_model
         if model.outputs != self.task.outputs:
             raise ValueError(

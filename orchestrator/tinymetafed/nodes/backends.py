@@ -45,7 +45,7 @@ def private_directory() -> Iterator[Path]:
 def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
     """The nodes of an experiment, not started yet; what they need lies in `directory`."""
     names = [f"node-{i}" for i in range(settings.count)]
-    make = partial(Node, timeout=settings.timeout)
+    make = partial(Node, timeout=settings.timeout, patience=settings.patience)
     if settings.backend == "host":
         return [make(name, open_host) for name in names]
     image, built_by = emulated_image(settings)

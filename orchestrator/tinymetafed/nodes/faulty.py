@@ -41,6 +41,10 @@ class FaultyLink:
             if data:
                 return data
 
+    async def computing(self) -> bool:
+        """See Transport."""
+        return self._transport is not None and await self._transport.computing()
+
     def counts(self) -> Counts | None:
         """See Transport."""
         return None if self._transport is None else self._transport.counts()

@@ -38,6 +38,10 @@ class HostTransport:
         sizes = self._lib.tmf_host_sizes(self._host)
         return {name: getattr(sizes, name) for name, _ in self._library.ffi.typeof(sizes).fields}
 
+    async def computing(self) -> bool:
+        """See Transport; it has done all when `write` returns."""
+        return False
+
     def counts(self) -> None:
         """None: the host's processor is not the node's."""
         return None

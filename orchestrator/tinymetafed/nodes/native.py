@@ -7,8 +7,9 @@ leaves out is the link.
 import itertools
 import os
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -35,6 +36,7 @@ _NUMBERS = {name: number for number, name in enumerate(NAMES)}
 _SOURCES = {"support": 1, "query": 2}  # in struct tmf_segment
 SLICES = 4  # of the clients, for each thread: one that is faster takes more
 WORTH_A_THREAD = 5e-4  # seconds of work
+MOST_AT_ONCE = 256  # clients
 _BROKEN = -1
 
 _jobs = itertools.count(1)
@@ -84,13 +86,13 @@ class NativeNodes:
         self._model = model
         self._load = messages.body_head(1, 1) + messages.encode_request(load)
         self._capacity = capacity
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or len(os.sched_getaffinity(0))
         self._library = library(HOST_LIBRARY)
         self._seconds = 0.0  # that a client took, when it was last looked at
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._threads)
+        return ThreadPoolExecutor(self.threads)
 
     def close(self) -> None:
         """Ends the threads."""
@@ -102,76 +104,135 @@ class NativeNodes:
         self,
         program: Program,
         broadcast: Broadcast,
-        clients: Sequence[Client],
+        count: int,
+        make: Callable[[slice], Sequence[Client]],
         *,
         counts: bool = True,
-    ) -> list[Played]:
-        """Carries out the program on each client. Without `counts` a client begins with the
+    ) -> Iterator[Played]:
+        """Carries out the program on `count` clients, which `make` makes some at a time, while
+        others are at work; what they come to, in order. Without `counts` a client begins with the
         broadcast's weights, whatever it holds, and what passes its link is not counted.
 
         Raises what packing.pack raises.
         """
-        if not clients:
-            return []
-        room = _Told(self._library, self._model, self._load, self._capacity)
-        job = _Job(room, program, broadcast, clients, counts)
-        start = time.perf_counter()
-        if self._threads == 1 or len(clients) * self._seconds < WORTH_A_THREAD:
-            job.play(slice(0, len(clients)))
-            self._seconds = (time.perf_counter() - start) / len(clients)
-        else:
-            size = -(-len(clients) // (self._threads * SLICES))
-            slices = (slice(i, i + size) for i in range(0, len(clients), size))
-            list(self._pool.map(job.play, slices))
-        return job.results()
+        orders = _Orders(
+            self._library, self._model, self._load, self._capacity, program, broadcast, counts
+        )
+        threaded = self.threads > 1 and count * self._seconds >= WORTH_A_THREAD
+        size = -(-count // (self.threads * SLICES)) if threaded else min(count, MOST_AT_ONCE)
+        under_way: deque[tuple[_Table, Future[None] | None]] = deque()
+        for first in range(0, count, max(1, size)):
+            table = _Table(orders, make(slice(first, min(first + size, count))))
+            if threaded:
+                under_way.append((table, self._pool.submit(table.play)))
+                while len(under_way) > self.threads + 1:
+                    yield from self._ended(*under_way.popleft())
+            else:
+                start = time.perf_counter()
+                table.play()
+                self._seconds = (time.perf_counter() - start) / len(table)
+                yield from table.results()
+        while under_way:
+            yield from self._ended(*under_way.popleft())
+
+    def _ended(self, table: "_Table", future: "Future[None] | None") -> Iterator[Played]:
+        if future is not None:
+            future.result()
+        return table.results()
 
 
-@dataclass(frozen=True)
-class _Told:
-    """The library, and the model that its nodes were told of by the body `load`."""
-
-    library: Library
-    model: Model
-    load: bytes
-    capacity: int
-
-
-class _Job:
-    """A program on many clients, as the library takes it."""
+class _Orders:
+    """What is the same for all clients of a program, as the library takes it."""
 
     def __init__(
         self,
-        told: _Told,
+        library: Library,
+        model: Model,
+        load: bytes,
+        capacity: int,
         program: Program,
         broadcast: Broadcast,
-        clients: Sequence[Client],
         counts: bool,
     ) -> None:
-        self._library, model, capacity = told.library, told.model, told.capacity
-        self._counts = counts
-        self._program = program
-        self._alive: list[Any] = []  # what the library has pointers to
-        self._table = np.zeros(len(clients), _layout(self._library))
-        self._sample = clients[0].query.size
-        packings: dict[tuple[int, int, int], int] = {}
-        frames: list[tuple[Frame, ...]] = []
-        which: list[int] = []
-        for client in clients:
-            held = client.held if counts else broadcast.version
-            key = (held, len(client.support), len(client.query))
-            if key not in packings:
-                packings[key] = len(frames)
-                room = Room(*key[1:], self._sample, model.global_runs, capacity)
-                weights = broadcast.requests(held, capacity) if counts else ()
-                frames.append(pack(program, room, weights))
-            which.append(packings[key])
-        self._table["packing"] = which
-        self._table["held"] = [one.held for one in clients] if counts else broadcast.version
-        self._table["sequence"] = [one.sequence for one in clients]
+        self.library, self.model, self.counts = library, model, counts
+        self._capacity, self._program, self._broadcast = capacity, program, broadcast
+        self.evaluations = [
+            place for place, one in enumerate(program) if isinstance(one, primitives.Evaluate)
+        ]
+        keep = sum(one.keep for one in program if isinstance(one, primitives.Select))
+        self.keep = min(keep, model.global_parameters)
+        self._packings: dict[tuple[int, int, int], tuple[int, int]] = {}
+        ffi: Any = library.ffi
+        runs = ffi.new("struct tmf_run[]", list(model.global_runs))
+        theta = ffi.from_buffer("float[]", broadcast.theta)
+        described = ffi.from_buffer("uint8_t[]", load)
+        self.job: Any = ffi.new("struct tmf_job *")
+        job = self.job
+        job.number, job.theta, job.version = next(_jobs), theta, broadcast.version
+        job.load, job.load_size = described, len(load)
+        job.runs, job.run_count = runs, len(runs)
+        job.update, job.framing, job.counts = _NUMBERS["update"], _NUMBERS[FRAMING], counts
+        self._alive: list[Any] = [runs, theta, described]  # what the library has pointers to
+
+    def packing(self, client: Client) -> tuple[int, int]:
+        """The address of the client's frames, and how many they are."""
+        held = client.held if self.counts else self._broadcast.version
+        key = (held, len(client.support), len(client.query))
+        if key not in self._packings:
+            size = client.query.size
+            room = Room(*key[1:], size, self.model.global_runs, self._capacity)
+            weights = self._broadcast.requests(held, self._capacity) if self.counts else ()
+            frames = pack(self._program, room, weights)
+            self._packings[key] = self._address(frames, size), len(frames)
+        return self._packings[key]
+
+    def _address(self, frames: tuple[Frame, ...], size: int) -> int:
+        ffi: Any = self.library.ffi
+        pieces: list[tuple[int, int, int]] = []
+        segments: list[tuple[Any, int, int, int]] = []
+        for piece in itertools.chain(*frames):
+            parts: list[tuple[Any, int, int, int]] = []
+            for part in (piece.before, piece.behind):
+                if part:
+                    buffer = ffi.from_buffer("uint8_t[]", part)
+                    self._alive.append(buffer)
+                    parts.append((buffer, 0, 0, len(part)))
+            parts[1:1] = [
+                (ffi.NULL, _SOURCES[source], first * size, (end - first) * size)
+                for source, first, end in piece.samples
+            ]
+            ordinal = piece.run or 0
+            if piece.name == "evaluate":
+                ordinal = self.evaluations.index(piece.place)
+            pieces.append((_NUMBERS[piece.name], len(parts), ordinal))
+            segments += parts
+        requests = ffi.new("uint32_t[]", list(map(len, frames)))
+        arrays = ffi.new("struct tmf_piece[]", pieces), ffi.new("struct tmf_segment[]", segments)
+        packing = ffi.new("struct tmf_packing *", (len(frames), requests, *arrays))
+        self._alive += [requests, arrays, packing]
+        return int(ffi.cast("uintptr_t", packing))
+
+
+class _Table:
+    """Some of the clients: struct tmf_client, a row each."""
+
+    def __init__(self, orders: _Orders, clients: Sequence[Client]) -> None:
+        self._orders = orders
+        self._alive: list[Any] = []
+        self._rows = np.zeros(len(clients), _layout(orders.library))
+        packings = [orders.packing(one) for one in clients]
+        self._rows["packing"] = [address for address, _ in packings]
+        held = [one.held for one in clients]
+        self._rows["held"] = held if orders.counts else int(orders.job.version)
+        self._rows["sequence"] = [one.sequence for one in clients]
         self._place_samples(clients)
-        self._place_kept(clients)
-        self._place_results(model, max(map(len, frames)))
-        self._job = self._common(told, broadcast, frames)
+        if clients[0].kept is not None:
+            kept = [one.kept for one in clients if one.kept is not None]
+            self._rows["kept"] = [self._pointer(one) for one in kept]
+        self._place_results(max(frames for _, frames in packings))
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
     def _pointer(self, array: NDArray[Any]) -> int:
         self._alive.append(array)
@@ -180,127 +241,91 @@ class _Job:
     def _place_samples(self, clients: Sequence[Client]) -> None:
         packed = [part for one in clients for part in (one.support.packed, one.query.packed)]
         base = self._pointer(np.frombuffer(b"".join(packed), np.uint8))
-        ends = np.cumsum([0, *map(len, packed)])
-        self._table["support"] = base + ends[0:-1:2]
-        self._table["query"] = base + ends[1:-1:2]
+        ends = base + np.cumsum([0, *map(len, packed)])
+        self._rows["support"], self._rows["query"] = ends[0:-1:2], ends[1:-1:2]
 
-    def _place_kept(self, clients: Sequence[Client]) -> None:
-        if clients[0].kept is not None:
-            kept = [one.kept for one in clients if one.kept is not None]
-            self._table["kept"] = [self._pointer(one) for one in kept]
-
-    def _place_results(self, model: Model, frames: int) -> None:
-        count = len(self._table)
-        keep = sum(one.keep for one in self._program if isinstance(one, primitives.Select))
-        keep = min(keep, model.global_parameters)
+    def _place_results(self, frames: int) -> None:
+        count, keep = len(self._rows), self._orders.keep
         # Room for one more: an entry is written before it is known whether it is marked.
         self._indices = np.empty((count, keep + 1), np.int32)
         self._values = np.empty((count, keep + 1), np.float32)
-        # Responses to requests for the rest of an update are full but for the last of each run.
-        rest = 4 * keep // 4096 + len(model.global_runs) + 1
-        self._frames = np.zeros((2, count, frames + rest), np.uint32)
+        # The answers to requests for the rest of an update are full, but for the last of each run.
+        rest = 4 * keep // 4096 + len(self._orders.model.global_runs) + 1
+        self._frames = np.zeros((count, 2, frames + rest), np.uint32)
         row = np.arange(count, dtype=np.uint64)
         for name, array in (
-            ("indices", self._indices), ("values", self._values),
-            ("frames_down", self._frames[0]), ("frames_up", self._frames[1]),
+            ("indices", self._indices), ("values", self._values), ("frame_sizes", self._frames),
         ):  # fmt: skip
-            self._table[name] = self._pointer(array) + row * array.strides[0]
-        self._table["frame_room"] = frames + rest
+            self._rows[name] = self._pointer(array) + row * array.strides[0]
+        self._rows["frame_room"] = frames + rest
 
-    def _common(self, told: _Told, broadcast: Broadcast, frames: list[tuple[Frame, ...]]) -> Any:
-        ffi: Any = self._library.ffi
-        packings = ffi.new("struct tmf_packing[]", [self._packing(one) for one in frames])
-        runs = ffi.new("struct tmf_run[]", list(told.model.global_runs))
-        theta = ffi.from_buffer("float[]", broadcast.theta)
-        job = ffi.new("struct tmf_job *")
-        job.number, job.theta, job.version = next(_jobs), theta, broadcast.version
-        load = ffi.from_buffer("uint8_t[]", told.load)
-        job.load, job.load_size = load, len(told.load)
-        job.packings, job.runs, job.run_count = packings, runs, len(runs)
-        job.update, job.framing = _NUMBERS["update"], _NUMBERS[FRAMING]
-        job.counts = self._counts
-        self._alive += [packings, runs, theta, load]
-        return job
-
-    def _packing(self, frames: tuple[Frame, ...]) -> dict[str, Any]:
-        ffi: Any = self._library.ffi
-        pieces: list[tuple[int, int, int]] = []
-        segments: list[tuple[Any, int, int, int]] = []
-        evaluations = [
-            i for i, one in enumerate(self._program) if isinstance(one, primitives.Evaluate)
-        ]
-        for piece in itertools.chain(*frames):
-            parts: list[tuple[Any, int, int, int]] = []
-            for part in (piece.before, piece.behind):
-                if part:
-                    buffer = ffi.from_buffer("uint8_t[]", part)
-                    self._alive.append(buffer)
-                    parts.append((buffer, 0, 0, len(part)))
-            size = self._sample
-            parts[1:1] = [
-                (ffi.NULL, _SOURCES[source], first * size, (end - first) * size)
-                for source, first, end in piece.samples
-            ]
-            ordinal = piece.run or 0
-            if piece.name == "evaluate":
-                ordinal = evaluations.index(piece.place)
-            pieces.append((_NUMBERS[piece.name], len(parts), ordinal))
-            segments += parts
-        arrays = {
-            "requests": ffi.new("uint32_t[]", list(map(len, frames))),
-            "pieces": ffi.new("struct tmf_piece[]", pieces),
-            "segments": ffi.new("struct tmf_segment[]", segments),
-        }
-        self._alive.append(arrays)
-        return {"frames": len(frames), **arrays}
-
-    def play(self, clients: slice) -> None:
-        """Plays some of them; in any thread."""
-        some = self._table[clients]
-        host = self._library.take()
+    def play(self) -> None:
+        """In any thread."""
+        library = self._orders.library
+        host = library.take()
         try:
-            pointer = self._library.ffi.cast("struct tmf_client *", some.ctypes.data)
-            self._library.lib.tmf_clients_run(host, self._job, pointer, len(some))
+            pointer = library.ffi.cast("struct tmf_client *", self._rows.ctypes.data)
+            library.lib.tmf_clients_run(host, self._orders.job, pointer, len(self._rows))
         finally:
-            self._library.give_back(host)
+            library.give_back(host)
 
-    def results(self) -> list[Played]:
-        """Of all clients, when all were played."""
-        table = self._table
-        columns = (
-            table["code"], table["failed"], table["sequence"], table["entries"], table["sensor"],
-            table["frames"], table["down"], table["up"], *self._frames,
-        )  # fmt: skip
-        judged = sum(isinstance(one, primitives.Evaluate) for one in self._program)
-        return [
-            Played(
+    def results(self) -> Iterator[Played]:
+        """Of each client, when all were played."""
+        rows = self._rows
+        columns = (rows[name].tolist() for name in ("code", "failed", "sequence", "entries"))
+        usages = self._usages() if self._orders.counts else itertools.repeat(UNUSED, len(rows))
+        for i, (code, failed, sequence, entries, usage) in enumerate(
+            zip(*columns, usages, strict=True)
+        ):
+            yield Played(
                 sequence,
                 self._refused(code, failed) if code else None,
                 self._indices[i, :entries],
                 self._values[i, :entries],
-                Usage(
-                    _traffic(down), _traffic(up), sensor, tuple(sizes_down[:frames]),
-                    tuple(sizes_up[:frames]),
-                ) if self._counts else UNUSED,
-                self._evaluations(i, judged) if judged and not code else (),
+                usage,
+                () if code else self._evaluations(i),
             )
-            for i, (
-                code, failed, sequence, entries, sensor, frames, down, up, sizes_down, sizes_up
-            ) in enumerate(zip(*(column.tolist() for column in columns), strict=True))
-        ]  # fmt: skip
+
+    def _usages(self) -> Iterator[Usage]:
+        """Most clients have the same as others, and share it."""
+        numbers = np.column_stack(
+            [
+                self._rows["sensor"], self._rows["frames"], self._rows["down"], self._rows["up"],
+                self._frames.reshape(len(self._rows), -1),
+            ]
+        )  # fmt: skip
+        data, size = numbers.tobytes(), numbers.strides[0]
+        known: dict[bytes, Usage] = {}
+        for i in range(len(numbers)):
+            key = data[i * size : (i + 1) * size]
+            if (usage := known.get(key)) is None:
+                usage = known[key] = self._usage(numbers[i].tolist())
+            yield usage
+
+    def _usage(self, numbers: list[int]) -> Usage:
+        sensor, frames, *rest = numbers
+        kinds = _layout(self._orders.library)["down"].shape[0]
+        room = (len(rest) - 2 * kinds) // 2
+        sizes = rest[2 * kinds :]
+        return Usage(
+            _traffic(rest[:kinds]), _traffic(rest[kinds : 2 * kinds]), sensor,
+            tuple(sizes[:frames]), tuple(sizes[room : room + frames]),
+        )  # fmt: skip
 
     def _refused(self, code: int, failed: int) -> tuple[str, Error]:
+        library = self._orders.library
         if code == _BROKEN:
             raise TinyMetaFedError("a host node did what no node does; run 'make firmware'")
-        text = self._library.ffi.string(self._library.lib.tmf_error_text(code)).decode()
+        text = library.ffi.string(library.lib.tmf_error_text(code)).decode()
         return NAMES[failed], Error(code, text, 0, 0)
 
-    def _evaluations(self, i: int, count: int) -> list[Evaluation]:
-        row = self._table[i]
-        samples = row["samples"]
+    def _evaluations(self, i: int) -> Sequence[Evaluation]:
+        if not self._orders.evaluations:
+            return ()
+        loss, correct, samples = (self._rows[i][name] for name in ("loss", "correct", "samples"))
         return [
-            Evaluation(float(row["loss"][k] / samples[k]), float(row["correct"][k] / samples[k]))
-            for k in range(count)
+            Evaluation(float(loss[k] / samples[k]), float(correct[k] / samples[k]))
+            for k in range(len(self._orders.evaluations))
         ]
 
 

@@ -22,6 +22,8 @@ from .usage import FRAMING, Traffic, Usage
 
 log = logging.getLogger(__name__)
 
+CLOCK = 64e6
+"""Cycles a second by which a node's own time is reckoned: the nRF52840's."""
 DIVERGED = 10
 """The code of an error that says that a value is not finite: enum tmf_error of the firmware."""
 
@@ -91,7 +93,10 @@ class Node:
     Attributes:
         name: what messages call it.
         open_transport: starts it.
-        timeout: seconds until a frame is sent again.
+        timeout: seconds without an answer until the node is looked at, and a frame is sent again
+            where it is not computing.
+        patience: seconds of its own time, at CLOCK and an instruction a cycle, that a node may
+            compute for a frame, where its backend counts.
         attempts: how often a frame is sent before the node counts as lost.
         pricing: of its program, where its backend counts.
         watch: entered around each frame, with the names of its requests, where the node's backend
@@ -103,6 +108,7 @@ class Node:
     open_transport: OpenTransport
     timeout: float = 20.0
     attempts: int = 3
+    patience: float = 3600.0
     pricing: Pricer | None = None
     watch: Callable[[Sequence[str]], AbstractAsyncContextManager[None]] = _unwatched
     version: int = 0
@@ -115,6 +121,7 @@ class Node:
     _down: Traffic = field(default_factory=dict)  # since take_usage, as in Usage
     _up: Traffic = field(default_factory=dict)
     _frames: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
+    _received: int = 0  # bytes of the frame that is being received
     _sensor: int = 0
     _carried: Usage | None = None
     _before: Counts | None = None  # when take_usage last looked, of this transport
@@ -180,7 +187,7 @@ class Node:
 
     async def close(self) -> None:
         """Ends the node."""
-        self.version, self._kept = 0, None
+        self.version, self._kept, self._received = 0, None, 0
         if self._transport is not None:
             transport, self._transport = self._transport, None
             self._uncounted = self.pricing is not None
@@ -409,17 +416,47 @@ class Node:
             for _ in range(self.attempts):
                 self._count_down(frame, len(data), sensor)
                 try:
-                    # A node in this process answers while it is written to.
-                    async with _NOTHING if transport.immediate else asyncio.timeout(self.timeout):
-                        await transport.write(data)
-                        answers = await self._answers(transport, *names)
-                        return self._checked(names, answers)
+                    answers = await self._sent(transport, data, names)
+                    return self._checked(names, answers)
                 except TimeoutError:
                     data = self._connection.resend()
         raise NodeLost(
             f"{self.name} did not answer '{names[0]}', sent {self.attempts} times, "
             f"within {self.timeout:g} s each; {transport.said()}"
         )
+
+    async def _sent(self, transport: Transport, data: bytes, names: Sequence[str]) -> Answers:
+        """Sends a frame and waits for the next. Raises TimeoutError where none comes although the
+        node does not compute."""
+        if transport.immediate:  # a node in this process answers while it is written to
+            await transport.write(data)
+            return await self._answers(transport, *names)
+        async with asyncio.timeout(self.timeout):
+            await transport.write(data)
+        while True:
+            try:
+                async with asyncio.timeout(self.timeout):
+                    return await self._answers(transport, *names)
+            except TimeoutError:
+                if not await transport.computing():
+                    raise
+                self._check_patience(transport, names)
+
+    def _check_patience(self, transport: Transport, names: Sequence[str]) -> None:
+        """Raises TinyMetaFedError where the node has computed for too long. A busy bench, or a slow
+        emulator, takes nothing of its time."""
+        counts = transport.counts()
+        if counts is None or self.pricing is None:
+            return
+        delta = counts if self._before is None else counts.since(self._before)
+        profile = None if delta is None else self.pricing.profile(delta)
+        seconds = 0.0 if profile is None else int(profile.instructions.sum()) / CLOCK
+        if seconds > self.patience:
+            raise TinyMetaFedError(
+                f"{self.name} has computed for {seconds:,.1f} s of its own time without an answer "
+                f"to '{names[0]}', and nodes.patience is {self.patience:g} s; raise it, or have "
+                "the node do less"
+            )
 
     def _count_down(self, frame: Frame, size: int, sensor: int) -> None:
         self._sensor += sensor
@@ -432,14 +469,14 @@ class Node:
 
     async def _answers(self, transport: Transport, *names: str) -> Answers:
         """The next frame that the node sends. names: of the requests that it answers."""
-        received = 0
         while True:
             data = await transport.read()
-            received += len(data)
+            self._received += len(data)
             # All that comes is counted, whether it is an answer or not.
             self._up[FRAMING] = self._up.get(FRAMING, 0) + len(data)
             for answers in self._connection.receive(data):
-                self._frames[1].append(received)
+                self._frames[1].append(self._received)
+                self._received = 0
                 for name, size in zip(names, answers.sizes, strict=False):
                     self._up[name] = self._up.get(name, 0) + size
                     self._up[FRAMING] -= size

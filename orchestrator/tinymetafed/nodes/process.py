@@ -16,6 +16,19 @@ def die_with_parent() -> None:
         os._exit(1)
 
 
+def is_running(process: int) -> bool:
+    """Whether a thread of the process has a processor or waits for one (proc(5), state R), and not
+    for anything else. False where there is no such process."""
+    try:
+        states = [
+            file.read_text().rpartition(") ")[2][:1]
+            for file in Path(f"/proc/{process}/task").glob("*/stat")
+        ]
+    except OSError:  # a thread has ended meanwhile
+        return False
+    return "R" in states
+
+
 def last_words(log: Path) -> str:
     """What an emulator said last, and the file that has the rest."""
     text = log.read_text(errors="replace") if log.is_file() else ""

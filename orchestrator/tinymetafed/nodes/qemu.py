@@ -11,7 +11,7 @@ from ..energy.program import Program
 from ..errors import TinyMetaFedError
 from ..places import MPS2_IMAGE, QEMU_PLUGIN
 from .counters import CountersFile
-from .process import die_with_parent, last_words
+from .process import die_with_parent, is_running, last_words
 from .transport import NodeLost
 from .window import MEMORY, Window
 
@@ -22,6 +22,9 @@ BOOT_TIMEOUT = 30.0  # seconds for a process to connect its UART
 # An emulated UART sends a byte at a time, and to take each by itself would cost the orchestrator
 # more than the node: while a frame is incomplete its next bytes are left to gather.
 GATHERING_TIME = 0.001  # seconds
+
+LOOKS = 10
+"""At an emulator, before it is said to be idle."""
 
 
 def plugin_arguments(counts: Path, program: Program, *, accesses: bool = False) -> list[str]:
@@ -143,6 +146,15 @@ class QemuTransport:
         elif self._window is not None and data[-2:] in (b"\0", b"\0\0"):  # a doorbell
             data = data[:-1] + self._window.take() + data[-1:]
         return data
+
+    async def computing(self) -> bool:
+        """See Transport: a processor that sleeps leaves all threads waiting. It may be seen between
+        two of its instructions, so it is looked at more than once."""
+        for _ in range(LOOKS):
+            if is_running(self.process.pid):
+                return True
+            await asyncio.sleep(GATHERING_TIME)
+        return False
 
     def counts(self) -> BlockCounts | None:
         """See Transport; counted by the plugin."""

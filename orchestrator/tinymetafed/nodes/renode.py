@@ -29,6 +29,7 @@ PLATFORMS = {
 }
 """Descriptions of a machine, by board."""
 START_TIMEOUT = 60.0  # seconds for Renode, and for a command of it
+LOOK_TIME = 0.2  # seconds between two looks at a processor
 OLDEST = (1, 15, 3)
 
 _ERROR = re.compile(
@@ -146,6 +147,14 @@ class Renode:
             self.pricing.add(blocks, counted)
         else:  # it was answered before it was sent, or the machine has started again
             self._watched.discard(kind)
+
+    async def executes(self, name: str) -> bool:
+        """Whether a machine's processor executes anything. Raises NodeLost."""
+        async with self._turn:
+            await self._command(f'mach set "{name}"')
+            before = await self._command("sysbus.cpu ExecutedInstructions")
+            await asyncio.sleep(LOOK_TIME)
+            return await self._command("sysbus.cpu ExecutedInstructions") != before
 
     async def _at(self, name: str, *commands: str) -> None:
         async with self._turn:
@@ -319,6 +328,10 @@ class RenodeTransport:
         if not data:
             raise self._lost()
         return data
+
+    async def computing(self) -> bool:
+        """See Transport: its processor executes instructions, and a sleeping one none."""
+        return await self._renode.executes(self._name)
 
     def counts(self) -> OpcodeCounts | None:
         """See Transport; counted by Renode until the latest change of phase."""

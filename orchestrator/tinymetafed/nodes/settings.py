@@ -16,7 +16,10 @@ class NodeSettings(Settings):
     link: Literal["dma", "uart"] | None = None  # dma on qemu, uart on renode where not given
     count: Annotated[int, Field(ge=1, le=10_000)] = 4
     per_round: Annotated[int, Field(ge=1, le=10_000)] | None = None  # M; all where not given
-    timeout: Annotated[float, Field(gt=0, le=3600)] = 20.0  # seconds until a request is repeated
+    # Seconds without an answer until a frame is repeated to a node that does not compute, and
+    # seconds of its own time that a node may compute for a frame.
+    timeout: Annotated[float, Field(gt=0, le=3600)] = 20.0
+    patience: Annotated[float, Field(gt=0, le=1e9)] = 3600.0
     emulate: Annotated[int, Field(ge=0)] = 0  # rounds that a qemu node for each host node plays too
 
     # What has host nodes at work: threads of this process, or a Ray cluster.

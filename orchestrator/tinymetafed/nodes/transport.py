@@ -1,10 +1,7 @@
 """The interface of a backend."""
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Protocol
 
 from ..energy.profile import Counts
 from ..errors import TinyMetaFedError
@@ -33,6 +30,11 @@ class Transport(Protocol):
         """Waits for bytes from the node; at least one. Raises NodeLost."""
         ...
 
+    async def computing(self) -> bool:
+        """Whether the node is at work, as far as can be known: it lives, and does not wait for a
+        frame."""
+        ...
+
     def counts(self) -> Counts | None:
         """What the node has executed since its start; None where nothing counts."""
         ...
@@ -43,21 +45,6 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """Ends the node. No process and no file stays behind."""
-        ...
-
-
-@runtime_checkable
-class PooledTransport(Transport, Protocol):
-    """A node that can do without its memory while nothing is asked of it, so that many nodes share
-    the memory of few."""
-
-    def rest(self) -> None:
-        """Gives the memory back; what is in it is lost. `wake` comes before the next request."""
-        ...
-
-    def wake(self, load: bytes, theta: NDArray[np.float32] | None, version: int) -> None:
-        """Gets memory in which the node knows its model, by the frame `load`, and holds θ, float32
-        [parameters], of that version; None and 0 where it holds none."""
         ...
 
 

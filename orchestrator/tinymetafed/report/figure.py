@@ -57,7 +57,7 @@ async def _fit(experiment: Experiment, task: Sine, theta: NDArray[np.float32], d
             after = np.full_like(before, np.nan)
     finally:
         await node.close()
-    amplitude, phase, _ = task.wave(experiment.seed, device)
+    amplitude, phase = task.wave(experiment.seed, device)
     true = (amplitude * np.sin(x + phase)).astype(np.float32)
     return Fit(x[:, 0], true[:, 0], before[:, 0], after[:, 0], support)
 

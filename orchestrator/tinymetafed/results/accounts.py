@@ -5,6 +5,8 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 
+from pydantic_core import from_json
+
 from ..energy import ledger, power
 from ..energy.settings import EnergySettings
 from ..errors import TinyMetaFedError
@@ -13,8 +15,6 @@ from .store import NodeRound, PhaseCount, Store
 
 COMPUTING = ("reconstruct", "learn", "select")
 """Phases that execute the same each time; others depend on how an emulated link's bytes come."""
-BOOT = ("hello", "load")
-"""Requests by which a node is made ready for rounds."""
 
 
 def executed(
@@ -101,17 +101,15 @@ def durations(
     """Seconds that each of the nodes takes for its round; None where it was not counted.
 
     By the expected reading: its computing, which takes it as many times as long as `slowness`, by
-    node, says; and its radio, without the boot. So two runs come to the same.
+    node, says; and its radio. So two runs come to the same.
     """
     device, radio = power.device(settings.device), power.radio(settings.radio)
 
     def duration(row: NodeRound, work: ledger.Work) -> float | None:
         if work.cycles is None:
             return None
-        traffic = [n for name, n in json.loads(row.messages).items() if name not in BOOT]
-        down, up = (sum(bytes[way] for bytes in traffic) for way in (0, 1))
         cycles = {phase: n for phase, n in work.cycles.items() if phase in COMPUTING}
-        only = dataclasses.replace(work, cycles=cycles, bytes_down=down, bytes_up=up)
+        only = dataclasses.replace(work, cycles=cycles)
         return sum(
             entry.seconds * (slowness[row.node] if entry.account in COMPUTING else 1.0)
             for entry in ledger.awake(only, device, radio)
@@ -126,7 +124,7 @@ def _work(
     device = power.device(settings.device)
     cycles: dict[tuple[int, int], dict[str, tuple[int, int, int]]] = {}
     for row in phases:
-        by_core = json.loads(row.cycles)
+        by_core = from_json(row.cycles)
         if device.core not in by_core:
             raise TinyMetaFedError(
                 f"{settings.device}: the run has no cycles of its core, {device.core}, only of "
@@ -136,7 +134,7 @@ def _work(
     return [
         ledger.Work(
             row.round, row.node, cycles.get((row.round, row.node)) if row.counted else None,
-            row.bytes_down, row.bytes_up,
+            *from_json(row.frames),
         )
         for row in rows
     ]  # fmt: skip

@@ -6,16 +6,35 @@ from pydantic import Field
 
 from .base import Round, ServerState, Strategy
 from .fedavg import FedAvg
+from .fedopt import FedAdam, FedYogi
+from .fedper import FedPer
+from .fedprox import FedProx
+from .fedrep import FedRep
 from .local import Local
+from .perfedavg import PerFedAvg
 from .reptile import Reptile
+from .scaffold import Scaffold
 from .tinymetafed import TinyMetaFed
 from .tinyreptile import TinyReptile
 
 StrategySettings = Annotated[
-    FedAvg | Local | Reptile | TinyMetaFed | TinyReptile, Field(discriminator="name")
+    FedAdam
+    | FedAvg
+    | FedPer
+    | FedProx
+    | FedRep
+    | FedYogi
+    | Local
+    | PerFedAvg
+    | Reptile
+    | Scaffold
+    | TinyMetaFed
+    | TinyReptile,
+    Field(discriminator="name"),
 ]
 
 __all__ = [
-    "FedAvg", "Local", "Reptile", "Round", "ServerState", "Strategy", "StrategySettings",
-    "TinyMetaFed", "TinyReptile",
+    "FedAdam", "FedAvg", "FedPer", "FedProx", "FedRep", "FedYogi", "Local", "PerFedAvg", "Reptile",
+    "Round", "Scaffold", "ServerState", "Strategy", "StrategySettings", "TinyMetaFed",
+    "TinyReptile",
 ]  # fmt: skip

@@ -2,13 +2,12 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.sparse import csr_array  # pyright: ignore[reportMissingTypeStubs]
 
 from ..models.model import Model
 from ..nodes.program import Program, Select, Send, Store, Train
@@ -51,16 +50,10 @@ class Strategy(Settings):
     """An algorithm of federated learning: a program for the nodes, an aggregation for the server.
 
     A strategy holds its settings and nothing else: what it does is a function of its arguments.
-
-    Every strategy also has a `name`, by which an experiment file selects it.
-
-    Attributes:
-        support: samples that a training device adapts its local part on, may be 0.
-        query: samples that a training device learns from.
+    Every strategy also has a `name`, by which an experiment file selects it; `support`, samples
+    that a training device adapts on before it learns, may be 0; and `query`, samples that it learns
+    from.
     """
-
-    support: Annotated[int, Field(ge=0, le=100_000)] = 0
-    query: Count = 32
 
     @property
     def uses_local(self) -> bool:
@@ -94,6 +87,11 @@ class Strategy(Settings):
         device its control variate."""
         return None
 
+    @property
+    def takes_fewer(self) -> bool:
+        """Whether the program also suits a device with fewer query samples than `query`."""
+        return True
+
     def start(self, theta: NDArray[np.float32], devices: int) -> ServerState:
         """The state before the first round. devices: how many there are to be seen in training."""
         del devices
@@ -115,19 +113,54 @@ class Strategy(Settings):
         `steps` inner steps."""
 
 
-class OnlineSGD(Strategy):
-    """What holds for strategies whose nodes use each sample once and drop it."""
+class Averaging(Strategy):
+    """What holds for strategies whose server moves θ by the mean of the nodes' Δ; of another server
+    they can be the clients (FedOpt)."""
 
-    outer_rate: Rate = 1.0  # α0
+    query: Count = 32
+
+    def weights(self, updates: Sequence[Update]) -> Sequence[float]:
+        """Of the updates in the mean; alike, unless a strategy says otherwise."""
+        return [1.0] * len(updates)
+
+    def step_size(self, server_round: Round) -> float:
+        """How far the server goes by the mean."""
+        del server_round
+        return 1.0
+
+    def mean(self, updates: Sequence[Update], parameters: int) -> NDArray[np.float64]:
+        """The mean of Δ; see mean_update."""
+        return mean_update(updates, parameters, self.weights(updates))
 
     def aggregate(
         self, state: ServerState, updates: Sequence[Update], server_round: Round
     ) -> ServerState:
         """See Strategy."""
-        return outer_step(state, updates, annealed(self.outer_rate, server_round))
+        step = self.step_size(server_round) * self.mean(updates, len(state.theta))
+        return state.moved(state.theta + step)
 
 
-class MiniBatchSGD(Strategy):
+class WithoutSupport(Averaging):
+    """What holds for strategies whose nodes learn from all samples alike."""
+
+    @property
+    def support(self) -> int:
+        """No samples are set apart."""
+        return 0
+
+
+class OnlineSGD(Averaging):
+    """What holds for strategies whose nodes use each sample once and drop it, and whose outer rate
+    is annealed."""
+
+    outer_rate: Rate = 1.0  # α0
+
+    def step_size(self, server_round: Round) -> float:
+        """See Averaging."""
+        return annealed(self.outer_rate, server_round)
+
+
+class MiniBatchSGD(WithoutSupport):
     """What holds for strategies whose nodes store their samples, and learn from them in several
     epochs of mini-batches."""
 
@@ -145,14 +178,14 @@ class MiniBatchSGD(Strategy):
         """See Strategy."""
         return self.query
 
-    def learn(self) -> Program:
-        """All parameters move."""
+    def train(self, **changes: Any) -> Train:
+        """SGD on the stored samples. changes: of the primitive."""
         train = Train("stored", rate=self.rate, batch=self.batch, epochs=self.epochs)
-        return Store("query"), train
+        return replace(train, **changes)
 
     def program(self, state: ServerState, model: Model, server_round: Round) -> Program:
-        """See Strategy."""
-        return *self.learn(), *send_all(model)
+        """See Strategy. All parameters move."""
+        return Store("query"), self.train(), *send_all(model)
 
     def personalise(self, model: Model, support: int, steps: int) -> Program:
         """See Strategy. A device adapts as it was trained: mini-batches from the node's store."""
@@ -161,7 +194,7 @@ class MiniBatchSGD(Strategy):
         epochs = round(steps * batch / support)
         if epochs == 0:
             return ()
-        return Store("support"), Train("stored", rate=self.rate, batch=batch, epochs=epochs)
+        return Store("support"), self.train(batch=batch, epochs=epochs)
 
 
 def annealed(rate: float, server_round: Round) -> float:
@@ -184,18 +217,7 @@ def mean_update(
     order of the updates, so that it is the same bits everywhere.
     """
     weights = [1.0] * len(updates) if weights is None else weights
-    values = np.concatenate([one.values for one in updates]).astype(np.float64)
-    indices = np.concatenate([one.indices for one in updates])
-    ends = np.cumsum([0, *(len(one.indices) for one in updates)])
-    matrix: Any = csr_array((values, indices, ends), shape=(len(updates), parameters))
-    return (np.asarray(weights, np.float64) @ matrix) / sum(weights)
-
-
-def outer_step(
-    state: ServerState,
-    updates: Sequence[Update],
-    rate: float,
-    weights: Sequence[float] | None = None,
-) -> ServerState:
-    """θ + rate · mean of Δ over the nodes; see mean_update."""
-    return state.moved(state.theta + rate * mean_update(updates, len(state.theta), weights))
+    total = np.zeros(parameters)
+    for update, weight in zip(updates, weights, strict=True):
+        total[update.indices] += weight * update.values.astype(np.float64)
+    return total / sum(weights)

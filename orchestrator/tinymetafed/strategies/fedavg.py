@@ -9,17 +9,19 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ..nodes.update import Update
-from .base import MiniBatchSGD, Round, ServerState, outer_step
+from .base import MiniBatchSGD
 
 
-class FedAvg(MiniBatchSGD):
+class WeightedAveraging(MiniBatchSGD):
+    """The server's half of FedAvg, and the client's."""
+
+    def weights(self, updates: Sequence[Update]) -> Sequence[float]:
+        """See Averaging. The number of samples is on no link: it would be a byte or two beside all
+        weights."""
+        return [float(update.samples) for update in updates]
+
+
+class FedAvg(WeightedAveraging):
     """Settings: η, samples per device, B and E."""
 
     name: Literal["fedavg"]
-
-    def aggregate(
-        self, state: ServerState, updates: Sequence[Update], server_round: Round
-    ) -> ServerState:
-        """See Strategy. The number of samples is on no link: it would be a byte or two beside all
-        weights."""
-        return outer_step(state, updates, 1.0, [one.samples for one in updates])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ..models.model import Model
-from ..nodes.program import Program
+from ..nodes.program import Program, Store
 from ..nodes.update import Update
 from .base import MiniBatchSGD, Round, ServerState
 
@@ -20,7 +20,7 @@ class Local(MiniBatchSGD):
 
     def program(self, state: ServerState, model: Model, server_round: Round) -> Program:
         """See Strategy."""
-        return self.learn()
+        return Store("query"), self.train()
 
     def aggregate(
         self, state: ServerState, updates: Sequence[Update], server_round: Round

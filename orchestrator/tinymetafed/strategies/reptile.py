@@ -4,11 +4,9 @@ The node stores its samples and does several epochs of mini-batch SGD on them; a
 exchanged both ways.
 """
 
-from collections.abc import Sequence
 from typing import Literal
 
-from ..nodes.update import Update
-from .base import MiniBatchSGD, Rate, Round, ServerState, annealed, outer_step
+from .base import MiniBatchSGD, Rate, Round, annealed
 
 
 class Reptile(MiniBatchSGD):
@@ -17,8 +15,6 @@ class Reptile(MiniBatchSGD):
     name: Literal["reptile"]
     outer_rate: Rate = 1.0  # ε0
 
-    def aggregate(
-        self, state: ServerState, updates: Sequence[Update], server_round: Round
-    ) -> ServerState:
-        """See Strategy."""
-        return outer_step(state, updates, annealed(self.outer_rate, server_round))
+    def step_size(self, server_round: Round) -> float:
+        """See Averaging."""
+        return annealed(self.outer_rate, server_round)

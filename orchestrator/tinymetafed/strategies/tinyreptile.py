@@ -8,10 +8,10 @@ from typing import Literal
 
 from ..models.model import Model
 from ..nodes.program import Program, Train
-from .base import OnlineSGD, Rate, Round, ServerState, send_all
+from .base import OnlineSGD, Rate, Round, ServerState, WithoutSupport, send_all
 
 
-class TinyReptile(OnlineSGD):
+class TinyReptile(OnlineSGD, WithoutSupport):
     """Settings: inner rate β, outer rate α0, samples per device."""
 
     name: Literal["tinyreptile"]

@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..models.model import Shape
@@ -64,3 +65,10 @@ class Task(Settings):
     ) -> tuple[Samples, Samples]:
         """Support and query samples of one device, which share none; unseen devices share none
         with the others. Raises TinyMetaFedError where the data cannot be read."""
+
+    def population(
+        self, seed: int, devices: Sequence[int], support: int, queries: Sequence[int]
+    ) -> list[tuple[Samples, Samples]]:
+        """`device` of several training devices, each with its own number of query samples."""
+        pairs = zip(devices, queries, strict=True)
+        return [self.device(seed, device, support, query) for device, query in pairs]

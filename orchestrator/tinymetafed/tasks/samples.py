@@ -18,6 +18,13 @@ class Samples:
     inputs: NDArray[np.float32]
     targets: NDArray[np.float32] | NDArray[np.uint32]
 
+    @classmethod
+    def table(cls, values: NDArray[np.float32], inputs: int) -> "Samples":
+        """Of float32 [n, inputs + outputs], a sample a row. What is packed is there at once."""
+        samples = cls(values[:, :inputs], values[:, inputs:])
+        vars(samples)["packed"] = values.astype("<f4", copy=False).tobytes()
+        return samples
+
     def __len__(self) -> int:
         return len(self.inputs)
 

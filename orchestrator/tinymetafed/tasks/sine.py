@@ -4,8 +4,9 @@ The task of Finn et al. 2017 (MAML, arXiv:1703.03400, section 5.1) and of Nichol
 (Reptile, arXiv:1803.02999, section 2): A ∈ [0.1, 5], φ ∈ [0, 2π), x ∈ [−5, 5].
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,10 @@ from pydantic import Field, model_validator
 from ..models.model import Shape
 from .base import Task
 from .samples import Samples
+from .seeding import generators
 
 Range = tuple[float, float]
+Number = TypeVar("Number", float, NDArray[np.float64])
 
 
 class Sine(Task):
@@ -52,47 +55,71 @@ class Sine(Task):
                 raise ValueError(f"{key}: the first value has to be below the second")
         return self
 
-    def wave(self, seed: int, device: int) -> tuple[float, float, np.random.Generator]:
-        """Amplitude and phase of a device, and the generator that its samples come from."""
-        return _wave(self.amplitude, self.phase, seed, device)
+    def wave(self, seed: int, device: int) -> tuple[float, float]:
+        """Amplitude and phase of a device."""
+        amplitude, phase = np.random.default_rng([seed, device]).random(2)
+        return _scaled(self.amplitude, amplitude), _scaled(self.phase, phase)
 
     def device(
         self, seed: int, device: int, support: int, query: int, *, unseen: bool = False
     ) -> tuple[Samples, Samples]:
         """See Task; but on a grid both have the same x."""
-        settings = self.amplitude, self.phase, self.x, self.grid
-        return _device(*settings, seed, device, support, query)
+        if self.grid is not None:
+            settings = self.amplitude, self.phase, self.x, self.grid
+            return _on_grid(*settings, seed, device, support, query)
+        (samples,) = self._anywhere(seed, [device], support, query)
+        return samples
+
+    def population(
+        self, seed: int, devices: Sequence[int], support: int, queries: Sequence[int]
+    ) -> list[tuple[Samples, Samples]]:
+        """See Task."""
+        if self.grid is None and len(set(queries)) == 1:
+            return self._anywhere(seed, devices, support, queries[0])
+        return super().population(seed, devices, support, queries)
+
+    def _anywhere(
+        self, seed: int, devices: Sequence[int], support: int, query: int
+    ) -> list[tuple[Samples, Samples]]:
+        """Samples at any x: of each device its amplitude, its phase, then every x are the first
+        numbers of its generator."""
+        drawn = np.empty((len(devices), 2 + support + query))
+        for row, generator in zip(drawn, generators([seed], devices), strict=True):
+            generator.random(out=row)
+        x = _scaled(self.x, drawn[:, 2:])
+        y = _scaled(self.amplitude, drawn[:, :1]) * np.sin(x + _scaled(self.phase, drawn[:, 1:2]))
+        tables = np.stack([x, y], axis=2, dtype=np.float32, casting="same_kind")
+        return [
+            (Samples.table(one[:support], 1), Samples.table(one[support:], 1)) for one in tables
+        ]
 
 
 @lru_cache(maxsize=10_000)
-def _device(
+def _on_grid(
     amplitudes: Range,
     phases: Range,
     xs: Range,
-    grid: int | None,
+    grid: int,
     seed: int,
     device: int,
     support: int,
     query: int,
 ) -> tuple[Samples, Samples]:
-    amplitude, phase, rng = _wave(amplitudes, phases, seed, device)
-    x = np.concatenate([_draw(rng, xs, grid, n) for n in (support, query)])[:, np.newaxis]
-    y = amplitude * np.sin(x + phase)
-    samples = Samples(x.astype(np.float32), y.astype(np.float32))
-    return samples[:support], samples[support:]
-
-
-def _wave(
-    amplitudes: Range, phases: Range, seed: int, device: int
-) -> tuple[float, float, np.random.Generator]:
     rng = np.random.default_rng([seed, device])
-    return float(rng.uniform(*amplitudes)), float(rng.uniform(*phases)), rng
-
-
-def _draw(rng: np.random.Generator, xs: Range, grid: int | None, count: int) -> NDArray[np.float64]:
-    """float64 [count]"""
-    if grid is None:
-        return rng.uniform(*xs, size=count)
+    amplitude, phase = (_scaled(limits, rng.random()) for limits in (amplitudes, phases))
     points = np.linspace(*xs, grid)
-    passes = [rng.permutation(points) for _ in range(-(-count // grid))]
+    x = np.concatenate([_draw(rng, points, count) for count in (support, query)])
+    table = np.stack([x, amplitude * np.sin(x + phase)], axis=1).astype(np.float32)
+    return Samples.table(table[:support], 1), Samples.table(table[support:], 1)
+
+
+def _draw(rng: np.random.Generator, points: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """float64 [count]: all points in random order before one comes again."""
+    passes = [rng.permutation(points) for _ in range(-(-count // len(points)))]
     return np.concatenate([points[:0], *passes])[:count]
+
+
+def _scaled(limits: Range, unit: Number) -> Number:
+    """From 0 … 1 to the limits, as numpy's `uniform` does it."""
+    low, high = limits
+    return low + (high - low) * unit
