@@ -36,6 +36,19 @@ STRATEGIES: dict[str, tuple[str, ...]] = {
     "feedback-int8": (
         "strategy.percent=20", "strategy.values=int8", "strategy.error_feedback=true",
     ),
+    "fedprox": (
+        "strategy={name='fedprox', query=8, batch=3, epochs=2, proximal=0.5}",
+        "devices.fraction=[0.25, 1.0]",
+    ),
+    "fedadam": ("strategy={name='fedadam', client={name='fedavg', query=6, batch=3, epochs=2}}",),
+    "fedyogi": (
+        "strategy={name='fedyogi', client={name='tinymetafed', support=4, query=6, percent=20, "
+        "error_feedback=true}}",
+    ),
+    "fedper": ("strategy={name='fedper', query=6, batch=3, epochs=2}",),
+    "fedrep": ("strategy={name='fedrep', query=6, batch=3, head_epochs=2, epochs=1}",),
+    "perfedavg": ("strategy={name='perfedavg', support=6, query=6, batch=4}",),
+    "scaffold": ("strategy={name='scaffold', query=6, batch=3, epochs=2}", "devices.seen=20"),
 }  # fmt: skip
 """Changes to the small experiment that make it one of each."""
 

@@ -35,22 +35,25 @@ def experiments(draw: st.DrawFn) -> Experiment:
     """Small ones of every strategy: some come and go, some diverge."""
     strategy = draw(st.sampled_from(sorted(STRATEGIES)))
     count = draw(st.integers(1, 5))
+    small = parse(SMALL, "SMALL", STRATEGIES[strategy]).strategy
     changes = [*STRATEGIES[strategy], f"nodes.count={count}"]
-    if not any("per_round" in change for change in changes):
-        changes.append(f"nodes.per_round={draw(st.integers(1, count))}")
-    elif strategy == "feedback":
-        changes.append(f"nodes.per_round={min(2, count)}")
-    rates = ("local_rate", "global_rate") if strategy.startswith(("tiny", "feed")) else ("rate",)
-    if strategy == "tinyreptile":
-        rates = ("rate",)
-    changes += [f"strategy.{name}={draw(st.sampled_from(RATES))}" for name in rates]
+    changes.append(f"nodes.per_round={1 if small.serial else draw(st.integers(1, count))}")
+    client, clients = getattr(small, "client", small), "strategy"
+    if client is not small:
+        clients = "strategy.client"
+    samples = draw(st.sampled_from((1, 7, 90)))
+    for key in ("query", *(("support",) if client.support else ())):
+        changes.append(f"{clients}.{key}={samples}")
+    rates = ("rate", "local_rate", "global_rate", "meta_rate")
+    for key in (rate for rate in rates if rate in type(client).model_fields):
+        changes.append(f"{clients}.{key}={draw(st.sampled_from(RATES))}")
+    fraction = draw(st.sampled_from((0.05, 1.0))) if small.takes_fewer else 1.0
     changes += [
-        f"strategy.query={draw(st.sampled_from((1, 7, 90)))}",
         f"model.layers={draw(st.sampled_from(LAYERS))}",
         f"participation.leave={draw(st.sampled_from((0.0, 0.4)))}",
         "participation.join=0.6",
         f"devices.seen={draw(st.integers(count, 9))}",
-        f"devices.fraction=[{draw(st.sampled_from((0.05, 1.0)))}, 1.0]",
+        f"devices.fraction=[{fraction}, 1.0]",
         f"seed={draw(st.integers(0, 1000))}",
         f"evaluation.steps={draw(st.sampled_from((0, 3, 20)))}",
         "rounds=5",

@@ -367,11 +367,19 @@ def test_a_comparison_has_what_did_not_diverge(tmp_path: Path):
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_no_strategy_learns_from_what_is_not_finite(experiment: MakeExperiment, name: str):
     """With rates that no training survives."""
-    rates = {"tiny": "global_rate", "feed": "global_rate"}
-    key = "rate" if name == "tinyreptile" else rates.get(name[:4], "rate")
-    changes = (*STRATEGIES[name], f"strategy.{key}=10", "strategy.query=200", "seed=3")
-    rounds = _played(experiment(*changes, "devices.fraction=[0.01, 1.0]"))
+    strategy = experiment(*STRATEGIES[name]).strategy
+    client, key = getattr(strategy, "client", strategy), "strategy"
+    if client is not strategy:
+        key = "strategy.client"
+    samples = ("query", "support") if client.support else ("query",)
+    rates = [rate for rate in type(client).model_fields if rate.endswith("rate")]
+    changes = [f"{key}.{rate}=10" for rate in rates if rate != "outer_rate"]
+    changes += [f"{key}.{count}=200" for count in samples]
+    if strategy.takes_fewer:
+        changes.append("devices.fraction=[0.01, 1.0]")
+    rounds = _played(experiment(*STRATEGIES[name], *changes, "seed=3"))
     assert any(row.diverged for _, result in rounds for row in result.rows)
     for _, result in rounds:
-        for array in (result.state.theta, *result.state.kept.values()):
+        server = result.state.server.kept.values()
+        for array in (result.state.theta, *result.state.kept.values(), *server):
             assert np.isfinite(array).all()

@@ -33,6 +33,7 @@ from tinymetafed.report import summary
 from tinymetafed.results import accounts
 from tinymetafed.results.store import NodeRound, Run, Store
 from tinymetafed.strategies import Round
+from tinymetafed.tasks.samples import Samples
 
 COMING_AND_GOING = "participation={leave=0.4, join=0.5}"
 PROBABILITIES = st.floats(0, 1)
@@ -286,12 +287,13 @@ def by_hand(experiment: Experiment, rows: list[NodeRound]) -> FederationState:
                 mine = [row for row in rows if row.round == done + 1]
                 at = Round(done, experiment.rounds)
                 program = strategy.program(state.server, federation.model, at)
+                samples = engine.client.population([row.device for row in mine])
                 results = {
                     row.node: await engine.client.fit(
                         engine.nodes[row.node], program, state.broadcast,
-                        FitInstructions(row.device, state.kept.get(row.node)),
+                        FitInstructions(row.device, state.kept.get(row.node)), of_device,
                     )
-                    for row in mine
+                    for row, of_device in zip(mine, samples, strict=True)
                 }  # fmt: skip
                 updates = [results[row.node].update for row in mine if not row.late]
                 known = [update for update in updates if update is not None]
@@ -395,12 +397,13 @@ def test_a_lost_node_is_late_where_it_would_have_been(
         program: Program,
         broadcast: Broadcast,
         instructions: FitInstructions,
+        samples: tuple[Samples, Samples],
     ) -> FitResult:
         number = int(node.name.removeprefix("node-"))
         if broadcast.version == number + 1:
             to_lose.add(node.name)
             lost.add((broadcast.version, number))
-        return await fit(self, node, program, broadcast, instructions)
+        return await fit(self, node, program, broadcast, instructions, samples)
 
     async def killed(self: Node, *arguments: object, **others: object) -> object:
         if self.name in to_lose:

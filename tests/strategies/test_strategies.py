@@ -1,5 +1,7 @@
 """Steps that strategies share, against the independent reference."""
 
+import dataclasses
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,8 +14,8 @@ from tinymetafed.federation.settings import DeviceSettings
 from tinymetafed.models.model import Dense, Model, ModelSettings
 from tinymetafed.nodes.packing import Room, pack
 from tinymetafed.nodes.update import Update
-from tinymetafed.strategies import Round, ServerState, TinyMetaFed, TinyReptile
-from tinymetafed.strategies.base import annealed, outer_step
+from tinymetafed.strategies import FedAvg, Reptile, Round, ServerState, TinyMetaFed, TinyReptile
+from tinymetafed.strategies.base import annealed
 from tinymetafed.strategies.tinymetafed import Schedule
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -31,8 +33,9 @@ def test_the_outer_step_is_the_mean_over_all_nodes(seed: int, size: int, nodes: 
     theta = rng.normal(size=size).astype(np.float32)
     dense = rng.normal(size=(nodes, size)).astype(np.float32)
     dense[rng.random(dense.shape) < 0.5] = 0  # not sent
-    state = ServerState(theta)
-    found = outer_step(state, [_sparse(delta) for delta in dense], rate).theta
+    updates = [_sparse(delta) for delta in dense]
+    strategy = Reptile.model_construct(outer_rate=rate)
+    found = strategy.aggregate(ServerState(theta), updates, Round(0, 1)).theta
     expected = reference.aggregate(theta.astype(float), list(dense.astype(float)), rate)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, expected.astype(np.float32))
@@ -81,6 +84,16 @@ def test_a_schedule_is_linear_from_the_first_round_to_the_last(
     assert abs(strategy.keep(MODEL, Round(t, rounds)) - percent / 100 * 10_000) < 0.501
 
 
+class Weighted(FedAvg):
+    """Nodes weigh as many samples as they have; the server goes some part of the way, or more."""
+
+    outer_rate: float
+
+    def step_size(self, server_round: Round) -> float:
+        """See Averaging."""
+        return self.outer_rate
+
+
 @settings(deadline=None)
 @given(SEEDS, st.integers(1, 6), st.floats(0, 3))
 def test_nodes_may_weigh_more_than_others(seed: int, nodes: int, rate: float):
@@ -88,8 +101,15 @@ def test_nodes_may_weigh_more_than_others(seed: int, nodes: int, rate: float):
     theta = rng.normal(size=7).astype(np.float32)
     dense = rng.normal(size=(nodes, 7)).astype(np.float32)
     weights = rng.integers(1, 1000, nodes).tolist()
-    updates = [_sparse(delta) for delta in dense]
-    found = outer_step(ServerState(theta), updates, rate, weights).theta
+    updates = [
+        dataclasses.replace(_sparse(delta), samples=weight)
+        for delta, weight in zip(dense, weights, strict=True)
+    ]
+    found = (
+        Weighted(name="fedavg", outer_rate=rate)
+        .aggregate(ServerState(theta), updates, Round(0, 1))
+        .theta
+    )
     expected = theta + rate * np.average(dense.astype(float), axis=0, weights=weights)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
 
