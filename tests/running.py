@@ -1,7 +1,7 @@
 """A run without the command line, or rounds without a run."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,19 @@ STRATEGIES: dict[str, tuple[str, ...]] = {
     "feedback-int8": (
         "strategy.percent=20", "strategy.values=int8", "strategy.error_feedback=true",
     ),
+    "fedprox": (
+        "strategy={name='fedprox', query=8, batch=3, epochs=2, proximal=0.5}",
+        "devices.fraction=[0.25, 1.0]",
+    ),
+    "fedadam": ("strategy={name='fedadam', client={name='fedavg', query=6, batch=3, epochs=2}}",),
+    "fedyogi": (
+        "strategy={name='fedyogi', client={name='tinymetafed', support=4, query=6, percent=20, "
+        "error_feedback=true}}",
+    ),
+    "fedper": ("strategy={name='fedper', query=6, batch=3, epochs=2}",),
+    "fedrep": ("strategy={name='fedrep', query=6, batch=3, head_epochs=2, epochs=1}",),
+    "perfedavg": ("strategy={name='perfedavg', support=6, query=6, batch=4}",),
+    "scaffold": ("strategy={name='scaffold', query=6, batch=3, epochs=2}", "devices.seen=20"),
 }  # fmt: skip
 """Changes to the small experiment that make it one of each."""
 
@@ -51,10 +64,13 @@ class _Stopped(Exception):
     pass
 
 
-def in_pieces(experiment: Experiment, folder: Path) -> tuple[Store, Run]:
-    """Runs the experiment, each round in a run that goes on with the one before."""
+def in_pieces(
+    experiment: Experiment, folder: Path, stops: Sequence[int] | None = None
+) -> tuple[Store, Run]:
+    """Runs the experiment and stops after so many rounds, in ascending order, after each where not
+    given; each time another run goes on with the one before."""
     store, run = Store(folder), None
-    for last in range(1, experiment.rounds):
+    for last in range(1, experiment.rounds) if stops is None else stops:
 
         def stop(done: int, doing: str, last: int = last) -> None:
             if (done, doing) == (last, "training"):
@@ -67,6 +83,22 @@ def in_pieces(experiment: Experiment, folder: Path) -> tuple[Store, Run]:
     run, _ = runner.execute(experiment, store, run, lambda done, doing: None)
     assert len(store.runs()) == 1
     return store, run
+
+
+def came_to(store: Store, run: Run) -> dict[str, object]:
+    """All that another run with the same settings should come to, to the last bit."""
+    return {
+        "done": run.done,
+        "theta": run.theta,
+        "changed": run.changed,
+        "rows": store.node_rounds(run.id),
+        "evaluations": store.evaluations(run.id),
+        "kept": {owner: one.tobytes() for owner, one in store.kept(run.id).items()},
+        "server": {
+            name: (one.dtype.str, one.shape, one.tobytes())
+            for name, one in store.server_state(run.id).items()
+        },
+    }
 
 
 def weights(experiment: Experiment, folder: Path) -> NDArray[np.uint32]:

@@ -5,7 +5,7 @@ they would be.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,8 @@ class Slow(Settings):
 
 
 class Participation(Settings):
-    """[participation]: nodes that leave and come back, and how long a round waits for them."""
+    """[participation]: nodes that leave and come back, how long a round waits for them, and what
+    becomes of a round without the update of one."""
 
     leave: Probability = 0.0  # before a round, of each node that is there
     join: Probability = 1.0  # of each that is away
@@ -32,6 +33,8 @@ class Participation(Settings):
         None  # seconds on the device; what comes later is left out
     )
     slow: Slow | None = None
+    # What becomes of a round in which the training of a device is not finite any more.
+    diverged: Literal["leave_out", "stop"] = "leave_out"
 
 
 class Attendance:
@@ -102,5 +105,6 @@ def slowness(settings: Participation, seed: int, count: int) -> NDArray[np.float
 def late(seconds: Sequence[float | None], deadline: float) -> list[bool]:
     """Which of the nodes of a round come after its deadline, by what each takes; None, where that
     is not known, is in time. Where all are late, the round waits for the first."""
-    closes = max(deadline, min(0.0 if one is None else one for one in seconds))
+    first = min((0.0 if one is None else one for one in seconds), default=0.0)
+    closes = max(deadline, first)
     return [one is not None and one > closes for one in seconds]

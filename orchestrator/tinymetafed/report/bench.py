@@ -95,9 +95,8 @@ def tables(found: Measured) -> Iterable[Table]:
             )
             for one in found.hosts
         ),
-        "Core: µs of the C core for a node's inner steps, on one of the machine's, measured between "
-        "the rounds; ratio: of the round to that. Own: µs of a processor for the orchestrator's "
-        "process, a node.",
+        "Core: µs of the C core for a node's inner steps on one core, measured between the rounds; "
+        "ratio: of the round to that. Own: µs of a processor for the orchestrator's process, a node.",
     )  # fmt: skip
 
 
