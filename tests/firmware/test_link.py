@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given, settings
 
-from learning import frame_of, responses
+from learning import BareNode, frame_of, responses
 from tinymetafed.link import Connection, Error, Hello, Request, Response, frame, messages
 from tinymetafed.link.chunk import DENSE, Chunk
 from tinymetafed.link.messages import HelloRequest, Layer, Load, Outputs, Predict, Train, Weights
@@ -141,6 +141,20 @@ def test_bytes_after_a_request_are_malformed(more):
     [answer] = responses(connection.receive(exchange(node, frame.encode(request))))
     assert isinstance(answer, Error)
     assert answer.code == MALFORMED
+
+
+@pytest.mark.parametrize("cut", [8193, 8200, 12_000])
+def test_the_rest_of_a_frame_that_is_too_long_is_no_frame(cut):
+    """Not even where it is one by itself, however the stream is cut."""
+    node = BareNode()
+    [before] = node.ask(HelloRequest())
+    rest = frame_of(node.connection, HelloRequest())
+    for data in (b"\1" * cut, rest, b"\0"):
+        assert node.exchange(data) == b""
+    [after] = node.ask(HelloRequest())
+    assert isinstance(before, Hello)
+    assert isinstance(after, Hello)
+    assert after.bad_frames == before.bad_frames + 1
 
 
 def test_a_hello_that_comes_twice_is_answered_afresh():
