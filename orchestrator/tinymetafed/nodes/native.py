@@ -199,10 +199,14 @@ class _Job:
         # Responses to requests for the rest of an update are full but for the last of each run.
         rest = 4 * keep // 4096 + len(model.global_runs) + 1
         self._frames = np.zeros((2, count, frames + rest), np.uint32)
+        judged = sum(isinstance(one, primitives.Evaluate) for one in self._program)
+        self._loss = np.zeros((count, judged))
+        self._correct, self._judged = np.zeros((2, count, judged), np.uint32)
         row = np.arange(count, dtype=np.uint64)
         for name, array in (
             ("indices", self._indices), ("values", self._values),
             ("frames_down", self._frames[0]), ("frames_up", self._frames[1]),
+            ("loss", self._loss), ("correct", self._correct), ("samples", self._judged),
         ):  # fmt: skip
             self._table[name] = self._pointer(array) + row * array.strides[0]
         self._table["frame_room"] = frames + rest
@@ -270,8 +274,8 @@ class _Job:
         columns = (
             table["code"], table["failed"], table["sequence"], table["entries"], table["sensor"],
             table["frames"], table["down"], table["up"], *self._frames,
+            self._loss, self._correct, self._judged,
         )  # fmt: skip
-        judged = sum(isinstance(one, primitives.Evaluate) for one in self._program)
         return [
             Played(
                 sequence,
@@ -282,10 +286,11 @@ class _Job:
                     _traffic(down), _traffic(up), sensor, tuple(sizes_down[:frames]),
                     tuple(sizes_up[:frames]),
                 ) if self._counts else UNUSED,
-                self._evaluations(i, judged) if judged and not code else (),
+                () if code else tuple(map(_evaluation, *sums)),
             )
             for i, (
-                code, failed, sequence, entries, sensor, frames, down, up, sizes_down, sizes_up
+                code, failed, sequence, entries, sensor, frames, down, up, sizes_down, sizes_up,
+                *sums,
             ) in enumerate(zip(*(column.tolist() for column in columns), strict=True))
         ]  # fmt: skip
 
@@ -295,13 +300,9 @@ class _Job:
         text = self._library.ffi.string(self._library.lib.tmf_error_text(code)).decode()
         return NAMES[failed], Error(code, text, 0, 0)
 
-    def _evaluations(self, i: int, count: int) -> list[Evaluation]:
-        row = self._table[i]
-        samples = row["samples"]
-        return [
-            Evaluation(float(row["loss"][k] / samples[k]), float(row["correct"][k] / samples[k]))
-            for k in range(count)
-        ]
+
+def _evaluation(loss: float, correct: int, samples: int) -> Evaluation:
+    return Evaluation(loss / samples, correct / samples)
 
 
 def _traffic(counts: list[int]) -> dict[str, int]:

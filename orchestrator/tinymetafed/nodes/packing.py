@@ -79,7 +79,7 @@ class Room:
 
 def pack(program: Program, room: Room, weights: Sequence[bytes] = ()) -> tuple[Frame, ...]:
     """The frames of a program, behind the requests that bring the weights, the last of which shares
-    its frame with what follows.
+    its frame with what follows. None where there is nothing to ask for.
 
     Raises ValueError where the program cannot be carried out on such samples, TinyMetaFedError
     where a mini-batch does not fit into a frame.
@@ -90,7 +90,7 @@ def pack(program: Program, room: Room, weights: Sequence[bytes] = ()) -> tuple[F
     if weights:
         shared = (Piece("weights", WEIGHTS, weights[-1]), *frames[0])
         frames = (shared, *frames[1:])
-    return alone + frames
+    return tuple(frame for frame in alone + frames if frame)  # a part may be of no samples
 
 
 @lru_cache(maxsize=256)
