@@ -9,7 +9,7 @@ import pytest
 
 
 def main() -> int:
-    vars(os)["RTLD_DEEPBIND"] = 0  # capstone asks for it, and the runtime takes it from nobody
+    os.__dict__["RTLD_DEEPBIND"] = 0  # capstone asks for it, and the runtime takes it from nobody
     from tinymetafed import places
 
     places.HOST_LIBRARY = places.BUILD / "sanitize/libtinymetafed.so"

@@ -1442,8 +1442,10 @@ def test_updates_fill_a_response_and_no_more(ranges: list[tuple[int, int]], keep
     for first in range(0, 5292, 1764):
         chunk = some_chunk(first, first, 1764, DENSE, wild=False)
         requests += [Restore(chunk), Weights(0, 1, first == 3528, chunk)]
-    asked: list[Request] = [Update(first, 5292 if end <= first else end) for first, end in ranges]
-    asked = [Residual(one.first, one.end) if i % 5 == 4 else one for i, one in enumerate(asked)]
+    asked: list[Request] = [
+        (Residual if i % 5 == 4 else Update)(first, 5292 if end <= first else end)
+        for i, (first, end) in enumerate(ranges)
+    ]
     if ends:
         last = HelloRequest() if keep % 2 else Load(2**24, 0, False, 2**32 - 1, HALVES.layers)
         asked = [*asked[: MOST_REQUESTS - 1], last]

@@ -227,7 +227,7 @@ def models(draw: st.DrawFn) -> Model:
 def programs(draw: st.DrawFn, model: Model, load: Load, seed: int) -> Program:
     """What a strategy may ask for, and some of what is refused."""
     rates = st.sampled_from([2.0**-8, 2.0**-6, 0.1, 0.0])
-    sources = st.sampled_from(["support", "query"])
+    sources: st.SearchStrategy[Any] = st.sampled_from(["support", "query"])
     program: list[Any] = []
     if load.room & VARIATE and draw(st.integers(0, 3)):
         rng = np.random.default_rng(seed)
@@ -244,7 +244,7 @@ def programs(draw: st.DrawFn, model: Model, load: Load, seed: int) -> Program:
             program.append(Mark())
             marked = True
         elif kind == "train":
-            source = draw(st.sampled_from(["support", "query", *["stored"] * 2 * stored]))
+            source: Any = draw(st.sampled_from(["support", "query", *["stored"] * 2 * stored]))
             more: dict[str, Any] = {"batch": draw(st.integers(1, 3 if load.accumulate else 1))}
             if source == "stored":
                 more["epochs"] = draw(st.integers(1, 2))
