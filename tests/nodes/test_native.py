@@ -473,7 +473,6 @@ def test_what_diverges_is_the_same(others: Program, room: int):
         ((Evaluate("query"), Send()), "update", 11),
         ((*learn(3), Train("query", 0.1)), "train", 11),
         ((Select(1), Select(1)), "select", 11),
-        ((Train("stored", 0.1), *learn(3)), "train", 8),
     ],
 )
 def test_what_is_refused_is_the_same(program: Program, request_: str, code: int):
@@ -511,6 +510,15 @@ def test_a_program_that_cannot_be_packed_is_the_same_mistake():
     with pytest.raises(ValueError, match="0 samples in mini-batches of 1") as found:
         natively(case, 1)
     assert str(found.value) == str(expected.value)
+
+
+def test_what_was_stored_in_another_round_is_the_same_mistake():
+    """It is of the device that the node played then."""
+    case = simple(alternating(3, 2), (Store("query"), Train("stored", 0.1)), capacity=9)
+    case.programs[1] = case.programs[1][1:]
+    for way in (lambda: asyncio.run(over_links(case)), lambda: natively(case, 1)):
+        with pytest.raises(ValueError, match="stored samples that the program has not stored"):
+            way()
 
 
 def test_a_mini_batch_longer_than_a_frame_is_the_same_mistake():

@@ -90,7 +90,9 @@ PRIMITIVES = st.one_of(
     st.builds(Select, st.integers(0, 3000), st.sampled_from(["float32", "int8"])),
     st.builds(lambda n: Variate(np.arange(n, dtype=np.float32)), st.integers(1, 200)),
 )
-PROGRAMS = st.lists(PRIMITIVES, max_size=30).map(tuple)
+PROGRAMS = st.lists(PRIMITIVES, max_size=30).map(
+    lambda some: tuple(some) if stores_first(tuple(some)) else (Store(), *some)
+)
 ROOMS = st.builds(
     room_of, st.integers(1, 80), st.integers(1, 80), st.integers(4, 40), st.integers(300, 1500)
 )
@@ -103,6 +105,12 @@ def weights_of(sizes: Sequence[int]) -> list[bytes]:
         messages.encode_request(messages.Weights(0, 1, i == len(sizes), Chunk(0, n, 0, bytes(n))))
         for i, n in enumerate(sizes, 1)
     ]
+
+
+def stores_first(program: Program) -> bool:
+    """What a program of a round has to do before it trains on stored samples."""
+    kinds = [one.samples if isinstance(one, Train) else type(one) for one in program]
+    return "stored" not in kinds[: kinds.index(Store) if Store in kinds else len(kinds)]
 
 
 @settings(EXAMPLES, max_examples=300)
@@ -249,6 +257,16 @@ def test_nothing_is_no_frame():
 def test_no_samples_are_a_mistake(primitive: Any):
     with pytest.raises(ValueError, match="samples in mini-batches of"):
         pack((primitive,), room_of(0, 3, 8, 300))
+
+
+@given(PROGRAMS)
+def test_samples_of_another_round_are_a_mistake(program: Program):
+    """Where weights come, a round begins; a node by itself may be asked in turns."""
+    room, step = room_of(5, 5, 8, 9000), Train("stored", 0.1)
+    pack((step, *program), room)
+    pack((Store(), step, *program), room, weights_of([5]))
+    with pytest.raises(ValueError, match="stored samples that the program has not stored"):
+        pack((Evaluate(), step, *program), room, weights_of([5]))
 
 
 def test_samples_that_are_dropped_make_one_epoch():
