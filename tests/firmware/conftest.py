@@ -16,6 +16,7 @@ uint32_t tmf_math_crc(int function, uint32_t start_bits, uint32_t stride, uint32
 
 uint32_t tmf_crc32(uint32_t crc, const uint8_t *data, size_t size);
 size_t tmf_link_frame(uint8_t *body, size_t size, uint8_t *frame);
+uint32_t tmf_probe_frame_size(const uint8_t *body, size_t size);
 
 struct tmf_format { int values; int32_t exponent; };
 struct tmf_format tmf_format_for(int values, uint32_t largest);

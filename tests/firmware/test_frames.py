@@ -259,7 +259,7 @@ def ready(node: BareNode, load: Load, seed: int, keep: int, values: int = 0) -> 
         local[position : position + b * (a + 1)] = layer.local
         position += b * (a + 1)
     delta = np.where(local, 0, kept).astype(np.float32)
-    assert selected == Selected(np.count_nonzero(delta))
+    assert selected == Selected(int(np.count_nonzero(delta)))
     return delta
 
 

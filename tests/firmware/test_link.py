@@ -5,10 +5,11 @@ import zlib
 from collections.abc import Sequence
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 
-from learning import frame_of, responses
+from learning import BareNode, frame_of, responses
 from tinymetafed.link import Connection, Error, Hello, Request, Response, frame, messages
 from tinymetafed.link.chunk import DENSE, Chunk
 from tinymetafed.link.messages import HelloRequest, Layer, Load, Outputs, Predict, Train, Weights
@@ -143,6 +144,20 @@ def test_bytes_after_a_request_are_malformed(more):
     assert answer.code == MALFORMED
 
 
+@pytest.mark.parametrize("cut", [8193, 8200, 12_000])
+def test_the_rest_of_a_frame_that_is_too_long_is_no_frame(cut):
+    """Not even where it is one by itself, however the stream is cut."""
+    node = BareNode()
+    [before] = node.ask(HelloRequest())
+    rest = frame_of(node.connection, HelloRequest())
+    for data in (b"\1" * cut, rest, b"\0"):
+        assert node.exchange(data) == b""
+    [after] = node.ask(HelloRequest())
+    assert isinstance(before, Hello)
+    assert isinstance(after, Hello)
+    assert after.bad_frames == before.bad_frames + 1
+
+
 def test_a_hello_that_comes_twice_is_answered_afresh():
     node, connection = HostTransport(), Connection()
     connection.receive(exchange(node))
@@ -152,3 +167,35 @@ def test_a_hello_that_comes_twice_is_answered_afresh():
     assert isinstance(first, Hello)
     assert isinstance(second, Hello)
     assert second.bad_frames == first.bad_frames + 1
+
+
+SIZES = [*range(1, 12), *range(235, 275), *range(489, 529), *range(750, 775), 2000, 8152]
+
+
+@settings(EXAMPLES, max_examples=400)
+@given(
+    st.sampled_from(SIZES) | st.integers(1, 8152), st.integers(0, 2**32 - 1),
+    st.sampled_from([0.0, 0.001, 0.004, 0.02, 0.5]),
+)  # fmt: skip
+def test_the_length_of_a_frame_is_known_without_making_it(core, size, seed, zeros):
+    rng = np.random.default_rng(seed)
+    for _ in range(20):
+        body = rng.integers(1, 256, size, np.uint8)
+        body[rng.random(size) < zeros] = 0
+        expected = len(frame.encode(body.tobytes()))
+        assert core.lib.tmf_probe_frame_size(body.tobytes(), size) == expected
+
+
+@pytest.mark.parametrize("last", range(247, 259))
+def test_the_length_of_a_frame_whose_checksum_ends_a_block(core, last):
+    """Its last block without a zero is as long as one can be with some bytes of the checksum, which
+    may have a zero in any of its places, and none."""
+    seen: set[tuple[int, ...]] = set()
+    for number in range(30_000):
+        body = number.to_bytes(3, "big") + b"\0" + bytes([1 + number % 255]) * last
+        crc = zlib.crc32(body).to_bytes(4, "little")
+        places = tuple(i for i, byte in enumerate(crc) if byte == 0)
+        if places not in seen or number < 500:
+            seen.add(places)
+            assert core.lib.tmf_probe_frame_size(body, len(body)) == len(frame.encode(body))
+    assert {(), (0,), (1,), (2,), (3,)} <= seen

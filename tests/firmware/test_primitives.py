@@ -5,6 +5,7 @@ per inner step (see test_learn.py), the float32 one to the bit."""
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,9 +42,25 @@ from tinymetafed.link.messages import Renew as RenewRequest
 from tinymetafed.link.messages import Train as TrainRequest
 from tinymetafed.link.messages import Variate as VariateRequest
 from tinymetafed.models.model import Dense, Model, ModelSettings
+from tinymetafed.nodes import window
+from tinymetafed.nodes.backends import private_directory
 from tinymetafed.nodes.broadcast import Broadcast
+from tinymetafed.nodes.host import open_host
 from tinymetafed.nodes.node import Node
-from tinymetafed.nodes.program import Mark, Program, Renew, Select, Send, Store, Train, Variate
+from tinymetafed.nodes.program import (
+    Evaluate,
+    Mark,
+    Program,
+    Renew,
+    Select,
+    Send,
+    Store,
+    Train,
+    Variate,
+)
+from tinymetafed.nodes.qemu import QemuTransport
+from tinymetafed.nodes.transport import OpenTransport
+from tinymetafed.places import MPS2_IMAGE
 from tinymetafed.tasks.samples import Samples
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=60)
@@ -299,6 +316,45 @@ def test_a_mark_is_of_the_weights_when_it_was_set():
             step = Train("query", rate)
             await node.run((Mark(), step, Mark(), step, still), query=problem.samples)
             assert np.array_equal(await difference(node, model), once)
+
+    asyncio.run(session())
+
+
+def test_the_emulated_processor_comes_to_the_same_bits():
+    """In frames of all kinds of requests, full ones too: through the window and over the UART."""
+    layers = (Dense(units=30, activation="tanh"), Dense(units=40, local=True), Dense(units=25))
+    problem = seeded(Model.build(ModelSettings(layers=layers), 20), 3, 6)
+    model = problem.model
+    control = variate_of(problem, 3, 1.0)
+    step = Train("query", 0.01, batch=2, proximal=0.5, from_mark=True, corrected=True)
+    program: Program = (
+        Variate(control), Store(), Train("stored", 0.01, batch=4, epochs=2), Mark(),
+        Train("support", 0.01), step, Renew(0.01), Evaluate(), Select(model.parameters), Send(),
+    )  # fmt: skip
+
+    async def played(open_transport: OpenTransport) -> list[object]:
+        node = Node("node", open_transport)
+        await node.start()
+        await load(node, model, accumulate=True, capacity=6, room=MARK | VARIATE)
+        node.take_usage()
+        found: list[object] = []
+        for version in (1, 2):
+            changed = np.full(model.parameters, version)
+            broadcast = Broadcast(problem.theta, changed, version)
+            outcome = await node.run(program, problem.samples[:3], problem.samples, broadcast)
+            usage = node.take_usage()
+            found += [outcome.responses, outcome.values.tobytes(), usage.down, usage.up]
+            found.append((await node.get_kept()).tobytes())
+        await node.close()
+        return found
+
+    async def session() -> None:
+        expected = await played(open_host)
+        with private_directory() as directory:
+            for place in (window.find(MPS2_IMAGE), None):
+                name = "uart" if place is None else "dma"
+                start = partial(QemuTransport.open, directory, name, place=place)
+                assert await played(start) == expected
 
     asyncio.run(session())
 

@@ -29,6 +29,9 @@ class Echo:
         data, self.data = self.data, b""
         return data or b"\0"
 
+    async def computing(self) -> bool:
+        return False
+
     def counts(self) -> None:
         return None
 

@@ -18,9 +18,11 @@ target_link_libraries(tinymetafed PRIVATE tmf_core tmf_protocol)
 target_compile_options(tinymetafed PRIVATE ${TMF_WARNINGS})
 
 set(tests "${CMAKE_CURRENT_SOURCE_DIR}/../tests/firmware")
-add_library(tinymetafed_test SHARED "${tests}/math_probe.c" "${tests}/node_probe.c")
+add_library(tinymetafed_test SHARED "${tests}/math_probe.c" "${tests}/node_probe.c"
+            "${tests}/clients_probe.c" ports/host/tmf_host.c)
+target_include_directories(tinymetafed_test PRIVATE ports/host)
 target_compile_options(tinymetafed_test PRIVATE ${TMF_WARNINGS})
-target_link_libraries(tinymetafed_test PRIVATE -Wl,--whole-archive tmf_core -Wl,--no-whole-archive)
+target_link_libraries(tinymetafed_test PRIVATE -Wl,--whole-archive tmf_core -Wl,--no-whole-archive tmf_protocol)
 
 add_executable(tinymetafed_pipe "${tests}/pipe_node.c" ports/host/tmf_host.c)
 target_include_directories(tinymetafed_pipe PRIVATE ports/host)

@@ -18,7 +18,7 @@ struct tmf_segment {
 };
 
 /* A request. name: an index into the bytes by request. segments: how many it is of. ordinal: of an `update`, which
- * of the runs it asks for; of an `evaluate`, which of the two evaluations it is a part of. */
+ * of the runs it asks for; of an `evaluate`, which of the program's evaluations it is a part of. */
 struct tmf_piece {
     uint32_t name;
     uint32_t segments;
@@ -63,10 +63,11 @@ struct tmf_job {
     uint32_t counts;
 };
 
-/* A node, and what its program comes to. packing: its program in frames. held: the version of the weights that it has. sequence: number of its last
- * frame, which are 1 to 23. kept: what it keeps from round to round, NULL where that is nothing. indices, values: room
- * for all parameters of the global part, or NULL. frame_sizes: room
- * for twice `frame_room` numbers, bytes of each frame down, then of each up.
+/* A node, and what its program comes to. packing: its program in frames. held: the version of the weights that it
+ * has. sequence: number of its last frame, which are 1 to 23. kept: what it keeps from round to round, NULL where that
+ * is nothing. indices, values: room for all parameters of the global part, or NULL. frame_sizes: room for twice
+ * `frame_room` numbers, bytes of each frame down, then of each up. loss, correct, samples: of the program's
+ * evaluations, sums, zero before it.
  *
  * code: of the error that ended it, 0 where none did; -1 where it did what no node does. failed: name of the request.
  * down, up: bytes by name, samples not. */
@@ -81,6 +82,9 @@ struct tmf_client {
     float *values;
     uint32_t frame_room;
     uint32_t *frame_sizes;
+    double *loss;
+    uint32_t *correct;
+    uint32_t *samples;
 
     int32_t code;
     uint32_t failed;
@@ -89,9 +93,6 @@ struct tmf_client {
     uint32_t frames;
     uint32_t down[16];
     uint32_t up[16];
-    double loss[2];
-    uint32_t correct[2];
-    uint32_t samples[2];
 };
 
 /* Adds weight · values to the entries of `sum` that `indices` names, each once, in their order. */

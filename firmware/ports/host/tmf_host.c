@@ -76,7 +76,10 @@ void tmf_host_write(struct tmf_host *host, const uint8_t *data, size_t size)
     while (size > 0) {
         const uint8_t *zero = memchr(data, 0, size);
         size_t piece = zero != NULL ? (size_t)(zero - data) : size;
-        if (zero != NULL && piece > 0 && piece <= TMF_RECEIVE_SIZE && tmf_link_is_idle(&host->node.link)) {
+        const struct tmf_link *link = &host->node.link;
+        /* What a link passes over is no frame, though none has begun. */
+        if (zero != NULL && piece > 0 && piece <= TMF_RECEIVE_SIZE && tmf_link_is_idle(link) &&
+            !link->skipping) {
             memcpy(host->window.down.data, data, piece);
             host->window.down.size = (uint32_t)piece;
         } else {

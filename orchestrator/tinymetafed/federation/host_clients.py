@@ -51,7 +51,7 @@ class HostClients:
             clients.extend(made)
             return made
 
-        played = self._nodes.run(program, broadcast, len(nodes), make)
+        played = self._nodes.stream(program, broadcast, len(nodes), make)
         return [_result(nodes[i], instructions[i], clients[i], one) for i, one in enumerate(played)]
 
     def _clients(
@@ -79,7 +79,7 @@ class HostClients:
             return [NativeClient(0, 0, *self._client.unseen(device)) for device in devices[some]]
 
         program, seen = self._client.evaluation, self._client.settings.devices.seen
-        played = self._nodes.run(program, broadcast, len(devices), make, counts=False)
+        played = self._nodes.stream(program, broadcast, len(devices), make, counts=False)
         rows: list[DeviceEvaluation] = []
         for device, one in zip(devices, played, strict=True):
             _raise_unless_diverged(f"a node that played device {seen + device}", one)

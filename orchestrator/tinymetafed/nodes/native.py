@@ -108,6 +108,20 @@ class NativeNodes:
         self,
         program: Program,
         broadcast: Broadcast,
+        clients: Sequence[Client],
+        *,
+        counts: bool = True,
+    ) -> list[Played]:
+        """`stream` of clients that are there."""
+        every = self.stream(
+            program, broadcast, len(clients), lambda some: clients[some], counts=counts
+        )
+        return list(every)
+
+    def stream(
+        self,
+        program: Program,
+        broadcast: Broadcast,
         count: int,
         make: Callable[[slice], Sequence[Client]],
         *,
@@ -287,9 +301,13 @@ class _Table:
         # The answers to requests for the rest of an update are full, but for the last of each run.
         rest = 4 * keep // 4096 + len(self._orders.model.global_runs) + 1
         self._frames = np.zeros((count, 2, frames + rest), np.uint32)
+        judged = len(self._orders.evaluations)
+        self._loss = np.zeros((count, judged))
+        self._correct, self._judged = np.zeros((2, count, judged), np.uint32)
         row = np.arange(count, dtype=np.uint64)
         for name, array in (
             ("indices", self._indices), ("values", self._values), ("frame_sizes", self._frames),
+            ("loss", self._loss), ("correct", self._correct), ("samples", self._judged),
         ):  # fmt: skip
             self._rows[name] = self._pointer(array) + row * array.strides[0]
         self._rows["frame_room"] = frames + rest
@@ -355,13 +373,11 @@ class _Table:
         return NAMES[failed], Error(code, text, 0, 0)
 
     def _evaluations(self, i: int) -> Sequence[Evaluation]:
-        if not self._orders.evaluations:
-            return ()
-        loss, correct, samples = (self._rows[i][name] for name in ("loss", "correct", "samples"))
-        return [
-            Evaluation(float(loss[k] / samples[k]), float(correct[k] / samples[k]))
-            for k in range(len(self._orders.evaluations))
-        ]
+        sums = (one[i].tolist() for one in (self._loss, self._correct, self._judged))
+        return tuple(
+            Evaluation(loss / samples, correct / samples)
+            for loss, correct, samples in zip(*sums, strict=True)
+        )
 
 
 def _traffic(counts: list[int]) -> dict[str, int]:

@@ -290,8 +290,10 @@ class Node:
             self._kept = _UNKNOWN
         found: list[list[Response]] = [[] for _ in program]
         update = _Collected(self.name, room.runs)
-        for frame in pack(program, room, weights) if program or weights else ():
+        for frame in pack(program, room, weights):
             await self._do(frame, packed, size, found, update, broadcast)
+        if broadcast is not None:
+            self.version = broadcast.version
         while frame := update.rest():
             await self._do(frame, packed, size, found, update, broadcast)
         return Outcome(tuple(map(tuple, found)), *update.entries())
@@ -323,14 +325,11 @@ class Node:
                 continue
             found[piece.place].append(response)
             update.take(piece, response)
-        if broadcast is not None and frame[-1].place != WEIGHTS:
-            self.version = broadcast.version
 
     async def set_weights(self, broadcast: Broadcast) -> None:
         """Brings the node's weights to the broadcast's version and starts its working weights from
         them."""
         await self.run((), broadcast=broadcast)
-        self.version = broadcast.version
 
     async def hold(self, theta: NDArray[np.float32], version: int) -> None:
         """Brings the node to weights of a version that it had; 0 for none. Of these, what has not

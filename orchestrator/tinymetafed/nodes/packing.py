@@ -79,18 +79,33 @@ class Room:
 
 def pack(program: Program, room: Room, weights: Sequence[bytes] = ()) -> tuple[Frame, ...]:
     """The frames of a program, behind the requests that bring the weights, the last of which shares
-    its frame with what follows.
+    its frame with what follows. None where there is nothing to ask for.
 
     Raises ValueError where the program cannot be carried out on such samples, TinyMetaFedError
     where a mini-batch does not fit into a frame.
     """
+    if weights and _trains_on_others(program):
+        raise ValueError("stored samples that the program has not stored are another device's")
     alone = tuple((Piece("weights", WEIGHTS, request),) for request in weights[:-1])
     first = len(weights[-1]) if weights else 0
     frames = _packed(program, room, first)
     if weights:
         shared = (Piece("weights", WEIGHTS, weights[-1]), *frames[0])
         frames = (shared, *frames[1:])
-    return alone + frames
+    return tuple(frame for frame in alone + frames if frame)  # a part may be of no samples
+
+
+def _trains_on_others(program: Program) -> bool:
+    """Whether it uses what lies in the node's memory before it puts its own samples there."""
+    for primitive in program:
+        match primitive:
+            case primitives.Store():
+                return False
+            case primitives.Train(samples="stored"):
+                return True
+            case _:
+                pass
+    return False
 
 
 @lru_cache(maxsize=256)

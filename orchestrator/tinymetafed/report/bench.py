@@ -96,7 +96,7 @@ def tables(found: Measured) -> Iterable[Table]:
             for one in found.hosts
         ),
         "Core: µs of the C core for a node's inner steps on one core, measured between the rounds; "
-        "ratio: of the round to that. Own: µs of a processor for the orchestrator's process, a node.",
+        "ratio: of the round to that. Own: µs of a processor for the orchestrator's process.",
     )  # fmt: skip
 
 
