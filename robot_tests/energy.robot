@@ -10,8 +10,8 @@ TinyMetaFed Uses Less Energy Than Reptile
 
 TinyMetaFed Keeps Within Its Limits
     Switch Federation    tinymetafed
-    Energy Per Round Should Be Below    4.9 mJ
-    Bytes Per Round Should Be Below    19 kB
+    Energy Per Round Should Be Below    4.5 mJ
+    Bytes Per Round Should Be Below    20 kB
     Instructions Per Round Should Be Below    learn    1 420 000
 
 *** Keywords ***
