@@ -28,6 +28,11 @@ label = "Reptile"
 name = "reptile"
 """
 
+DIVERGING = ("percent = 10", "global_rate = 10\nlocal_rate = 10\nquery = 500")
+"""A change by which training diverges with one of the strategies."""
+STOPPING = ("target = 100", "target = 100\nchanges.participation.diverged = 'stop'")
+"""A change by which a run ends there."""
+
 
 def write(folder: Path, *changes: tuple[str, str]) -> Path:
     """A file with TWO in which texts are replaced, beside SMALL."""

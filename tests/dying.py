@@ -2,7 +2,9 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def double_or_die(marker: Path, number: int) -> int:
@@ -11,6 +13,18 @@ def double_or_die(marker: Path, number: int) -> int:
         marker.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return 2 * number
+
+
+def once(function: Callable[..., Any], marker: Path) -> Callable[..., Any]:
+    """The function, but for its first call, which dies."""
+
+    def call(*arguments: Any) -> Any:
+        if not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments)
+
+    return call
 
 
 def always_die(common: object, number: int) -> int:

@@ -1,7 +1,7 @@
 """A run without the command line, or rounds without a run."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,10 +51,13 @@ class _Stopped(Exception):
     pass
 
 
-def in_pieces(experiment: Experiment, folder: Path) -> tuple[Store, Run]:
-    """Runs the experiment, each round in a run that goes on with the one before."""
+def in_pieces(
+    experiment: Experiment, folder: Path, stops: Sequence[int] | None = None
+) -> tuple[Store, Run]:
+    """Runs the experiment and stops after so many rounds, in ascending order, after each where not
+    given; each time another run goes on with the one before."""
     store, run = Store(folder), None
-    for last in range(1, experiment.rounds):
+    for last in range(1, experiment.rounds) if stops is None else stops:
 
         def stop(done: int, doing: str, last: int = last) -> None:
             if (done, doing) == (last, "training"):
@@ -67,6 +70,22 @@ def in_pieces(experiment: Experiment, folder: Path) -> tuple[Store, Run]:
     run, _ = runner.execute(experiment, store, run, lambda done, doing: None)
     assert len(store.runs()) == 1
     return store, run
+
+
+def came_to(store: Store, run: Run) -> dict[str, object]:
+    """All that another run with the same settings should come to, to the last bit."""
+    return {
+        "done": run.done,
+        "theta": run.theta,
+        "changed": run.changed,
+        "rows": store.node_rounds(run.id),
+        "evaluations": store.evaluations(run.id),
+        "kept": {owner: one.tobytes() for owner, one in store.kept(run.id).items()},
+        "server": {
+            name: (one.dtype.str, one.shape, one.tobytes())
+            for name, one in store.server_state(run.id).items()
+        },
+    }
 
 
 def weights(experiment: Experiment, folder: Path) -> NDArray[np.uint32]:

@@ -194,7 +194,7 @@ def test_weights_that_differ(keywords: FederationLibrary, small: Path):
 def test_nodes_of_different_builds(keywords: FederationLibrary, small: Path):
     keywords.start_federation(small)
     keywords.every_node_should_run_the_same_build()
-    keywords._current.federation.nodes[1] = _other_build(keywords, small)
+    keywords._current.nodes[1] = _other_build(keywords, small)
     with pytest.raises(AssertionError, match="different builds: node-0, node-2: .*; node-1: "):
         keywords.every_node_should_run_the_same_build()
 
@@ -202,7 +202,7 @@ def test_nodes_of_different_builds(keywords: FederationLibrary, small: Path):
 def _other_build(keywords: FederationLibrary, small: Path) -> Any:
     """A node of another backend, which has another image."""
     keywords.start_federation(small, "nodes.backend=qemu", federation="other")
-    node = keywords._current.federation.nodes[1]
+    node = keywords._current.nodes[1]
     keywords.switch_federation("federation")
     return node
 

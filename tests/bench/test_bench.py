@@ -14,8 +14,8 @@ def _measured() -> Measured:
     small = "model.layers=[{units=4, activation='tanh'}, {units=1, local=true}]"
     rounds.append(emulated.rounds(sine("nodes.count=2", small), 2))
     hosts = [
-        host.rounds(sine("nodes.backend=host", f"nodes.count={n}", f"nodes.engine={engine}"), 1)
-        for engine, n in (("local", 3), ("local", 6), ("processes", 3))
+        host.rounds(sine("nodes.backend=host", f"nodes.count={n}", f"nodes.threads={threads}"), 1)
+        for threads, n in ((1, 3), (1, 6), (2, 3))
     ]
     hosts.append(host.rounds(sine("nodes.backend=host", "nodes.count=3", small), 1))
     boots = [emulated.boot(sine("nodes.count=2"))]
@@ -35,7 +35,7 @@ def test_what_is_measured_is_shown_and_written(tmp_path: Path):
     for one in found.hosts:
         assert min(one.wall, one.core, one.processors) > 0
     text = "".join(printed(table) for table in bench.tables(found))
-    for part in ("196-64-5", "12,933", "dma", "uart", "processes", "MiB each"):
+    for part in ("196-64-5", "12,933", "dma", "uart", "threads", "MiB each"):
         assert part in text
     bench.write_json(found, tmp_path / "bench.json")
     assert json.loads((tmp_path / "bench.json").read_text())["rounds"][1]["nodes"] == 2

@@ -118,7 +118,7 @@ CLASSES = (
         ('name = "reptile"', 'name = "sgd"', "tasks.0.strategies.reptile: none of the strategies"),
         ('name = "tinymetafed"', 'name = "sgd"', "sine × few: strategy.name: 'sgd' is unknown"),
         ("percent = 10", "percent = 101", "sine × few: strategy.percent: 101 is not allowed"),
-        ("percent = 10", "speed = 10", "sine × few: strategy.speed: unknown key; known are: name"),
+        ("percent = 10", "speed = 10", "sine × few: strategy.speed: unknown key; known are: "),
         ("percent = 10", "changes.nodes.cuont = 1", "sine × few: nodes.cuont: unknown key"),
         ("batch = 3", "bach = 3", "sine × Reptile: strategy.bach: unknown key"),
         ("batch = 3", "changes.rounds = 0", "sine × Reptile: rounds: 0 is not allowed"),

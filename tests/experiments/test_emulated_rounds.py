@@ -18,10 +18,13 @@ from tinymetafed.energy.ledger import balance
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments.emulated_rounds import EmulatedSample, sampled
 from tinymetafed.experiments.experiment import Experiment
-from tinymetafed.federation.rounds import Federation, ServerState
+from tinymetafed.federation.engines import LinkEngine
+from tinymetafed.federation.federation import Federation, RoundResult
+from tinymetafed.federation.state import FederationState
 from tinymetafed.report import summary
 from tinymetafed.results import accounts
 from tinymetafed.results.store import NodeRound, PhaseCount, Run, Store
+from tinymetafed.strategies import ServerState
 
 COMPUTING = ("reconstruct", "learn", "select")  # the link's bytes come in other portions each time
 
@@ -86,14 +89,23 @@ def test_a_node_is_sent_what_the_host_s_was(
 ):
     """Changes alone, or everything where it has just come back; also in a run that goes on."""
     played = Federation.round
-    found: dict[bool, list[tuple[int, int, dict[str, list[int]]]]] = {False: [], True: []}
+    found: dict[bool, list[tuple[int, int, int, list[list[int]], dict[str, list[int]]]]] = {
+        False: [],
+        True: [],
+    }
 
-    async def recorded(self: Federation, state: ServerState):
-        after, rows, phases = await played(self, state)
-        for row in rows:
-            sent = {k: n for k, n in json.loads(row.messages).items() if k not in accounts.BOOT}
-            found[self.nodes[0].pricing is not None].append((row.round, row.node, sent))
-        return after, rows, phases
+    async def recorded(self: Federation, state: FederationState):
+        result = await played(self, state)
+        for row in result.rows:
+            sent, frames = json.loads(row.messages), json.loads(row.frames)
+            assert list(map(sum, frames)) == np.sum(list(sent.values()), axis=0).tolist()
+            if sent.keys() & {*accounts.BOOT}:  # a node says hello by itself
+                frames = [frames[0][1:], frames[1][2:]]
+            for name in (*accounts.BOOT, "framing"):
+                sent.pop(name, None)
+            emulated = isinstance(self.engine, LinkEngine)
+            found[emulated].append((row.round, row.node, row.sequence, frames, sent))
+        return result
 
     monkeypatch.setattr(Federation, "round", recorded)
     coming_and_going = (
@@ -102,8 +114,8 @@ def test_a_node_is_sent_what_the_host_s_was(
     )  # fmt: skip
     run(experiment("nodes.emulate=6", *coming_and_going), tmp_path)
     assert found[True] == found[False]
-    everything = found[True][0][2]["weights"]
-    again = [number for number, _, sent in found[True] if sent["weights"] == everything]
+    everything = found[True][0][-1]["weights"]
+    again = [number for number, *_, sent in found[True] if sent["weights"] == everything]
     assert {number for number in again if number > 1}
 
 
@@ -116,12 +128,11 @@ def test_other_weights_on_the_emulator_are_an_error(
 ):
     follow = EmulatedSample.follow
 
-    async def differ(
-        self: EmulatedSample, before: ServerState, after: ServerState, rows: list[NodeRound]
-    ):
-        theta = after.theta.copy()
+    async def differ(self: EmulatedSample, before: FederationState, result: RoundResult):
+        theta = result.state.theta.copy()
         theta.view(np.uint32)[7] ^= 1
-        return await follow(self, before, before.advance(theta), rows)
+        state = before.advance(ServerState(theta))
+        return await follow(self, before, dataclasses.replace(result, state=state))
 
     monkeypatch.setattr(EmulatedSample, "follow", differ)
     with pytest.raises(TinyMetaFedError, match="round 2: 1 of 53 weights of the emulated nodes"):
@@ -133,11 +144,10 @@ def test_another_residual_on_the_emulator_is_an_error(
 ):
     follow = EmulatedSample.follow
 
-    async def differ(
-        self: EmulatedSample, before: ServerState, after: ServerState, rows: list[NodeRound]
-    ):
-        other = {node: -residual for node, residual in after.residuals.items()}
-        return await follow(self, before, dataclasses.replace(after, residuals=other), rows)
+    async def differ(self: EmulatedSample, before: FederationState, result: RoundResult):
+        other = {node: -residual for node, residual in result.state.kept.items()}
+        state = dataclasses.replace(result.state, kept=other)
+        return await follow(self, before, dataclasses.replace(result, state=state))
 
     monkeypatch.setattr(EmulatedSample, "follow", differ)
     with pytest.raises(TinyMetaFedError, match="of 212 weights of the emulated nodes are not the"):
@@ -153,7 +163,7 @@ def _phase(number: int, node: int, name: str, size: int) -> PhaseCount:
 def test_the_other_rounds_execute_the_mean(sizes: list[int], others: int):
     """Of the nodes that were counted; a phase that some were not in is none of theirs."""
     rows = [
-        NodeRound(number, 0, 0, 1, 2, 3, number <= len(sizes), False, "{}")
+        NodeRound(number, 0, 0, 1, 2, 3, number <= len(sizes), False, False, 1, "{}", "[[], []]")
         for number in range(1, len(sizes) + others + 1)
     ]
     phases = [_phase(number, 0, "learn", size) for number, size in enumerate(sizes, 1)]
@@ -173,7 +183,7 @@ def test_the_other_rounds_execute_the_mean(sizes: list[int], others: int):
 
 
 def test_without_a_sample_nothing_is_executed():
-    rows = [NodeRound(1, 0, 0, 1, 2, 3, False, False, "{}")]
+    rows = [NodeRound(1, 0, 0, 1, 2, 3, False, False, False, 1, "{}", "[[], []]")]
     assert accounts.extrapolate(rows, []) == (rows, [])
 
 

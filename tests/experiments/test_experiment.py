@@ -31,7 +31,8 @@ def test_the_experiments_of_the_project_are_valid(path: Path):
     ("override", "says"),
     [
         ("nodes.cuont=4", "f.toml: nodes.cuont: unknown key; known are: backend, firmware, board"),
-        ("strategy.speed=4", "f.toml: strategy.speed: unknown key; known are: name, local_rate"),
+        ("strategy.speed=4", "f.toml: strategy.speed: unknown key; known are: support, query, "
+            "outer_rate, name, local_rate"),
         ("colour=4", "f.toml: colour: unknown key; known are: name, seed"),
         ("nodes.count=0", "f.toml: nodes.count: 0 is not allowed; use a whole number at least 1 "
             "and at most 10000"),

@@ -47,7 +47,9 @@ def test_a_model_s_parts_are_what_the_node_needs(name: str):
     memory = plan.memory(experiment)
     model, strategy = experiment.built_model, experiment.strategy
     assert memory.parts["held"] == memory.parts["working"] == 4 * model.parameters
-    assert memory.parts["gradient"] == (4 * model.parameters if strategy.batch > 1 else 0)
+    assert memory.parts["gradient"] == (
+        4 * model.parameters if getattr(strategy, "batch", 1) > 1 else 0
+    )
     outputs = [layer.outputs for layer in plan.layers(experiment)]
     assert memory.parts["activations"] == sum(outputs)
     assert 0 < memory.parts["backward"] <= max(outputs)

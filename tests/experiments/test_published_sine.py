@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from running import execute
 from tinymetafed.experiments import comparison
 from tinymetafed.experiments.experiment import read
-from tinymetafed.federation.rounds import Federation
+from tinymetafed.federation.client import Client
+from tinymetafed.federation.engines import LinkEngine
+from tinymetafed.federation.federation import Federation
 from tinymetafed.models.model import Model
 from tinymetafed.places import PROJECT
 
@@ -67,7 +69,7 @@ def test_a_node_s_loss_is_that_of_plain_numpy(tmp_path: Path, seed: int):
     settings = read(PROJECT / "experiments/sine.toml", (*changes, "evaluation.devices=10"))
     store, run = execute(settings, tmp_path)
 
-    federation = Federation(settings, [])
+    federation = Federation(settings, LinkEngine(Client(settings), []))
     theta = unpack(settings.built_model, settings.built_model.initial(seed))
     for done in range(rounds):
         [device] = federation._select(done)[1]

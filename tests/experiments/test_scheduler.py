@@ -1,6 +1,7 @@
 """The runs of a comparison: what is done, what is not done again, what fails."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import running
-from comparing import execute, read, write
+from comparing import DIVERGING, STOPPING, execute, read, write
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments import runner
 from tinymetafed.experiments import scheduler as compare
@@ -79,14 +80,11 @@ def test_a_run_that_stopped_goes_on_at_its_next_round(
     assert compared.runs[1].theta == whole.theta
 
 
-DIVERGING = ("percent = 10", "global_rate = 10\nlocal_rate = 10\nquery = 500")
-
-
 def test_a_run_that_fails_leaves_the_others(tmp_path: Path):
-    _, cells = read(tmp_path, DIVERGING)
+    _, cells = read(tmp_path, DIVERGING, STOPPING)
     _, compared, _ = execute(tmp_path, cells)
     assert set(compared.failed) == set(compared.unfinished) == {0, 1}
-    assert "diverged" in compared.failed[0]
+    assert re.fullmatch(r"round 1: training of device \d+ on node-0 diverged", compared.failed[0])
     assert all(run and run.done == 4 for run in compared.runs[2:])
 
 
@@ -96,8 +94,8 @@ def test_a_process_that_is_killed_is_a_run_that_failed(
     _, cells = read(tmp_path)
     start = compare.Comparison._start
 
-    def kill(self: compare.Comparison, i: int):
-        pipe, process = start(self, i)
+    def kill(self: compare.Comparison, i: int, threads: int):
+        pipe, process = start(self, i, threads)
         if i == 0:
             process.kill()
         return pipe, process
@@ -138,7 +136,7 @@ def _call(folder: Path, code: str, *arguments: str) -> subprocess.CompletedProce
 
 
 def test_the_command_shows_what_failed_and_ends_with_status_1(tmp_path: Path):
-    write(tmp_path, DIVERGING)
+    write(tmp_path, DIVERGING, STOPPING)
     called = _call(tmp_path, COMPARE, "--csv", "out", "--json", "out.json")
     assert called.returncode == 1
     assert called.stderr == ""

@@ -5,20 +5,25 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import dying
+import tinymetafed
 from conftest import MakeExperiment
 from running import STRATEGIES, execute
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments.experiment import Experiment
-from tinymetafed.federation import engines as engine
-from tinymetafed.federation import worker
+from tinymetafed.federation import ray_engine, ray_worker
+from tinymetafed.federation.ray_engine import RayCluster
+from tinymetafed.federation.settings import FederationSettings
+from tinymetafed.nodes import native
+from tinymetafed.nodes.library import library_build
 
 NODES = ("nodes.count=7", "nodes.per_round=5", "evaluation.devices=9")
 NODES += ("participation={leave=0.3, join=0.5}",)
@@ -39,10 +44,12 @@ def cluster() -> Iterator[str]:
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": 32 * "a5"}
     command = [Path(sys.executable).parent / "ray", "start", "--head", "--block", "--num-cpus=2"]
     command += ["--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false"]
-    path = {"PYTHONPATH": str(Path(dying.__file__).parent)}  # for workers
+    # Workers find the tests, and the very package that is tested.
+    folders = (Path(dying.__file__).parent, Path(tinymetafed.__file__).parents[1])
+    path = {"PYTHONPATH": os.pathsep.join(map(str, folders))}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=os.environ | engine.RAY_ENVIRONMENT | engine.RAY_ON_LOOPBACK | path,
+        env=os.environ | ray_engine.ENVIRONMENT | ray_engine.ON_LOOPBACK | path,
     ) as head:  # fmt: skip
         assert head.stdout is not None
         said: list[str] = []
@@ -59,60 +66,80 @@ def cluster() -> Iterator[str]:
 
 def _result(settings: Experiment, folder: Path) -> tuple[object, ...]:
     store, run = execute(settings, folder)
-    residuals = {node: one.tobytes() for node, one in store.residuals(run.id).items()}
-    return run.theta, store.node_rounds(run.id), store.evaluations(run.id), residuals
+    kept = {owner: one.tobytes() for owner, one in store.kept(run.id).items()}
+    return run.theta, store.node_rounds(run.id), store.evaluations(run.id), kept
 
 
 @pytest.mark.parametrize("strategy", ["tinymetafed", "feedback-int8", "fedavg"])
-def test_processes_come_to_the_same(strategy: str, experiment: MakeExperiment, tmp_path: Path):
+def test_threads_come_to_the_same(
+    strategy: str, experiment: MakeExperiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(native, "WORTH_A_THREAD", 0.0)
+    changes = (*NODES, *STRATEGIES[strategy])
+    one, two = (
+        _result(experiment(*changes, f"nodes.threads={count}"), tmp_path / str(count))
+        for count in (1, 2)
+    )
+    assert one == two
+
+
+@pytest.mark.parametrize("strategy", ["tinymetafed", "feedback-int8", "fedavg"])
+def test_a_ray_cluster_comes_to_the_same(
+    strategy: str, experiment: MakeExperiment, tmp_path: Path, cluster: str
+):
     changes = (*NODES, *STRATEGIES[strategy])
     local = _result(experiment(*changes), tmp_path / "local")
-    spread = ("nodes.engine=processes", "nodes.workers=2")
+    spread = ("nodes.engine=ray", f"nodes.address={cluster}")
     assert _result(experiment(*changes, *spread), tmp_path / "spread") == local
 
 
-def test_a_ray_cluster_comes_to_the_same(experiment: MakeExperiment, tmp_path: Path, cluster: str):
-    local = _result(experiment(*NODES), tmp_path / "local")
+def test_the_work_of_a_ray_worker_that_dies_in_a_run_is_done_again(
+    experiment: MakeExperiment,
+    tmp_path: Path,
+    cluster: str,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Amid a round and amid an evaluation."""
+    died = tmp_path / "died"
+    call = RayCluster.call
+
+    async def dying_call(
+        self: RayCluster, function: Callable[..., Any], common: Sequence[object], each: Any
+    ) -> list[Any]:
+        marker = died / function.__name__
+        return await call(self, dying.once(function, marker), common, each)
+
+    died.mkdir()
+    monkeypatch.setattr(RayCluster, "call", dying_call)
     spread = ("nodes.engine=ray", f"nodes.address={cluster}")
-    assert _result(experiment(*NODES, *spread), tmp_path / "spread") == local
+    found = _result(experiment(*NODES, *spread), tmp_path / "spread")
+    assert {path.name for path in died.iterdir()} == {"fit", "evaluate"}
+    monkeypatch.undo()
+    assert found == _result(experiment(*NODES), tmp_path / "local")
 
 
-async def _call(workers: engine.Workers, function: Callable[..., int], common: object) -> list[int]:
-    taken: list[tuple[int, int]] = []
-    await workers.start()
+async def _call(address: str, function: Callable[..., int], common: object) -> list[int]:
+    cluster = RayCluster(address)
     try:
-        await workers.call(function, common, range(5), lambda *one: taken.append(one))
+        return await cluster.call(function, (common,), range(5))
     finally:
-        await workers.close()
-    assert sorted(i for i, _ in taken) == list(range(5))  # each once
-    return [result for _, result in sorted(taken)]
-
-
-def test_work_of_a_process_that_died_is_done_again(tmp_path: Path):
-    found = asyncio.run(_call(engine.Processes(2), dying.double_or_die, tmp_path / "died"))
-    assert found == [0, 2, 4, 6, 8]
-    assert (tmp_path / "died").exists()
+        cluster.close()
 
 
 def test_work_of_a_ray_worker_that_died_is_done_again(tmp_path: Path, cluster: str):
-    found = asyncio.run(_call(engine.Ray(cluster), dying.double_or_die, tmp_path / "died"))
-    assert found == [0, 2, 4, 6, 8]
+    found = asyncio.run(_call(cluster, dying.double_or_die, tmp_path / "died"))
+    assert found == [0, 2, 4, 6, 8]  # each once, in order
     assert (tmp_path / "died").exists()
-
-
-def test_processes_that_die_every_time_end_the_run():
-    with pytest.raises(TinyMetaFedError, match="worker processes died 4 times"):
-        asyncio.run(_call(engine.Processes(1), dying.always_die, None))
 
 
 def test_ray_workers_that_die_every_time_end_the_run(cluster: str):
     with pytest.raises(TinyMetaFedError, match=f"the Ray cluster at {cluster}: "):
-        asyncio.run(_call(engine.Ray(cluster), dying.always_die, None))
+        asyncio.run(_call(cluster, dying.always_die, None))
 
 
 def test_what_fails_on_a_ray_worker_is_said(cluster: str):
     with pytest.raises(TinyMetaFedError, match=r"a worker of .*: ZeroDivisionError: number \d"):
-        asyncio.run(_call(engine.Ray(cluster), dying.fail, None))
+        asyncio.run(_call(cluster, dying.fail, None))
 
 
 def test_a_cluster_that_is_not_there_is_an_error():
@@ -120,24 +147,32 @@ def test_a_cluster_that_is_not_there_is_an_error():
     with pytest.raises(
         TinyMetaFedError, match=rf"no Ray cluster to be used at {address}: .*refused"
     ):
-        asyncio.run(engine.Ray(address).start())
+        RayCluster(address)
 
 
 def test_a_cluster_of_another_version_is_an_error(cluster: str, monkeypatch: pytest.MonkeyPatch):
     ray = pytest.importorskip("ray")
     monkeypatch.setattr(ray, "__version__", "1.0.0")
     with pytest.raises(TinyMetaFedError, match=f"at {cluster}: Version mismatch"):
-        asyncio.run(engine.Ray(cluster).start())
+        RayCluster(cluster)
 
 
 def test_a_worker_with_another_build_is_an_error(experiment: MakeExperiment):
-    job = worker.Job(experiment().model_dump_json(), bytes(20))
+    setup = ray_worker.Setup(experiment().model_dump_json(), bytes(20), 8192)
+    assert setup.build != library_build()
     none = np.zeros(0)
-    common = worker.Common(job, none.astype(np.float32), none.astype(np.int64), 1)
+    weights = ray_worker.Weights(none.astype(np.float32), none.astype(np.int64), 1)
     with pytest.raises(
         TinyMetaFedError, match="its host build of the firmware is another than here"
     ):
-        worker.learn(common, worker.Share([], []))
+        ray_worker.fit(setup, (), weights, ray_worker.Fit([], []))
+
+
+def test_a_worker_is_told_all_of_a_federation_s_settings(experiment: MakeExperiment):
+    settings = experiment(*NODES)
+    told = FederationSettings.model_validate_json(ray_worker.Setup.of(settings, 8192).settings)
+    for name in FederationSettings.model_fields:
+        assert getattr(told, name) == getattr(settings, name)
 
 
 @pytest.mark.parametrize(
@@ -146,8 +181,12 @@ def test_a_worker_with_another_build_is_an_error(experiment: MakeExperiment):
         (("nodes.engine=ray",), "nodes.address: ray has one"),
         (("nodes.address=local",), "nodes.address: ray has one"),
         (("nodes.engine=ray", "nodes.address=here"), "nodes.address"),
-        (("nodes.workers=2",), "nodes.workers: only nodes.engine=processes has them"),
-        (("nodes.engine=processes", "nodes.backend=qemu"), "nodes.engine: qemu nodes are"),
+        (
+            ("nodes.engine=ray", "nodes.address=local", "nodes.threads=2"),
+            "nodes.threads: only host",
+        ),
+        (("nodes.backend=qemu", "nodes.threads=2"), "nodes.threads: only host nodes have them"),
+        (("nodes.engine=ray", "nodes.backend=qemu"), "nodes.engine: qemu nodes are"),
     ],
 )
 def test_settings_that_do_not_go_together(

@@ -12,10 +12,14 @@ from conftest import FindReal, MakeExperiment
 from running import STRATEGIES, execute, play, weights
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments.experiment import read
-from tinymetafed.federation.rounds import Federation, ServerState
+from tinymetafed.federation.client import Client
+from tinymetafed.federation.engines import LinkEngine
+from tinymetafed.federation.federation import Federation
+from tinymetafed.federation.settings import FederationSettings
+from tinymetafed.federation.state import FederationState
 from tinymetafed.nodes.backends import make_nodes, private_directory
 from tinymetafed.nodes.host import HostTransport
-from tinymetafed.nodes.node import NodeRefused
+from tinymetafed.nodes.node import Node
 from tinymetafed.nodes.transport import NodeLost
 from tinymetafed.places import PROJECT
 from tinymetafed.report.summary import losses
@@ -123,13 +127,20 @@ class _Unreliable(HostTransport):
 def test_a_lost_node_changes_nothing(
     experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch, name: str, seed: int
 ):
-    fails_at = frozenset(np.random.default_rng(seed).integers(10, 70, 4).tolist())
-    monkeypatch.setattr(_Unreliable, "fails_at", fails_at)
+    settings = experiment(*STRATEGIES[name], rounds=12)
     monkeypatch.setattr(_Unreliable, "reads", 0)
-    settings = experiment(*STRATEGIES[name])
-    broken = play(settings, 4, _Unreliable)
-    assert _Unreliable.reads > max(fails_at)
-    assert bits(broken[-1]) == bits(play(settings, 4)[-1])
+    whole = play(settings, 12, _Unreliable)
+    started, reads = 2 * settings.nodes.count, _Unreliable.reads
+    fails_at = np.random.default_rng(seed).choice(range(started + 1, reads + 1), 4, replace=False)
+    monkeypatch.setattr(_Unreliable, "fails_at", frozenset(fails_at.tolist()))
+    monkeypatch.setattr(_Unreliable, "reads", 0)
+    broken = play(settings, 12, _Unreliable)
+    assert _Unreliable.reads >= reads + 4
+    assert bits(broken[-1]) == bits(whole[-1])
+
+
+LARGE = ("model.layers=[{units=60, activation='tanh'}, {units=90}, {units=1, local=true}]",)
+"""A model whose weights take several frames."""
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -137,7 +148,7 @@ def test_a_node_may_be_lost_at_any_answer(
     experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch, name: str
 ):
     """To a broadcast, to its samples, between two parts of its update, as it says what it keeps."""
-    settings = experiment(*STRATEGIES[name], "nodes.count=1", "nodes.per_round=1")
+    settings = experiment(*STRATEGIES[name], *LARGE, "nodes.count=1", "nodes.per_round=1")
 
     def lost(*fails_at: int) -> list[bytes]:
         monkeypatch.setattr(_Unreliable, "fails_at", frozenset(fails_at))
@@ -146,14 +157,22 @@ def test_a_node_may_be_lost_at_any_answer(
 
     whole = lost()
     answers = _Unreliable.reads
-    assert answers >= 11
+    # Two to the start, and in each of three rounds the last piece of the broadcast with what
+    # follows it; the weights that come before it, what is left of an update, and what is kept.
+    assert answers >= (7 if name in ("local", "tinymetafed") else 11)
     for number in range(3, answers + 1):  # after those to the start
         assert lost(number) == whole
 
 
-def bits(state: ServerState) -> list[bytes]:
+def linked(settings: FederationSettings, directory: Path) -> tuple[Federation, list[Node]]:
+    """A federation over links, and its nodes."""
+    nodes = make_nodes(settings.nodes, directory)
+    return Federation(settings, LinkEngine(Client(settings), nodes)), nodes
+
+
+def bits(state: FederationState) -> list[bytes]:
     """Of θ, and of what each node keeps."""
-    kept = [state.residuals[node] for node in sorted(state.residuals)]
+    kept = [state.kept[owner] for owner in sorted(state.kept)]
     return [vector.tobytes() for vector in (state.theta, *kept)]
 
 
@@ -162,12 +181,11 @@ def test_a_round_that_is_done_again_comes_to_the_same(experiment: MakeExperiment
 
     async def session() -> None:
         with private_directory() as directory:
-            federation = Federation(settings, make_nodes(settings.nodes, directory))
-            await federation.start()
-            state = ServerState.start(federation.model.initial(settings.seed))
+            federation, _ = linked(settings, directory)
+            state = await federation.start()
             for _ in range(3):
-                after, *_ = await federation.round(state)
-                again, *_ = await federation.round(state)
+                after = (await federation.round(state)).state
+                again = (await federation.round(state)).state
                 assert bits(again) == bits(after)
                 state = after
             await federation.close()
@@ -184,7 +202,7 @@ def test_what_nodes_keep_is_read_and_only_written_to_one_that_was_lost(
     for feedback in ("false", "true"):
         changes = ("strategy.percent=100", f"strategy.error_feedback={feedback}")
         store, run = execute(experiment(*changes), tmp_path / feedback)
-        assert {r.any() for r in store.residuals(run.id).values()} <= {False}
+        assert {r.any() for r in store.kept(run.id).values()} <= {False}
         rows.append(store.node_rounds(run.id))
     one_more_byte = {row.node: 1 for row in rows[0] if row.round == 1}  # of a load that asks for it
     assert [row.bytes_down + one_more_byte.pop(row.node, 0) for row in rows[0]] == [
@@ -199,7 +217,7 @@ def test_what_nodes_keep_is_read_and_only_written_to_one_that_was_lost(
 def test_a_node_that_is_lost_again_and_again_ends_the_run(
     experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(_Unreliable, "fails_at", frozenset(range(30, 10_000)))
+    monkeypatch.setattr(_Unreliable, "fails_at", frozenset(range(12, 10_000)))
     monkeypatch.setattr(_Unreliable, "reads", 0)
     with pytest.raises(NodeLost, match="the link broke"):
         play(experiment(), 4, _Unreliable)
@@ -210,9 +228,8 @@ def test_rounds_and_evaluations_do_without_a_node_that_is_unplugged(experiment: 
 
     async def play() -> None:
         with private_directory() as directory:
-            federation = Federation(settings, make_nodes(settings.nodes, directory))
-            await federation.start()
-            state = ServerState.start(federation.model.initial(settings.seed))
+            federation, nodes = linked(settings, directory)
+            state = await federation.start()
             judged = await federation.evaluate(state)
             chosen: list[set[int]] = []
             for done in range(12):
@@ -220,17 +237,18 @@ def test_rounds_and_evaluations_do_without_a_node_that_is_unplugged(experiment: 
                     await federation.unplug(1)
                     await federation.unplug(2)
                     assert await federation.evaluate(state) != judged
-                    first = ServerState.start(federation.model.initial(settings.seed))
+                    first = federation.first_state()
                     assert await federation.evaluate(first) == judged  # whoever judges
-                    assert [node.transport is None for node in federation.nodes] == [
+                    assert [node.transport is None for node in nodes] == [
                         False, True, True, False,
                     ]  # fmt: skip
                     await federation.unplug(3)
                 if done == 8:
                     for index in (3, 1, 2):
                         await federation.plug_in(index)
-                state, rows, _ = await federation.round(state)
-                chosen.append({row.node for row in rows})
+                result = await federation.round(state)
+                state = result.state
+                chosen.append({row.node for row in result.rows})
             await federation.close()
         whole = [set(federation._select(done)[0]) for done in range(12)]
         assert chosen == whole[:4] + [{0}] * 4 + whole[8:]
@@ -239,10 +257,10 @@ def test_rounds_and_evaluations_do_without_a_node_that_is_unplugged(experiment: 
 
 
 def test_a_round_without_any_node(experiment: MakeExperiment):
-    federation = Federation(experiment(), [])
+    federation = Federation(experiment(), LinkEngine(Client(experiment()), []))
     federation.unplugged = {0, 1, 2}
     with pytest.raises(TinyMetaFedError, match="every node is unplugged or away; plug one in"):
-        asyncio.run(federation.round(ServerState.start(federation.model.initial(1))))
+        asyncio.run(federation.round(federation.first_state()))
 
 
 def test_versions_mark_exactly_the_entries_that_moved(experiment: MakeExperiment):
@@ -251,11 +269,3 @@ def test_versions_mark_exactly_the_entries_that_moved(experiment: MakeExperiment
         moved = before.theta.view(np.uint32) != after.theta.view(np.uint32)
         assert (moved == (after.broadcast.changed == after.broadcast.version)).all()
         assert 0 < moved.sum() < len(moved)
-
-
-def test_a_diverging_run_says_so(tmp_path: Path, experiment: MakeExperiment):
-    settings = experiment(
-        "strategy.global_rate=10", "strategy.local_rate=10", "strategy.query=500", rounds=2
-    )
-    with pytest.raises(NodeRefused, match=r"train.*diverged"):
-        execute(settings, tmp_path)

@@ -18,15 +18,21 @@ from tinymetafed.energy.ledger import SLEEP
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments.experiment import Experiment, parse
 from tinymetafed.federation import participation
-from tinymetafed.federation.client import Learnt, Lesson, Work
+from tinymetafed.federation.client import Client, FitInstructions, FitResult
+from tinymetafed.federation.engines import LinkEngine
+from tinymetafed.federation.federation import Federation
+from tinymetafed.federation.host_clients import HostClients, HostNode
 from tinymetafed.federation.participation import Attendance, Participation, Slow, late, slowness
-from tinymetafed.federation.rounds import Federation, ServerState
+from tinymetafed.federation.state import FederationState
 from tinymetafed.nodes.backends import make_nodes, private_directory
-from tinymetafed.nodes.node import Broadcast, Node
+from tinymetafed.nodes.broadcast import Broadcast
+from tinymetafed.nodes.node import Node
+from tinymetafed.nodes.program import Program
 from tinymetafed.nodes.qemu import QemuTransport
 from tinymetafed.report import summary
 from tinymetafed.results import accounts
 from tinymetafed.results.store import NodeRound, Run, Store
+from tinymetafed.strategies import Round
 
 COMING_AND_GOING = "participation={leave=0.4, join=0.5}"
 PROBABILITIES = st.floats(0, 1)
@@ -116,7 +122,7 @@ def test_a_round_waits_until_its_deadline_or_for_the_first(
 
 def came_to(store: Store, run: Run) -> tuple[object, ...]:
     """All that another run with the same settings should come to."""
-    kept = {node: one.tobytes() for node, one in store.residuals(run.id).items()}
+    kept = {node: one.tobytes() for node, one in store.kept(run.id).items()}
     return run.theta, run.changed, store.evaluations(run.id), kept
 
 
@@ -174,13 +180,20 @@ def test_a_node_that_comes_back_has_lost_its_residual(
     run: Callable[[Experiment, Path], object],
 ):
     settings = experiment(COMING_AND_GOING, "strategy.error_feedback=true", rounds=12)
-    learn, had = Work.learn, dict[tuple[int, int], bool]()
+    fit, had = HostClients.fit, dict[tuple[int, int], bool]()
 
-    async def recorded(self: Work, node: Node, broadcast: Broadcast, lesson: Lesson) -> Learnt:
-        had[lesson.done, int(node.name.removeprefix("node-"))] = lesson.residual is not None
-        return await learn(self, node, broadcast, lesson)
+    def recorded(
+        self: HostClients,
+        program: Program,
+        broadcast: Broadcast,
+        nodes: Sequence[HostNode],
+        instructions: Sequence[FitInstructions],
+    ) -> list[FitResult]:
+        for node, one in zip(nodes, instructions, strict=True):
+            had[broadcast.version - 1, node.index] = one.kept is not None
+        return fit(self, program, broadcast, nodes, instructions)
 
-    monkeypatch.setattr(Work, "learn", recorded)
+    monkeypatch.setattr(HostClients, "fit", recorded)
     run(settings, tmp_path)
     attendance = settings.attendance
     assert sorted(set(had.values())) == [False, True]
@@ -214,9 +227,9 @@ def test_a_node_that_was_unplugged_does_not_come_back_by_itself(experiment: Make
 
     async def play() -> None:
         with private_directory() as directory:
-            federation = Federation(settings, make_nodes(settings.nodes, directory))
-            await federation.start()
-            state = ServerState.start(federation.model.initial(settings.seed))
+            nodes = make_nodes(settings.nodes, directory)
+            federation = Federation(settings, LinkEngine(Client(settings), nodes))
+            state = await federation.start()
             gone = set[int]()
             for done in range(30):
                 if done in (5, 15):
@@ -228,9 +241,10 @@ def test_a_node_that_was_unplugged_does_not_come_back_by_itself(experiment: Make
                         await federation.plug_in(node)
                     gone = set()
                 there = set(range(6)) - attendance.away(done) - gone
-                state, rows, _ = await federation.round(state)
-                assert {row.node for row in rows} == there
-                running = {i for i, n in enumerate(federation.nodes) if n.transport is not None}
+                result = await federation.round(state)
+                state = result.state
+                assert {row.node for row in result.rows} == there
+                running = {i for i, n in enumerate(nodes) if n.transport is not None}
                 assert running == there
             await federation.close()
 
@@ -258,28 +272,33 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Run]:
     return execute(parse(SMALL, "SMALL", (*SLOW, "participation.deadline=1e9")), folder)
 
 
-def by_hand(experiment: Experiment, rows: list[NodeRound]) -> ServerState:
+def by_hand(experiment: Experiment, rows: list[NodeRound]) -> FederationState:
     """Where a server comes to that aggregates what these rows say was in time."""
 
-    async def play() -> ServerState:
+    async def play() -> FederationState:
+        strategy = experiment.strategy
         with private_directory() as directory:
             settings = experiment.nodes.model_copy(update={"backend": "host"})
-            federation = Federation(experiment, make_nodes(settings, directory))
-            await federation.start()
-            state = ServerState.start(federation.model.initial(experiment.seed))
+            engine = LinkEngine(Client(experiment), make_nodes(settings, directory))
+            federation = Federation(experiment, engine)
+            state = await federation.start()
             for done in range(experiment.rounds):
                 mine = [row for row in rows if row.round == done + 1]
-                learnt = {
-                    row.node: await federation.work.learn(
-                        federation.nodes[row.node], state.broadcast,
-                        Lesson(row.device, done, state.residuals.get(row.node)),
+                at = Round(done, experiment.rounds)
+                program = strategy.program(state.server, federation.model, at)
+                results = {
+                    row.node: await engine.client.fit(
+                        engine.nodes[row.node], program, state.broadcast,
+                        FitInstructions(row.device, state.kept.get(row.node)),
                     )
                     for row in mine
                 }  # fmt: skip
-                deltas = [learnt[row.node].delta for row in mine if not row.late]
-                theta = experiment.strategy.aggregate(state.theta, deltas, done, experiment.rounds)
-                residuals = {node: one.residual for node, one in learnt.items()}
-                state = state.advance(theta, {i: r for i, r in residuals.items() if r is not None})
+                updates = [results[row.node].update for row in mine if not row.late]
+                known = [update for update in updates if update is not None]
+                assert len(known) == len(updates)
+                server = strategy.aggregate(state.server, known, at)
+                kept = {node: one.kept for node, one in results.items()}
+                state = state.advance(server, {i: r for i, r in kept.items() if r is not None})
             await federation.close()
             return state
 
@@ -307,8 +326,8 @@ def test_slow_nodes_miss_the_deadline_and_are_left_out(
     assert [row.late for row in rows] == [factors[row.node] > 1 for row in rows]
     state = by_hand(settings, rows)
     assert run.theta == state.theta.tobytes()
-    for node, residual in store.residuals(run.id).items():
-        assert residual.tobytes() == state.residuals[node].tobytes()
+    for node, residual in store.kept(run.id).items():
+        assert residual.tobytes() == state.kept[node].tobytes()
     assert run.theta != patient[1].theta
     # They have answered, though.
     assert all(json.loads(row.messages)["select"][1] > 0 for row in rows)
@@ -348,13 +367,13 @@ def test_who_is_late_is_the_same_in_a_run_that_goes_on(
     assert seconds(pieces, other) == seconds(whole, run)  # to the last instruction
 
 
-@pytest.mark.parametrize("primitive", ["set_weights", "update", "get_residual"])
+@pytest.mark.parametrize("method", ["set_kept", "run", "get_kept"])
 def test_a_lost_node_is_late_where_it_would_have_been(
     experiment: MakeExperiment,
     patient: tuple[Store, Run],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    primitive: str,
+    method: str,
 ):
     """Each is lost once, in another round, before or after it has learnt."""
     deadline = float(np.median(seconds(*patient)[4:]))
@@ -367,25 +386,31 @@ def test_a_lost_node_is_late_where_it_would_have_been(
 
     monkeypatch.setattr(participation, "late", recorded)
     whole, run = execute(settings, tmp_path / "whole")
-    learn, method = Work.learn, getattr(Node, primitive)
+    fit, original = Client.fit, getattr(Node, method)
     to_lose, lost = set[str](), set[tuple[int, int]]()
 
-    async def doomed(self: Work, node: Node, broadcast: Broadcast, lesson: Lesson) -> Learnt:
+    async def doomed(
+        self: Client,
+        node: Node,
+        program: Program,
+        broadcast: Broadcast,
+        instructions: FitInstructions,
+    ) -> FitResult:
         number = int(node.name.removeprefix("node-"))
-        if lesson.done == number:
+        if broadcast.version == number + 1:
             to_lose.add(node.name)
-            lost.add((lesson.done + 1, number))
-        return await learn(self, node, broadcast, lesson)
+            lost.add((broadcast.version, number))
+        return await fit(self, node, program, broadcast, instructions)
 
-    async def killed(self: Node, *arguments: object) -> object:
+    async def killed(self: Node, *arguments: object, **others: object) -> object:
         if self.name in to_lose:
             to_lose.remove(self.name)
             assert isinstance(self.transport, QemuTransport)
             self.transport.process.kill()
-        return await method(self, *arguments)
+        return await original(self, *arguments, **others)
 
-    monkeypatch.setattr(Work, "learn", doomed)
-    monkeypatch.setattr(Node, primitive, killed)
+    monkeypatch.setattr(Client, "fit", doomed)
+    monkeypatch.setattr(Node, method, killed)
     store, other = execute(settings, tmp_path / "lost")
     assert came_to(store, other) == came_to(whole, run)
     rows, right = store.node_rounds(other.id), whole.node_rounds(run.id)

@@ -20,7 +20,9 @@ from tinymetafed.energy.program import Program
 from tinymetafed.energy.timing import Timing
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments.experiment import read
-from tinymetafed.federation.rounds import Federation, ServerState
+from tinymetafed.federation.client import Client
+from tinymetafed.federation.engines import LinkEngine
+from tinymetafed.federation.federation import Federation
 from tinymetafed.link import Connection, Fault, Hello
 from tinymetafed.nodes import window
 from tinymetafed.nodes.backends import make_nodes, private_directory
@@ -57,7 +59,7 @@ def test_every_strategy_is_bit_exact(tmp_path: Path, experiment: MakeExperiment,
         for backend in ("qemu", "host")
     )
     assert emulated.theta == whole.theta
-    kept, expected = on_qemu.residuals(emulated.id), on_host.residuals(whole.id)
+    kept, expected = on_qemu.kept(emulated.id), on_host.kept(whole.id)
     assert [(i, r.tobytes()) for i, r in kept.items()] == [
         (i, r.tobytes()) for i, r in expected.items()
     ]
@@ -68,9 +70,10 @@ def test_every_strategy_is_bit_exact(tmp_path: Path, experiment: MakeExperiment,
 
 async def _hello(transport: QemuTransport, connection: Connection) -> Hello:
     while True:
-        for event in connection.receive(await transport.read()):
-            assert isinstance(event, Hello)
-            return event
+        for answers in connection.receive(await transport.read()):
+            (hello,) = answers.responses
+            assert isinstance(hello, Hello)
+            return hello
 
 
 def test_a_node_says_who_it_is():
@@ -145,7 +148,8 @@ def test_a_fault_is_reported_with_its_place_and_the_node_starts_again(tmp_path: 
                     events: list[object] = []
                     async with asyncio.timeout(20):
                         while len(events) < 2:
-                            events += connection.receive(await transport.read())
+                            for answers in connection.receive(await transport.read()):
+                                events += answers.responses
             finally:
                 await transport.close()
         fault, hello = events
@@ -164,12 +168,12 @@ def test_a_node_that_is_killed_is_started_again_and_changes_nothing(tmp_path: Pa
         results: list[bytes] = []
         for settings in (experiment, undisturbed):
             with private_directory() as directory:
-                federation = Federation(settings, make_nodes(settings.nodes, directory))
-                await federation.start()
-                state = ServerState.start(federation.model.initial(settings.seed))
+                nodes = make_nodes(settings.nodes, directory)
+                federation = Federation(settings, LinkEngine(Client(settings), nodes))
+                state = await federation.start()
                 for _ in range(3):
-                    state, *_ = await federation.round(state)
-                    transport = federation.nodes[1].transport
+                    state = (await federation.round(state)).state
+                    transport = nodes[1].transport
                     if isinstance(transport, QemuTransport):
                         transport.process.kill()
                 await federation.close()

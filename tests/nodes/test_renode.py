@@ -22,7 +22,9 @@ from tinymetafed.energy.program import Program
 from tinymetafed.energy.timing import Timing
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments.experiment import read
-from tinymetafed.federation.rounds import Federation, ServerState
+from tinymetafed.federation.client import Client
+from tinymetafed.federation.engines import LinkEngine
+from tinymetafed.federation.federation import Federation
 from tinymetafed.nodes import backends, renode
 from tinymetafed.nodes.backends import make_nodes, private_directory
 from tinymetafed.nodes.node import Node
@@ -103,15 +105,16 @@ def test_what_is_started_again_changes_nothing(
     async def play(*changes: str) -> tuple[bytes, list[bool]]:
         settings = read(DEMO, ("nodes.count=2", "rounds=3", *changes))
         with private_directory() as directory:
-            federation = Federation(settings, make_nodes(settings.nodes, directory))
-            await federation.start()
-            state = ServerState.start(federation.model.initial(settings.seed))
+            nodes = make_nodes(settings.nodes, directory)
+            federation = Federation(settings, LinkEngine(Client(settings), nodes))
+            state = await federation.start()
             counted: list[bool] = []
             for turn in range(3):
-                state, rows, _ = await federation.round(state)
-                counted += [row.counted for row in rows]
+                result = await federation.round(state)
+                state = result.state
+                counted += [row.counted for row in result.rows]
                 if turn == 0:
-                    await disturb(federation.nodes[1])
+                    await disturb(nodes[1])
             await federation.close()
         return state.theta.tobytes(), counted
 
@@ -127,12 +130,11 @@ async def _round(backend: str, firmware: str) -> list[tuple[Counts, Profile]]:
     found: list[tuple[Counts, Profile]] = []
     with private_directory() as directory:
         (node,) = make_nodes(settings.nodes, directory)
-        federation = Federation(settings, [node])
-        await federation.start()
-        state = ServerState.start(federation.model.initial(settings.seed))
+        federation = Federation(settings, LinkEngine(Client(settings), [node]))
+        state = await federation.start()
         before = None
         for _ in range(2):
-            state, *_ = await federation.round(state)
+            state = (await federation.round(state)).state
             assert node.transport is not None
             assert node.pricing is not None
             counts = node.transport.counts()
@@ -228,7 +230,8 @@ def test_an_image_for_another_board(monkeypatch: pytest.MonkeyPatch):
 
     async def start() -> None:
         with private_directory() as directory:
-            federation = Federation(settings, make_nodes(settings.nodes, directory))
+            nodes = make_nodes(settings.nodes, directory)
+            federation = Federation(settings, LinkEngine(Client(settings), nodes))
             try:
                 await federation.start()
             finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from comparing import execute, read
+from comparing import DIVERGING, STOPPING, execute, read
 from conftest import UseCard
 from printing import printed
 from tiny import ON_TABLE, make_table
@@ -156,8 +156,7 @@ def test_one_seed_has_no_interval(tmp_path: Path):
 
 
 def test_a_run_that_failed_is_shown_with_its_reason(tmp_path: Path):
-    diverging = ("percent = 10", "global_rate = 10\nlocal_rate = 10\nquery = 500")
-    settings, compared, found, _ = _compare(tmp_path, diverging)
+    settings, compared, found, _ = _compare(tmp_path, DIVERGING, STOPPING)
     text = printed(*report.tables(settings, compared, found))
     failed = text.partition("Failed")[2]
     assert failed.count("│ sine │ few") == 2

@@ -1,5 +1,6 @@
 """A round is stored whole or not at all, whenever the process ends."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -9,12 +10,19 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.typing import NDArray
 
 from conftest import SMALL, MakeExperiment
 from running import STRATEGIES, execute, play
+from tinymetafed.energy.ledger import Entry
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments import runner
 from tinymetafed.experiments.experiment import parse
@@ -76,7 +84,8 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights(tmp_path: Path, text: 
 
     undisturbed_store, undisturbed = execute(parse(text, "text"), tmp_path / "undisturbed")
     assert end.theta == undisturbed.theta
-    kept = [some.residuals(end.id) for some in (store, undisturbed_store)]
+    assert store.node_rounds(end.id) == undisturbed_store.node_rounds(undisturbed.id)
+    kept = [some.kept(end.id) for some in (store, undisturbed_store)]
     assert set(kept[0]) == ({0, 1, 2} if text == FEEDBACK else set())
     for node, residual in kept[0].items():
         assert residual.any()
@@ -106,17 +115,91 @@ def test_of_a_node_the_last_residual_is_there(tmp_path: Path, experiment: MakeEx
     settings = experiment(*STRATEGIES["feedback"], "nodes.per_round=1", "nodes.count=3", rounds=8)
     states = play(settings, 8)
     store, run = execute(settings, tmp_path)
-    kept = store.residuals(run.id)
+    kept = store.kept(run.id)
     assert set(kept) == {row.node for row in store.node_rounds(run.id)} == {0, 1, 2}
     for node, residual in kept.items():
-        assert residual.tobytes() == states[-1].residuals[node].tobytes()
+        assert residual.tobytes() == states[-1].kept[node].tobytes()
     store._db.execute("DELETE FROM run")
-    assert store.residuals(run.id) == {}
+    assert store.kept(run.id) == {}
+
+
+_ARRAYS = st.dictionaries(
+    st.text(min_size=1, max_size=8),
+    arrays(
+        st.sampled_from(
+            ["?", "i1", "u1", "<i2", ">i4", "<u8", "<f2", "<f4", ">f4", "<f8", "<c8", "<c16"]
+        ).map(np.dtype),
+        array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4),
+    ),
+    max_size=4,
+)
+
+
+def _created(folder: Path, server: dict[str, NDArray[Any]]) -> tuple[Store, int]:
+    """A run of no rounds whose server keeps these arrays."""
+    store = Store(folder)
+    text = dict.fromkeys(("name", "settings", "backend", "versions", "firmware"), "")
+    numbers = dict.fromkeys(("seed", "memory", "rounds", "seconds"), 1)
+    run = store.create([], server, **text, **numbers, theta=bytes(8), changed=bytes(8))
+    return store, run.id
+
+
+def _exactly(server: dict[str, NDArray[Any]]) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    return {name: (one.dtype.str, one.shape, one.tobytes()) for name, one in server.items()}
+
+
+@given(_ARRAYS, _ARRAYS)
+def test_what_a_server_keeps_is_there_again_whatever_it_is(
+    first: dict[str, NDArray[Any]], second: dict[str, NDArray[Any]]
+):
+    """Of any numeric type and byte order, in any shape, under any name, to the last bit."""
+    with TemporaryDirectory() as folder:
+        store, run = _created(Path(folder), first)
+        assert _exactly(store.server_state(run)) == _exactly(first)
+        theta, changed = np.zeros(2, np.float32), np.ones(2, np.int64)
+        store.commit(run, 1, theta, changed, 1.0, [], server=second)
+        assert _exactly(Store(Path(folder)).server_state(run)) == _exactly(second)
+        store.close()
+
+
+@pytest.mark.parametrize("breaks", ["ledger", "server"])
+def test_a_round_that_cannot_be_stored_takes_nothing_away(tmp_path: Path, breaks: str):
+    """Neither of the server's state, nor of what nodes keep, nor of the weights."""
+    before = {"momentum": np.arange(3.0), "count": np.array(7)}
+    store, run = _created(tmp_path, before)
+    one, ones = np.ones(2, np.float32), np.ones(2, np.int64)
+    rows = [NodeRound(1, 0, 0, 1, 1, 1, False, False, False, 1, "{}", "[[], []]")]
+    store.commit(run, 1, one, ones, 1.0, rows, kept={4: one}, server=before)
+    after: dict[str, Any] = {"momentum": 2 * np.arange(3.0), "other": np.array(8)}
+    entries: list[Any] = []
+    if breaks == "ledger":  # the same row twice
+        entries = 2 * [Entry(2, 0, "sleep", 1.0, 1.0, 1.0, 1.0)]
+    else:  # no array of numbers
+        after["what"] = np.array([object()])
+    rows = [dataclasses.replace(rows[0], round=2)]
+    with pytest.raises((sqlite3.IntegrityError, ValueError)):
+        store.commit(
+            run, 2, 2 * one, 2 * ones, 1.0, rows, ledger=entries, kept={4: 2 * one, 5: one},
+            server=after,
+        )  # fmt: skip
+    for seen in (store, Store(tmp_path)):
+        assert seen.run("last").done == 1
+        assert seen.run("last").theta == one.tobytes()
+        assert {owner: vector.tobytes() for owner, vector in seen.kept(run).items()} == {
+            4: one.tobytes()
+        }
+        assert _exactly(seen.server_state(run)) == _exactly(before)
+        assert [row.round for row in seen.node_rounds(run)] == [1]
+        assert seen.ledger(run) == []
+    store.commit(run, 2, 2 * one, 2 * ones, 1.0, rows, server={"other": np.array(8)})
+    assert _exactly(store.server_state(run)) == _exactly({"other": np.array(8)})
+    store._db.execute("DELETE FROM run")
+    assert store.server_state(run) == {}
 
 
 def test_two_processes_cannot_go_on_with_the_same_run(tmp_path: Path, experiment: MakeExperiment):
     store, run = execute(experiment(), tmp_path)
-    row = NodeRound(5, 0, 0, 1, 1, 1, False, False, "{}")
+    row = NodeRound(5, 0, 0, 1, 1, 1, False, False, False, 1, "{}", "[[], []]")
     Store(tmp_path).commit(run.id, 5, run.weights, run.changes, 1.0, [row])
     with pytest.raises(TinyMetaFedError, match="being continued by another process"):
         store.commit(run.id, 5, run.weights, run.changes, 1.0, [row])
@@ -186,7 +269,8 @@ def test_messages_are_the_bytes_of_the_link(tmp_path: Path, experiment: MakeExpe
         messages = json.loads(row.messages)
         down, up = np.sum(list(messages.values()), axis=0)
         assert (down, up) == (row.bytes_down, row.bytes_up)
-        assert set(messages) - {"hello", "load"} == {"weights", "train", "select", "update"}
+        requests = {"weights", "train", "select", "update", "framing"}
+        assert set(messages) - {"hello", "load"} == requests
         assert ("load" in messages) == ("hello" in messages) == (row.round == 1)
         # What the server says is longest in weights, what a node says in its update.
         assert max(messages, key=lambda name: messages[name][0]) == "weights"

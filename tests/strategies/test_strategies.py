@@ -10,18 +10,19 @@ from conftest import SMALL, MakeExperiment
 from tinymetafed.experiments.experiment import parse
 from tinymetafed.federation.settings import DeviceSettings
 from tinymetafed.models.model import Dense, Model, ModelSettings
-from tinymetafed.nodes.node import Delta
-from tinymetafed.strategies import TinyMetaFed
-from tinymetafed.strategies.base import annealed, outer_step, stream
+from tinymetafed.nodes.packing import Room, pack
+from tinymetafed.nodes.update import Update
+from tinymetafed.strategies import Round, ServerState, TinyMetaFed, TinyReptile
+from tinymetafed.strategies.base import annealed, outer_step
 from tinymetafed.strategies.tinymetafed import Schedule
-from tinymetafed.tasks import Sine
 
 SEEDS = st.integers(0, 2**32 - 1)
+MODEL = Model.build(ModelSettings(layers=(Dense(units=100),)), 99)
 
 
-def _sparse(delta: NDArray[np.float32]) -> Delta:
-    where = np.flatnonzero(delta)
-    return Delta(where, delta[where])
+def _sparse(delta: NDArray[np.float32]) -> Update:
+    where = np.flatnonzero(delta).astype(np.int32)
+    return Update(0, 1, where, delta[where])
 
 
 @given(SEEDS, st.integers(1, 30), st.integers(1, 5), st.floats(0, 3))
@@ -30,7 +31,8 @@ def test_the_outer_step_is_the_mean_over_all_nodes(seed: int, size: int, nodes: 
     theta = rng.normal(size=size).astype(np.float32)
     dense = rng.normal(size=(nodes, size)).astype(np.float32)
     dense[rng.random(dense.shape) < 0.5] = 0  # not sent
-    found = outer_step(theta, [_sparse(delta) for delta in dense], rate)
+    state = ServerState(theta)
+    found = outer_step(state, [_sparse(delta) for delta in dense], rate).theta
     expected = reference.aggregate(theta.astype(float), list(dense.astype(float)), rate)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, expected.astype(np.float32))
@@ -38,7 +40,7 @@ def test_the_outer_step_is_the_mean_over_all_nodes(seed: int, size: int, nodes: 
 
 @given(st.floats(0.01, 10), st.integers(1, 1000))
 def test_the_rate_falls_linearly_to_zero(rate: float, rounds: int):
-    rates = [annealed(rate, t, rounds) for t in range(rounds + 1)]
+    rates = [annealed(rate, Round(t, rounds)) for t in range(rounds + 1)]
     assert rates[0] == rate
     assert rates[-1] == 0
     np.testing.assert_allclose(np.diff(rates), -rate / rounds, rtol=1e-6, atol=1e-12)
@@ -46,22 +48,26 @@ def test_the_rate_falls_linearly_to_zero(rate: float, rounds: int):
 
 @given(st.integers(1, 12), st.integers(0, 40))
 def test_a_stream_repeats_its_samples_in_order(count: int, steps: int):
-    samples, _ = Sine(name="sine").device(1, 1, count, 0)
-    repeated = stream(samples, steps)
-    assert len(repeated) == steps
-    assert all(
-        repeated.inputs[i] == samples.inputs[i % count]
-        and repeated.targets[i] == samples.targets[i % count]
-        for i in range(steps)
-    )
+    program = TinyReptile(name="tinyreptile").personalise(MODEL, count, steps)
+    if steps == 0:
+        assert program == ()
+        return
+    room = Room(support=count, query=0, sample=8, runs=MODEL.global_runs, capacity=200)
+    pieces = [piece for frame in pack(program, room) for piece in frame]
+    assert {(piece.name, source) for piece in pieces for source, *_ in piece.samples} == {
+        ("train", "support")
+    }
+    ranges = [(first, end) for piece in pieces for _, first, end in piece.samples]
+    used = [i for first, end in ranges for i in range(first, end)]
+    assert used == [i % count for i in range(steps)]
 
 
 def test_a_node_sends_p_percent_of_the_global_part(experiment: MakeExperiment):
     model = experiment().built_model
     size = model.global_parameters
     assert size == 6 * 2 + 5 * 7
-    assert TinyMetaFed(name="tinymetafed", percent=10).keep(model, 0, 1) == round(0.1 * size)
-    assert TinyMetaFed(name="tinymetafed", percent=0.01).keep(model, 0, 1) == 1
+    assert TinyMetaFed(name="tinymetafed", percent=10).keep(model, Round(0, 1)) == round(0.1 * size)
+    assert TinyMetaFed(name="tinymetafed", percent=0.01).keep(model, Round(0, 1)) == 1
 
 
 @settings(deadline=None)
@@ -69,11 +75,10 @@ def test_a_node_sends_p_percent_of_the_global_part(experiment: MakeExperiment):
 def test_a_schedule_is_linear_from_the_first_round_to_the_last(
     start: float, end: float, rounds: int, data: st.DataObject
 ):
-    model = Model.build(ModelSettings(layers=(Dense(units=100),)), 99)
     strategy = TinyMetaFed(name="tinymetafed", percent=Schedule(start=start, end=end))
     t = data.draw(st.integers(0, rounds - 1))
     percent = start if rounds == 1 else np.interp(t, [0, rounds - 1], [start, end])
-    assert abs(strategy.keep(model, t, rounds) - percent / 100 * 10_000) < 0.501
+    assert abs(strategy.keep(MODEL, Round(t, rounds)) - percent / 100 * 10_000) < 0.501
 
 
 @settings(deadline=None)
@@ -83,7 +88,8 @@ def test_nodes_may_weigh_more_than_others(seed: int, nodes: int, rate: float):
     theta = rng.normal(size=7).astype(np.float32)
     dense = rng.normal(size=(nodes, 7)).astype(np.float32)
     weights = rng.integers(1, 1000, nodes).tolist()
-    found = outer_step(theta, [_sparse(delta) for delta in dense], rate, weights)
+    updates = [_sparse(delta) for delta in dense]
+    found = outer_step(ServerState(theta), updates, rate, weights).theta
     expected = theta + rate * np.average(dense.astype(float), axis=0, weights=weights)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
 

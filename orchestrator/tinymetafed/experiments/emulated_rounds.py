@@ -44,7 +44,7 @@ class EmulatedSample:
         self.nodes = make_nodes(settings.model_copy(update={"backend": "qemu"}), directory)
         self._rounds = sampled(experiment.rounds, settings.emulate)
         self._engine = LinkEngine(Client(experiment), self.nodes)
-        self._federation = Federation(experiment, self._engine)
+        self._federation = Federation(experiment, self._engine, warns=False)  # the host's does
         self.last: dict[int, tuple[int, int]] = {}
 
     async def start(self) -> None:
@@ -90,6 +90,8 @@ class EmulatedSample:
         node, federation = self.nodes[index], self._federation
         await self._engine.boot([index])
         last, sequence = self.last.get(index, (0, 0))
-        if last > federation.attendance.since(state.done)[index]:  # else the host's was new
+        if last > federation.attendance.since(state.done)[index]:
             await self._engine.place(index, state.theta, last, sequence)
+        else:  # the host's was new
+            node.sequence = 0
         node.take_usage()

@@ -132,7 +132,8 @@ async def _rounds(
             evaluations,
             state.server.kept,
             name=experiment.name,
-            settings=experiment.model_dump_json(),
+            # Also those of a strategy that is an object of the caller's own, and in no union.
+            settings=experiment.model_dump_json(serialize_as_any=True, warnings=False),
             seed=experiment.seed,
             backend=experiment.nodes.backend,
             versions=json.dumps(versions(experiment)),

@@ -1,6 +1,7 @@
 """The rounds: select nodes → broadcast → adapt on the nodes → collect updates → aggregate."""
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from .client import FitInstructions, FitResult
 from .engines import Engine, RoundOrder
 from .settings import FederationSettings
 from .state import FederationState
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,15 @@ class Federation:
         attendance: which of the others are there. away: those that are not, now.
     """
 
-    def __init__(self, settings: FederationSettings, engine: Engine) -> None:
+    def __init__(self, settings: FederationSettings, engine: Engine, *, warns: bool = True) -> None:
+        """warns: whether a warning names each device that is left out since it diverged."""
         self.settings = settings
         self.engine = engine
         self.model = engine.client.model
         self.unplugged: set[int] = set()
         self.attendance = settings.attendance
         self.away: frozenset[int] = frozenset()
+        self._warns = warns
         self._slowness: list[float] = participation.slowness(
             settings.participation, settings.seed, settings.nodes.count
         ).tolist()
@@ -130,6 +135,7 @@ class Federation:
             for device, owner in zip(devices, owners, strict=True)
         ]
         results = await self.engine.fit(RoundOrder(nodes, program, state.broadcast, instructions))
+        self._note_diverged(at.number + 1, nodes, devices, results)
         rows = [
             _row(at.number + 1, node, device, result.usage, result)
             for node, device, result in zip(nodes, devices, results, strict=True)
@@ -165,6 +171,24 @@ class Federation:
         nodes = rng.choice(present, count, replace=False)
         devices = rng.choice(settings.devices.seen, count, replace=False)
         return sorted(nodes.tolist()), devices.tolist()
+
+    def _note_diverged(
+        self,
+        number: int,
+        nodes: Sequence[int],
+        devices: Sequence[int],
+        results: Sequence[FitResult],
+    ) -> None:
+        """Says whose training diverged in round `number`. Raises TinyMetaFedError where the run is
+        to stop then."""
+        for node, device, result in zip(nodes, devices, results, strict=True):
+            if result.update is not None:
+                continue
+            what = f"round {number}: training of device {device} on node-{node} diverged"
+            if self.settings.participation.diverged == "stop":
+                raise TinyMetaFedError(what)
+            if self._warns:
+                log.warning("%s; it is left out", what)
 
     def _mark_late(self, rows: list[NodeRound], results: Sequence[FitResult]) -> list[NodeRound]:
         """The rows of a round, marked where what they are of misses its deadline."""

@@ -5,7 +5,7 @@ they would be.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,8 @@ class Slow(Settings):
 
 
 class Participation(Settings):
-    """[participation]: nodes that leave and come back, and how long a round waits for them."""
+    """[participation]: nodes that leave and come back, how long a round waits for them, and what
+    becomes of a round without the update of one."""
 
     leave: Probability = 0.0  # before a round, of each node that is there
     join: Probability = 1.0  # of each that is away
@@ -32,6 +33,8 @@ class Participation(Settings):
         None  # seconds on the device; what comes later is left out
     )
     slow: Slow | None = None
+    # What becomes of a round in which the training of a device is not finite any more.
+    diverged: Literal["leave_out", "stop"] = "leave_out"
 
 
 class Attendance:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from ..bench import Measured
+from ..bench.host import HostRound
 from ..bench.measuring import REPEATS
 from .colors import LINES, MARKERS
 
@@ -84,10 +85,11 @@ def tables(found: Measured) -> Iterable[Table]:
     )  # fmt: skip
     yield _table(
         "A round of host nodes",
-        ("engine", "nodes", "weights", "ms", "µs each", "core", "ratio", "own", "MiB"),
+        ("engine", "threads", "nodes", "weights", "ms", "µs each", "core", "ratio", "own", "MiB"),
         (
             (
-                one.engine, f"{one.nodes:,}", f"{one.parameters:,}", f"{1e3 * one.wall:,.1f}",
+                one.engine, f"{one.threads or '–'}", f"{one.nodes:,}", f"{one.parameters:,}",
+                f"{1e3 * one.wall:,.1f}",
                 f"{1e6 * one.wall / one.nodes:,.0f}", f"{1e6 * one.core / one.nodes:,.0f}",
                 f"{one.wall / one.core:.1f}", f"{1e6 * one.processors / one.nodes:,.0f}",
                 f"{one.memory / MIB:,.0f}",
@@ -120,9 +122,11 @@ def _by_nodes(found: Measured) -> Figure:
     hosts = [one for one in found.hosts if one.parameters == weights]
     lines: dict[str, list[tuple[int, float]]] = {
         "QEMU": [(one.nodes, one.wall) for one in found.rounds if one.parameters == weights],
-        "host": [(one.nodes, one.wall) for one in hosts if one.engine == "local"],
-        "host, processes": [(one.nodes, one.wall) for one in hosts if one.engine == "processes"],
-        CORE: [(one.nodes, one.core) for one in hosts],
+        **{
+            name: [(one.nodes, one.wall) for one in hosts if _host(one) == name]
+            for name in map(_host, hosts)
+        },
+        CORE: [(one.nodes, one.core) for one in hosts if _host(one) == _host(hosts[0])],
     }
     figure, axes = _drawn(lines)
     axes.set_xlabel("nodes in a round")
@@ -136,15 +140,12 @@ def _by_size(found: Measured) -> Figure:
     emulated = [one for one in found.rounds if one.nodes == few]
     hosts = [one for one in found.hosts if one.nodes == many]
 
-    def host(engine: str) -> list[tuple[int, float]]:
-        return [(one.parameters, one.wall / many) for one in hosts if one.engine == engine]
-
-    lines = {
-        f"QEMU, {few} nodes": [(one.parameters, one.wall / few) for one in emulated],
-        f"host, {many:,} nodes": host("local"),
-        f"host, {many:,} nodes, processes": host("processes"),
-        CORE: [(one.parameters, one.core / many) for one in hosts if one.engine == "local"],
-    }
+    lines = {f"QEMU, {few} nodes": [(one.parameters, one.wall / few) for one in emulated]}
+    for name in map(_host, hosts):
+        mine = [(one.parameters, one.wall / many) for one in hosts if _host(one) == name]
+        lines[f"{many:,} nodes, {name}"] = mine
+    first = [one for one in hosts if _host(one) == _host(hosts[0])]
+    lines[CORE] = [(one.parameters, one.core / many) for one in first]
     figure, axes = _drawn(lines)
     axes.set_xlabel("weights of the model: dense layers with tanh")
     axes.set_ylabel("a round, ms a node")
@@ -153,6 +154,11 @@ def _by_size(found: Measured) -> Figure:
 
 
 CORE = "inner steps alone, C core"
+
+
+def _host(one: HostRound) -> str:
+    """What had the host nodes of a round at work."""
+    return f"{one.engine}, threads: {one.threads or 'all'}"
 
 
 def _drawn(lines: dict[str, list[tuple[int, float]]]) -> tuple[Figure, Axes]:

@@ -1,5 +1,6 @@
 """The figures of a report."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,7 +106,8 @@ def cost(comparison: TaskRuns, what: str, title: str) -> Figure | None:
                     reached = [measured(point, score, "after") for point in one.judged]
                     _line(axes, i, spent, reached, markevery=[-1], linewidth=1.2)
                     drawn += reached
-                    if what != "joules" or not one.uncounted:
+                    known = what != "joules" or not one.uncounted
+                    if known and not math.isnan(reached[-1]):
                         ends.append((spent[-1], sign * reached[-1]))
         front = sorted({end for end, best in zip(ends, pareto(ends), strict=True) if best})
         x, y = [end[0] for end in front], [sign * end[1] for end in front]
@@ -152,7 +154,9 @@ def timeline(result: Result, number: int, nodes: range, title: str) -> Figure:
         (one.node, one.account): one.seconds * 1e3 for one in result.entries if one.round == number
     }
     marks = dict.fromkeys(result.experiment.attendance.away(number - 1), ", away")
-    marks |= {row.node: ", late" for row in result.rows if row.round == number and row.late}
+    here = [row for row in result.rows if row.round == number]
+    marks |= {row.node: ", late" for row in here if row.late}
+    marks |= {row.node: ", diverged" for row in here if row.diverged}
     bars = [
         Stack(
             f"node {node}{marks.get(node, '')}",
@@ -190,8 +194,9 @@ def _line(axes: Axes, i: int, x: Sequence[float], y: Sequence[float], **style: A
 def _floor(measure: str, drawn: Sequence[float]) -> float:
     """Where the axis of a measure starts: zero; but above it, and so by the logarithm, where some
     losses are so small beside others that they would lie on it."""
-    apart = measure == "loss" and 0 < min(drawn) < max(drawn) / SPREAD
-    return min(drawn) / 2 if apart else 0.0
+    known = [one for one in drawn if not math.isnan(one)]
+    apart = measure == "loss" and known and 0 < min(known) < max(known) / SPREAD
+    return min(known) / 2 if apart else 0.0
 
 
 def _measure_axis(axes: Axes, comparison: TaskRuns, measure: str, floor: float) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, astuple, dataclass, fields
@@ -25,7 +26,12 @@ from .energy import ORDER
 PLAIN = ("", "")
 """Device and radio of a quantity that is not energy."""
 UNCOUNTED = "rounds of a node not counted"
-SHARES = {"away": "share of node rounds away", "late": "share of updates late"}
+SHARES = {
+    "away": "share of node rounds away",
+    "late": "share of updates late",
+    "diverged": "share of node rounds diverged",
+    "adaptation diverged": "share of devices whose adaptation diverged",
+}
 """Quantities where nodes may be so."""
 
 
@@ -82,9 +88,10 @@ class Outcome:
 def outcome(settings: ComparisonSettings, comparison: Comparison, store: Store) -> Outcome:
     """From the store.
 
-    Bytes and joules are those of all nodes together. What a run does not have is left out: accuracy
-    without classes, joules where nothing was counted, what is until the target where it was not
-    reached. Raises TinyMetaFedError where a device's core was not priced when the run was made.
+    Bytes and joules are those of all nodes together. What a run does not have is left out: a loss
+    where adaptation diverged on all devices, accuracy without classes, joules where nothing was
+    counted, what is until the target where it was not reached. Raises TinyMetaFedError where a
+    device's core was not priced when the run was made.
     """
     targets = {task.label: task.target for task in settings.tasks}
     unfinished = comparison.unfinished
@@ -96,7 +103,9 @@ def outcome(settings: ComparisonSettings, comparison: Comparison, store: Store) 
         runs.append(RunState(*where, number, done, comparison.failed.get(i, "")))
         if run is not None and i not in unfinished:
             measured = _measure(settings, cell.experiment, run, store, targets[cell.task])
-            values += [Value(*where, *key, value) for key, value in measured]
+            values += [
+                Value(*where, *key, value) for key, value in measured if not math.isnan(value)
+            ]
     return Outcome(runs, values, _results(values))
 
 
@@ -125,6 +134,8 @@ def _measure(
     if classes:
         yield (*PLAIN, "accuracy before adaptation"), last.accuracy_before
         yield (*PLAIN, "accuracy after adaptation"), last.accuracy_after
+    if last.diverged:
+        yield (*PLAIN, SHARES["adaptation diverged"]), last.diverged / last.devices
     rows, phases = accounts.executed(store, run.id, experiment.nodes)
     yield (*PLAIN, "rounds"), run.done
     yield (*PLAIN, "bytes down"), sum(row.bytes_down for row in rows)

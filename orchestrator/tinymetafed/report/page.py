@@ -16,7 +16,7 @@ from . import charts, svg
 from .charts import Chart, Stack
 from .colors import ACCOUNTS, MESSAGES, ON_DARK
 from .results import MOST_POINTS, Result, TaskRuns, compare, differing
-from .summary import MOST_NODES, away, late
+from .summary import MOST_NODES, away, diverged, late
 from .table import Cell, Table
 
 TEMPLATE = Path(__file__).parent / "template"
@@ -134,7 +134,12 @@ def _runs(results: Sequence[Result]) -> Part:
         "J longest", "device", "radio", "instructions", "created",
     ]  # fmt: skip
     rows = [_run(one) for one in results]
-    for what, name in (("away", "node rounds away %"), ("late", "updates late %")):
+    names = {
+        "away": "node rounds away %",
+        "late": "updates late %",
+        "diverged": "node rounds diverged %",
+    }
+    for what, name in names.items():
         known = [one.shares.get(what) for one in results]
         if any(known):
             place = head.index("device")
@@ -308,11 +313,12 @@ def _nodes(one: Result) -> Part:
 
 
 def _took_part(one: Result) -> tuple[list[str], list[list[Cell]]] | None:
-    """In how many rounds each node took part, and in how many it was late or away; None where
-    neither may be."""
+    """In how many rounds each node took part, and in how many it was late or away, or its training
+    diverged; None where none of it may be, or was."""
     found = {
         "late": late(one.experiment, one.rows),
         "away": away(one.experiment, one.run.done),
+        "diverged": diverged(one.rows),
     }
     known = {what: nodes for what, nodes in found.items() if nodes is not None}
     if not known:

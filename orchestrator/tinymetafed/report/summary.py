@@ -102,15 +102,20 @@ def late(experiment: Experiment, rows: Iterable[NodeRound]) -> Counter[int] | No
     return Counter(row.node for row in rows if row.late)
 
 
+def diverged(rows: Iterable[NodeRound]) -> Counter[int] | None:
+    """By node, in how many of its rounds training diverged; None where it did in none."""
+    return Counter(row.node for row in rows if row.diverged) or None
+
+
 def shares(
     experiment: Experiment, done: int, rows: Sequence[NodeRound]
 ) -> dict[str, tuple[int, int]]:
-    """Rounds of a node in which it was "away", and updates that were "late", each of how many;
-    neither where it may not be."""
+    """Rounds of a node in which it was "away", and updates that were "late", each of how many,
+    neither where it may not be; and rounds of a node in which training "diverged", where any."""
     found: dict[str, tuple[Counter[int] | None, int]] = {
         "away": (away(experiment, done), done * experiment.nodes.count),
         "late": (late(experiment, rows), len(rows)),
-        "diverged": (Counter(row.node for row in rows if row.diverged) or None, len(rows)),
+        "diverged": (diverged(rows), len(rows)),
     }
     return {what: (there.total(), of) for what, (there, of) in found.items() if there is not None}
 
@@ -139,12 +144,15 @@ def _losses(found: list[LossOnUnseen], classes: bool) -> Table:
         name = "start of training" if row.round == 0 else f"after {row.round} rounds"
         before = _measured(row.before, row.accuracy_before, classes)
         after = _measured(row.after, row.accuracy_after, classes)
-        cells = [before, after, f"{row.after / found[0].after:.2f}"]
+        ratio = row.after / found[0].after
+        cells = [before, after, "–" if math.isnan(ratio) else f"{ratio:.2f}"]
         table.add_row(name, *cells, *([f"{row.diverged / row.devices:.0%}"] if diverged else []))
     return table
 
 
 def _measured(loss: float, accuracy: float, classes: bool) -> str:
+    if math.isnan(loss):
+        return "diverged"
     return f"{loss:.3f} ({accuracy:.1%})" if classes else f"{loss:.3f}"
 
 

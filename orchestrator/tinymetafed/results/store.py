@@ -256,8 +256,8 @@ class Store:
         server: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         """Adds a round, its evaluations, the weights after it with the version in which each
-        changed last, by owner the vectors that nodes keep and that it has changed, and what else
-        the server keeps; all or nothing.
+        changed last, by owner the vectors that nodes keep and that it has changed, and all that
+        the server keeps else, in place of what it kept before; all or nothing.
 
         Raises TinyMetaFedError where another process has gone on with the run.
         """
@@ -284,12 +284,12 @@ class Store:
             self._put_server_state(run, server or {})
 
     def _put_server_state(self, run: int, server: Mapping[str, NDArray[Any]]) -> None:
+        self._db.execute("DELETE FROM server_state WHERE run = ?", (run,))
         for name, array in server.items():
             file = io.BytesIO()
             np.save(file, array, allow_pickle=False)
             self._db.execute(
-                "INSERT OR REPLACE INTO server_state VALUES (?, ?, ?)",
-                (run, name, file.getvalue()),
+                "INSERT INTO server_state VALUES (?, ?, ?)", (run, name, file.getvalue())
             )
 
     def _insert(

@@ -1,0 +1,213 @@
+"""A run that was killed, or stopped, and goes on is the run that never stopped, bit for bit."""
+
+import dataclasses
+import os
+import signal
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from conftest import MakeExperiment
+from running import STRATEGIES, came_to, execute, in_pieces
+from tinymetafed.experiments import runner
+from tinymetafed.experiments.experiment import Experiment
+from tinymetafed.nodes.update import Update
+from tinymetafed.results.store import Run, Store
+from tinymetafed.strategies import Round, ServerState
+from tinymetafed.strategies.base import MiniBatchSGD, mean_update
+
+ROUNDS = 9
+COMING_AND_GOING = ("participation={leave=0.3, join=0.5}", "nodes.count=4")
+FEW = ("nodes.count=5", "nodes.per_round=2")
+NODES = {"all": (), "coming-and-going": COMING_AND_GOING, "few": (*COMING_AND_GOING, *FEW)}
+
+
+def _changes(strategy: str, nodes: str) -> tuple[str, ...]:
+    """To the small experiment; one strategy has one node in a round."""
+    changes = (*NODES[nodes], *STRATEGIES[strategy])
+    return (*changes, "devices.seen=7")  # so that each has several rounds
+
+
+def _stops(seed: int) -> list[int]:
+    rng = np.random.default_rng(seed)
+    return sorted(rng.choice(range(1, ROUNDS), int(rng.integers(1, 5)), replace=False).tolist())
+
+
+class Momentum(MiniBatchSGD):
+    """FedAvgM (Hsu, Qi, Brown 2019, arXiv:1909.06335), and of the server's rounds an account: what
+    a strategy of a user's own may keep."""
+
+    name: Literal["momentum"] = "momentum"
+    beta: float = 0.9
+
+    def start(self, theta: np.ndarray, devices: int) -> ServerState:
+        """See Strategy."""
+        kept = {
+            "momentum": np.zeros(len(theta)), "seen": np.zeros(devices, np.bool_),
+            "rounds": np.array(0, np.uint8),
+        }  # fmt: skip
+        return ServerState(theta, kept)
+
+    def aggregate(
+        self, state: ServerState, updates: Sequence[Update], server_round: Round
+    ) -> ServerState:
+        """See Strategy."""
+        mean = mean_update(updates, len(state.theta))
+        momentum = self.beta * state.kept["momentum"] + mean
+        seen = state.kept["seen"].copy()
+        seen[[one.device for one in updates]] = True
+        rounds = state.kept["rounds"] + np.uint8(1)
+        theta = state.theta + (1 - self.beta) * momentum
+        return state.moved(theta, momentum=momentum, seen=seen, rounds=rounds)
+
+
+def _with_momentum(experiment: Experiment) -> Experiment:
+    strategy = Momentum(query=6, batch=3, epochs=2)
+    return experiment.model_copy(update={"strategy": strategy})
+
+
+def _until_killed(experiment: Experiment, folder: Path, statement: int) -> Run | None:
+    """Starts the run in the folder's store, or goes on with it, in a process that ends itself with
+    SIGKILL when SQLite begins the statement with that number. Returns what is there then."""
+    process = os.fork()
+    if process == 0:
+        try:
+            store, left = Store(folder), statement
+
+            def trace(sql: str) -> None:
+                nonlocal left
+                left -= 1
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            store._db.set_trace_callback(trace)
+            runner.execute(experiment, store, _newest(store), lambda done, doing: None)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(process, 0)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    return _newest(Store(folder))
+
+
+def _newest(store: Store) -> Run | None:
+    return next(reversed(store.runs()), None)
+
+
+def _killed_and_resumed(
+    experiment: Experiment, folder: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Store, Run]:
+    """Killed twice, within rounds as well as between them."""
+    # What a killed process leaves of temporary files goes with the test's own.
+    monkeypatch.setattr(tempfile, "tempdir", str(folder.parent))
+    rng = np.random.default_rng(seed)
+    done = [0]
+    for most in (40, 25):
+        run = _until_killed(experiment, folder, int(rng.integers(5, most)))
+        done.append(run.done if run else 0)
+    assert done == sorted(done)
+    assert done[-1] < experiment.rounds
+    store = Store(folder)
+    run, _ = runner.execute(experiment, store, _newest(store), lambda done, doing: None)
+    assert len(store.runs()) == 1
+    return store, run
+
+
+@pytest.mark.parametrize("nodes", NODES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_run_that_stops_at_random_rounds_comes_to_the_same(
+    experiment: MakeExperiment, tmp_path: Path, strategy: str, nodes: str
+):
+    settings = experiment(*_changes(strategy, nodes), rounds=ROUNDS)
+    whole = came_to(*execute(settings, tmp_path / "whole"))
+    for seed in range(2):
+        pieces = came_to(*in_pieces(settings, tmp_path / f"pieces-{seed}", _stops(seed)))
+        assert pieces == whole
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_run_that_is_killed_at_random_statements_comes_to_the_same(
+    experiment: MakeExperiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+):
+    settings = experiment(*_changes(strategy, "coming-and-going"), rounds=ROUNDS)
+    whole = came_to(*execute(settings, tmp_path / "whole"))
+    seed = [*STRATEGIES].index(strategy)
+    found = _killed_and_resumed(settings, tmp_path / "killed", seed, monkeypatch)
+    assert came_to(*found) == whole
+
+
+@pytest.mark.parametrize("nodes", NODES)
+def test_what_a_strategy_of_one_s_own_keeps_is_there_again(
+    experiment: MakeExperiment, tmp_path: Path, nodes: str
+):
+    settings = _with_momentum(experiment(*NODES[nodes], "devices.seen=7", rounds=ROUNDS))
+    store, run = execute(settings, tmp_path / "whole")
+    whole = came_to(store, run)
+    for seed in range(3):
+        pieces = came_to(*in_pieces(settings, tmp_path / f"pieces-{seed}", _stops(seed)))
+        assert pieces == whole
+    kept = store.server_state(run.id)
+    assert kept["momentum"].dtype == np.float64
+    assert np.abs(kept["momentum"]).max() > 0
+    devices = {row.device for row in store.node_rounds(run.id)}
+    assert set(np.flatnonzero(kept["seen"]).tolist()) == devices
+    assert (kept["rounds"].dtype, kept["rounds"].shape, kept["rounds"]) == ("uint8", (), ROUNDS)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_strategy_of_one_s_own_keeps_survives_a_kill(
+    experiment: MakeExperiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+):
+    settings = _with_momentum(experiment(*COMING_AND_GOING, rounds=ROUNDS))
+    whole = came_to(*execute(settings, tmp_path / "whole"))
+    found = _killed_and_resumed(settings, tmp_path / "killed", seed, monkeypatch)
+    assert came_to(*found) == whole
+
+
+def test_what_a_strategy_no_longer_keeps_is_not_there_again(
+    experiment: MakeExperiment, tmp_path: Path
+):
+    class Warm(Momentum):
+        """Keeps its momentum for the first rounds alone."""
+
+        def aggregate(
+            self, state: ServerState, updates: Sequence[Update], server_round: Round
+        ) -> ServerState:
+            if "momentum" not in state.kept:
+                return state
+            after = super().aggregate(state, updates, server_round)
+            if server_round.number < 3:
+                return after
+            return ServerState(after.theta, {"rounds": after.kept["rounds"]})
+
+    strategy = Warm(query=6, batch=3, epochs=2)
+    settings = experiment(rounds=6).model_copy(update={"strategy": strategy})
+    store, run = execute(settings, tmp_path / "whole")
+    assert set(store.server_state(run.id)) == {"rounds"}
+    assert store.server_state(run.id)["rounds"] == 4
+    pieces = came_to(*in_pieces(settings, tmp_path / "pieces", [2, 4, 5]))
+    assert pieces == came_to(store, run)
+
+
+def test_emulated_nodes_that_come_and_go_go_on_as_if_nothing_had_been(
+    experiment: MakeExperiment, tmp_path: Path
+):
+    """On QEMU: also in what every node executes as it computes, and where the host comes to."""
+    changes = ("participation={leave=0.4, join=0.6}", *STRATEGIES["feedback-int8"], "rounds=5")
+    emulated = experiment(*changes, "nodes.backend=qemu")
+    store, run = execute(emulated, tmp_path / "whole")
+    pieces, other = in_pieces(emulated, tmp_path / "pieces", [2, 3])
+    whole = came_to(store, run)
+    assert came_to(pieces, other) == whole
+    computing = ("start", "reconstruct", "learn", "select")
+    executed = [
+        [row for row in some.phases(1) if row.phase in computing[1:]] for some in (store, pieces)
+    ]
+    assert executed[0] == executed[1]
+    on_host = came_to(*execute(experiment(*changes), tmp_path / "host"))
+    rows = [dataclasses.replace(row, counted=False) for row in store.node_rounds(run.id)]
+    assert {**whole, "rows": rows} == on_host
