@@ -13,9 +13,10 @@ from learning import full, load, store, train
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments.experiment import Experiment, parse
 from tinymetafed.link import Connection, messages
+from tinymetafed.nodes.answers import NodeRefused
 from tinymetafed.nodes.broadcast import Broadcast
 from tinymetafed.nodes.host import HostTransport, open_host
-from tinymetafed.nodes.node import Node, NodeRefused
+from tinymetafed.nodes.node import Node
 from tinymetafed.nodes.transport import NodeLost
 from tinymetafed.strategies import Round, ServerState
 
