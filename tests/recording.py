@@ -124,6 +124,6 @@ def play(settings: Experiment, folder: Path) -> Outcome:
     return Outcome(
         run.id, run.done, run.theta, sum(row.bytes_down for row in rows),
         sum(row.bytes_up for row in rows), sum(row.bytes_sensor for row in rows),
-        float(np.mean([row.loss_after for row in judged])),
-        float(np.mean([row.accuracy_after for row in judged])),
+        float(np.mean(np.array([row.loss_after for row in judged], np.float64))),
+        float(np.mean(np.array([row.accuracy_after for row in judged], np.float64))),
     )  # fmt: skip

@@ -54,10 +54,11 @@ def test_a_task_of_other_settings_is_another_task(compared: Store):
 def test_a_curve_is_the_mean_over_seeds_of_the_mean_over_devices(compared: Store):
     group = compare(_read(compared))[0].groups[0]
     for done, *expected in group.curve("loss", "after"):
-        means = [
-            float(np.mean([r.loss_after for r in compared.evaluations(run) if r.round == done]))
+        judged = [
+            [row.loss_after for row in compared.evaluations(run) if row.round == done]
             for run in (1, 2, 3)
         ]
+        means = np.array(judged, np.float64).mean(axis=1).tolist()
         assert expected == pytest.approx(mean_and_interval(means))
     assert [point[0] for point in group.curve("accuracy", "before")] == [0, 2, 4]
 

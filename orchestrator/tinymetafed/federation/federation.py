@@ -10,10 +10,11 @@ from pydantic_core import to_json
 
 from ..energy.profile import COUNTED
 from ..errors import TinyMetaFedError
+from ..nodes.update import Update
 from ..nodes.usage import Usage
 from ..results import accounts
 from ..results.store import DeviceEvaluation, NodeRound, PhaseCount
-from ..strategies import Round
+from ..strategies import Round, ServerState
 from . import participation
 from .client import FitInstructions, FitResult
 from .engines import Engine, RoundOrder
@@ -153,7 +154,7 @@ class Federation:
             for result, row in zip(results, rows, strict=True)
             if result.update is not None and not row.late
         ]
-        server = strategy.aggregate(state.server, updates, at) if updates else state.server
+        server = self._aggregate(state.server, updates, at) if updates else state.server
         kept = {
             owner: result.kept
             for owner, result in zip(owners, results, strict=True)
@@ -171,6 +172,22 @@ class Federation:
         nodes = rng.choice(present, count, replace=False)
         devices = rng.choice(settings.devices.seen, count, replace=False)
         return sorted(nodes.tolist()), devices.tolist()
+
+    def _aggregate(self, state: ServerState, updates: Sequence[Update], at: Round) -> ServerState:
+        """Step 6 of a round. Raises TinyMetaFedError where what comes of it are no weights."""
+        strategy = self.settings.strategy
+        after = strategy.aggregate(state, updates, at)
+        before, theta = state.theta, after.theta
+        if (theta.dtype, theta.shape) != (before.dtype, before.shape):
+            raise TinyMetaFedError(
+                f"round {at.number + 1}: {strategy.name} made weights {theta.dtype} "
+                f"{list(theta.shape)} of {before.dtype} {list(before.shape)}"
+            )
+        if not np.isfinite(theta).all():
+            raise TinyMetaFedError(
+                f"round {at.number + 1}: {strategy.name} made weights that are not finite"
+            )
+        return after
 
     def _note_diverged(
         self,
@@ -191,16 +208,19 @@ class Federation:
                 log.warning("%s; it is left out", what)
 
     def _mark_late(self, rows: list[NodeRound], results: Sequence[FitResult]) -> list[NodeRound]:
-        """The rows of a round, marked where what they are of misses its deadline."""
+        """The rows of a round, marked where an update misses its deadline. Where training diverged
+        there is no update to wait for."""
         settings = self.settings
         if (deadline := settings.participation.deadline) is None:
             return rows
-        pairs = list(zip(rows, results, strict=True))
+        every = zip(rows, results, strict=True)
+        pairs = [(row, one) for row, one in every if one.update is not None]
         timed = [_row(row.round, row.node, row.device, one.timed, one) for row, one in pairs]
         phases = [count for row, one in pairs for count in _phases(row.round, row.node, one.timed)]
         seconds = accounts.durations(timed, phases, settings.energy, self._slowness)
-        late = participation.late(seconds, deadline)
-        return [dataclasses.replace(row, late=one) for row, one in zip(rows, late, strict=True)]
+        nodes = [row.node for row, _ in pairs]
+        late = dict(zip(nodes, participation.late(seconds, deadline), strict=True))
+        return [dataclasses.replace(row, late=late.get(row.node, False)) for row in rows]
 
     async def evaluate(self, state: FederationState) -> list[DeviceEvaluation]:
         """Few-shot adaptation of devices that training never sees, shared out over the nodes.

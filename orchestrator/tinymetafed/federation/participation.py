@@ -103,5 +103,6 @@ def slowness(settings: Participation, seed: int, count: int) -> NDArray[np.float
 def late(seconds: Sequence[float | None], deadline: float) -> list[bool]:
     """Which of the nodes of a round come after its deadline, by what each takes; None, where that
     is not known, is in time. Where all are late, the round waits for the first."""
-    closes = max(deadline, min(0.0 if one is None else one for one in seconds))
+    first = min((0.0 if one is None else one for one in seconds), default=0.0)
+    closes = max(deadline, first)
     return [one is not None and one > closes for one in seconds]

@@ -15,7 +15,7 @@ from ..experiments.experiment import Experiment
 from ..federation.client import Client
 from ..nodes.broadcast import Broadcast
 from ..nodes.host import open_host
-from ..nodes.node import Node
+from ..nodes.node import Node, NodeRefused
 from ..results.store import Run, Store
 from ..tasks import Sine
 from ..tasks.samples import Samples
@@ -48,8 +48,13 @@ async def _fit(experiment: Experiment, task: Sine, theta: NDArray[np.float32], d
         await node.set_weights(Broadcast(theta, np.ones(len(theta), np.int64), 1))
         before = await node.predict(x)
         program = experiment.strategy.personalise(client.model, judged.support, judged.steps)
-        await node.run(program, support, query)
-        after = await node.predict(x)
+        try:
+            await node.run(program, support, query)
+            after = await node.predict(x)
+        except NodeRefused as refused:
+            if not refused.diverged:
+                raise
+            after = np.full_like(before, np.nan)
     finally:
         await node.close()
     amplitude, phase = task.wave(experiment.seed, device)
@@ -83,24 +88,20 @@ def _draw_curve(axes: Axes, store: Store, run: Run, measure: str, label: str) ->
     rows = store.evaluations(run.id)
     rounds = sorted({row.round for row in rows})
     for color, name in ((BEFORE, "before"), (AFTER, "after")):
-        values = [
-            [
-                np.nan if (one := getattr(r, f"{measure}_{name}")) is None else one
-                for r in rows
-                if r.round == t
-            ]
-            for t in rounds
-        ]
-        low, high = np.nanpercentile(values, [25, 75], axis=1)
-        mean = np.nanmean(values, axis=1)
+        every = ((r.round, getattr(r, f"{measure}_{name}")) for r in rows)
+        known = [(t, value) for t, value in every if value is not None]
+        values = [[value for number, value in known if number == t] or [np.nan] for t in rounds]
+        low, high = np.transpose([np.percentile(some, [25, 75]) for some in values])
+        mean = [np.mean(some) for some in values]
         axes.fill_between(rounds, low, high, color=color, alpha=0.15, linewidth=0)
         axes.plot(rounds, mean, color=color, marker="o", markersize=3, label=f"{name} adaptation")
+    without = "" if all(row.loss_after is not None for row in rows) else " but those that diverged"
     axes.set_ylim(bottom=0)
     axes.set_xlabel("rounds")
     axes.set_ylabel(label)
+    devices = len({row.device for row in rows})
     axes.set_title(
-        f"{len(values[0])} unseen devices: mean, and the middle half of them",
-        fontsize=9,
+        f"{devices} unseen devices{without}: mean, and the middle half of them", fontsize=9
     )
     axes.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.18))
 

@@ -114,7 +114,7 @@ def shares(
     neither where it may not be; and rounds of a node in which training "diverged", where any."""
     found: dict[str, tuple[Counter[int] | None, int]] = {
         "away": (away(experiment, done), done * experiment.nodes.count),
-        "late": (late(experiment, rows), len(rows)),
+        "late": (late(experiment, rows), sum(not row.diverged for row in rows)),
         "diverged": (diverged(rows), len(rows)),
     }
     return {what: (there.total(), of) for what, (there, of) in found.items() if there is not None}

@@ -42,7 +42,8 @@ class ServerState:
     def moved(self, theta: NDArray[np.float64], **kept: NDArray[Any]) -> "ServerState":
         """The state with other weights, rounded to float32, and with these arrays in place of those
         of the same names."""
-        return ServerState(theta.astype(np.float32), {**self.kept, **kept})
+        with np.errstate(over="ignore"):  # who asked for it looks whether all is finite
+            return ServerState(theta.astype(np.float32), {**self.kept, **kept})
 
 
 class Strategy(Settings):
