@@ -95,6 +95,34 @@ def test_a_node_that_starts_by_itself_is_lost(experiment: MakeExperiment):
         _train(experiment(), Restarting())
 
 
+class Slow(HostTransport):
+    """Computes until it is looked at for the third time, and answers then."""
+
+    immediate = False
+    looks = frames = 0
+
+    async def write(self, data: bytes) -> None:
+        self.looks, self.frames = 0, self.frames + 1
+        await super().write(data)
+
+    async def read(self) -> bytes:
+        if self.frames and self.looks < 3:
+            await asyncio.sleep(60)
+        return await super().read()
+
+    async def computing(self) -> bool:
+        self.looks += 1
+        return self.looks < 3
+
+
+def test_a_node_that_ends_its_work_as_it_is_looked_at_is_not_asked_again(
+    experiment: MakeExperiment,
+):
+    slow = Slow()
+    assert _train(experiment(), slow) == _train(experiment(), HostTransport())
+    assert slow.frames == 2  # the load, and the program
+
+
 def test_a_node_of_another_protocol(experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(messages, "PROTOCOL", 3)
     with pytest.raises(TinyMetaFedError, match="speaks version 2 of the protocol.*make firmware"):

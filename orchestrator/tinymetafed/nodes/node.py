@@ -24,6 +24,8 @@ from .usage import Usage
 
 CLOCK = 64e6
 """Cycles a second by which a node's own time is reckoned: the nRF52840's."""
+GRACE = 0.2
+"""Seconds for the answer of a node that had just ended its work when it was looked at."""
 Vector = NDArray[np.float32]
 """What a node keeps from round to round: float32 [parameters]."""
 _UNKNOWN: Vector = np.empty(0, np.float32)
@@ -352,8 +354,10 @@ class Node:
                     return await self._answers(transport, *names)
             except TimeoutError:
                 if not await transport.computing():
-                    raise
+                    break
                 self._check_patience(transport, names)
+        async with asyncio.timeout(min(GRACE, self.timeout)):  # it may have answered meanwhile
+            return await self._answers(transport, *names)
 
     def _check_patience(self, transport: Transport, names: Sequence[str]) -> None:
         """Raises TinyMetaFedError where the node has computed for too long. A busy bench, or a slow
