@@ -123,6 +123,24 @@ def test_a_node_that_ends_its_work_as_it_is_looked_at_is_not_asked_again(
     assert slow.frames == 2  # the load, and the program
 
 
+def test_a_program_that_only_computes_is_no_node():
+    class Endless(Slow):
+        async def read(self) -> bytes:
+            return await asyncio.get_running_loop().create_future()
+
+        async def computing(self) -> bool:
+            return True
+
+    async def start() -> None:
+        async def open_transport() -> Endless:
+            return Endless()
+
+        await Node("node-0", open_transport, timeout=0.01).start()
+
+    with pytest.raises(NodeLost, match="node-0 did not answer 'hello', sent 3 times"):
+        asyncio.run(asyncio.wait_for(start(), 10))
+
+
 def test_a_node_of_another_protocol(experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(messages, "PROTOCOL", 3)
     with pytest.raises(TinyMetaFedError, match="speaks version 2 of the protocol.*make firmware"):
