@@ -17,9 +17,11 @@ from tinymetafed.link import Answers, Connection, Request, Response, frame
 from tinymetafed.link.messages import Loaded, Trained, encode_request
 from tinymetafed.models.model import OPERATIONS, Model, ModelSettings, Part
 from tinymetafed.nodes import program
+from tinymetafed.nodes.answers import NodeRefused
 from tinymetafed.nodes.broadcast import Broadcast
 from tinymetafed.nodes.host import HostTransport, open_host
-from tinymetafed.nodes.node import Node, NodeRefused, Outcome
+from tinymetafed.nodes.node import Node
+from tinymetafed.nodes.outcome import Outcome
 from tinymetafed.nodes.transport import OpenTransport
 from tinymetafed.tasks.samples import Samples
 

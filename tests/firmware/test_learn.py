@@ -41,9 +41,10 @@ from learning import (
 )
 from tinymetafed.link.messages import MARK, RESIDUAL, VARIATE, Layer, Loaded
 from tinymetafed.models.model import OPERATIONS, Dense, Model, ModelSettings, Part
+from tinymetafed.nodes.answers import NodeRefused
 from tinymetafed.nodes.broadcast import Broadcast
 from tinymetafed.nodes.host import HostTransport
-from tinymetafed.nodes.node import Node, NodeRefused
+from tinymetafed.nodes.node import Node
 from tinymetafed.nodes.transport import NodeLost
 from tinymetafed.nodes.update import Update
 from tinymetafed.strategies import Round, ServerState, TinyMetaFed

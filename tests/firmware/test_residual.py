@@ -14,8 +14,9 @@ from learning import Problem, difference, load, problems, seeded, started, train
 from tinymetafed.link import chunk
 from tinymetafed.link.messages import RESIDUAL
 from tinymetafed.models.model import Dense, Model, ModelSettings
+from tinymetafed.nodes.answers import NodeRefused
 from tinymetafed.nodes.broadcast import Broadcast
-from tinymetafed.nodes.node import Node, NodeRefused
+from tinymetafed.nodes.node import Node
 from tinymetafed.tasks.samples import Samples
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=60)

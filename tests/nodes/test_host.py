@@ -18,7 +18,8 @@ from tinymetafed.nodes.broadcast import Broadcast
 from tinymetafed.nodes.host import HostTransport, open_host
 from tinymetafed.nodes.library import library
 from tinymetafed.nodes.native import Client, NativeNodes
-from tinymetafed.nodes.node import Evaluation, Node, evaluation
+from tinymetafed.nodes.node import Node
+from tinymetafed.nodes.outcome import Evaluation, evaluation
 from tinymetafed.nodes.program import Evaluate, Program, Select, Send, Train
 from tinymetafed.nodes.usage import Usage
 from tinymetafed.places import HOST_LIBRARY

@@ -23,10 +23,11 @@ from tinymetafed.link import Error, chunk
 from tinymetafed.link.messages import MARK, RESIDUAL, VARIATE, Load
 from tinymetafed.models.model import Model, ModelSettings
 from tinymetafed.nodes import native
+from tinymetafed.nodes.answers import DIVERGED
 from tinymetafed.nodes.broadcast import Broadcast
 from tinymetafed.nodes.host import open_host
 from tinymetafed.nodes.native import Client, NativeNodes, Played
-from tinymetafed.nodes.node import DIVERGED, Evaluation, Node, NodeRefused, evaluation
+from tinymetafed.nodes.node import Evaluation, Node, NodeRefused, evaluation
 from tinymetafed.nodes.program import (
     Evaluate,
     Mark,

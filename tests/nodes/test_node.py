@@ -13,9 +13,10 @@ from learning import full, load, store, train
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments.experiment import Experiment, parse
 from tinymetafed.link import Connection, messages
+from tinymetafed.nodes.answers import NodeRefused
 from tinymetafed.nodes.broadcast import Broadcast
 from tinymetafed.nodes.host import HostTransport, open_host
-from tinymetafed.nodes.node import Node, NodeRefused
+from tinymetafed.nodes.node import Node
 from tinymetafed.nodes.transport import NodeLost
 from tinymetafed.strategies import Round, ServerState
 
@@ -92,6 +93,52 @@ def test_a_node_that_starts_by_itself_is_lost(experiment: MakeExperiment):
 
     with pytest.raises(NodeLost, match="node-0 has restarted by itself"):
         _train(experiment(), Restarting())
+
+
+class Slow(HostTransport):
+    """Computes until it is looked at for the third time, and answers then."""
+
+    immediate = False
+    looks = frames = 0
+
+    async def write(self, data: bytes) -> None:
+        self.looks, self.frames = 0, self.frames + 1
+        await super().write(data)
+
+    async def read(self) -> bytes:
+        if self.frames and self.looks < 3:
+            await asyncio.sleep(60)
+        return await super().read()
+
+    async def computing(self) -> bool:
+        self.looks += 1
+        return self.looks < 3
+
+
+def test_a_node_that_ends_its_work_as_it_is_looked_at_is_not_asked_again(
+    experiment: MakeExperiment,
+):
+    slow = Slow()
+    assert _train(experiment(), slow) == _train(experiment(), HostTransport())
+    assert slow.frames == 2  # the load, and the program
+
+
+def test_a_program_that_only_computes_is_no_node():
+    class Endless(Slow):
+        async def read(self) -> bytes:
+            return await asyncio.get_running_loop().create_future()
+
+        async def computing(self) -> bool:
+            return True
+
+    async def start() -> None:
+        async def open_transport() -> Endless:
+            return Endless()
+
+        await Node("node-0", open_transport, timeout=0.01).start()
+
+    with pytest.raises(NodeLost, match="node-0 did not answer 'hello', sent 3 times"):
+        asyncio.run(asyncio.wait_for(start(), 10))
 
 
 def test_a_node_of_another_protocol(experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch):

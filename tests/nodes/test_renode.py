@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ from tinymetafed.federation.engines import LinkEngine
 from tinymetafed.federation.federation import Federation
 from tinymetafed.nodes import backends, renode
 from tinymetafed.nodes.backends import make_nodes, private_directory
+from tinymetafed.nodes.broadcast import Broadcast
 from tinymetafed.nodes.node import Node
+from tinymetafed.nodes.program import Select, Send, Store, Train
 from tinymetafed.nodes.renode import Renode, RenodeTransport
 from tinymetafed.nodes.transport import NodeLost
 from tinymetafed.places import MPS2_IMAGE, PROJECT, zephyr_image
@@ -308,6 +311,93 @@ def test_what_a_renode_logs_on_the_line_of_an_answer_s_end_is_no_part_of_it(
     monkeypatch.setenv("TMF_RENODE", _pretend(tmp_path, script))
     monkeypatch.setattr(renode, "START_TIMEOUT", 5)
     asyncio.run(_fails(tmp_path, "Renode 1.15.3 or later is needed"))
+
+
+CONSOLE = """while read -r l; do
+    echo "(node-0) $l"
+    case $l in
+        echo*) eval "$l";;
+        version) echo "Renode, version 1.16.1";;
+        *ExecutedInstructions) n=$((n + {instructions})); printf '0x%016X\\n' $n;;
+        *ElapsedVirtualTime) t=$((t + {time}))
+            printf '[Domain = Elapsed Virtual Time: 00:01:%02d.%06d000\\n' \\
+                $((t / 1000000)) $((t % 1000000))
+            echo 'Quantum: 00:00:00.000100000, TimeElapsed = 00:01:03.000000000]';;
+    esac
+done"""
+
+
+@pytest.mark.parametrize(
+    ("instructions", "time", "computes"),
+    [
+        (0, 200_000, False), (300, 200_000, False), (2_000_000, 20_000, True), (20_000, 200, True),
+        (0, 0, False),
+    ],
+    ids=["asleep", "with a timer", "at work", "on a busy bench", "paused"],
+)  # fmt: skip
+def test_a_processor_at_work_is_told_from_one_that_waits(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    instructions: int,
+    time: int,
+    computes: bool,
+):
+    """By instructions in a part of the machine's own time, whatever else the console says; these
+    and microseconds pass between two questions."""
+    script = CONSOLE.format(instructions=instructions, time=time)
+    monkeypatch.setenv("TMF_RENODE", _pretend(tmp_path, script))
+    monkeypatch.setattr(renode, "LOOK_TIME", 0)
+
+    async def look() -> bool:
+        machines = Renode(tmp_path, MPS2_IMAGE, PLATFORM)
+        await machines._start()
+        try:
+            return await machines.executes("node-0")
+        finally:
+            await machines._end()
+
+    assert asyncio.run(look()) is computes
+
+
+@pytest.mark.renode
+@installed
+def test_a_frame_is_repeated_where_it_is_lost_and_not_where_the_node_computes():
+    """With a timeout that is far shorter than the training."""
+    settings = read(DEMO, ("nodes.backend=renode", "nodes.count=1", "nodes.timeout=30"))
+    model, samples = settings.built_model, settings.task.device(1, 1, 32, 0)[0]
+    work = (Store("support"), Train("stored", rate=0.01, epochs=20), Select(100), Send())
+    sent: list[int] = []
+
+    async def play() -> None:
+        with private_directory() as directory:
+            (node,) = make_nodes(settings.nodes, directory)
+            node.watch = lambda requests: nullcontext()  # a trace of it would be long
+            await node.start()
+            await node.load(model, model.description(accumulate=False, capacity=32))
+            transport, lost = node.transport, [False]
+            assert isinstance(transport, RenodeTransport)
+            assert not await transport.computing()
+            write = transport.write
+
+            async def counted(data: bytes) -> None:
+                sent.append(len(data))
+                if not lost.pop():
+                    await write(data)
+                lost.append(False)
+
+            transport.write = counted
+            node.timeout = 0.2
+            theta = np.zeros(model.parameters, np.float32)
+            broadcast = Broadcast(theta, np.ones(len(theta), np.int64), 1)
+            await node.run(work, samples, None, broadcast)
+            lost[:] = [True]
+            await node.greet()
+            await node.close()
+
+    asyncio.run(play())
+    frame, *greetings = sent
+    assert frame > 1000
+    assert len(greetings) == 2
 
 
 def test_no_renode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

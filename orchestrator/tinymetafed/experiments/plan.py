@@ -19,9 +19,9 @@ from ..federation.federation import Federation
 from ..federation.participation import Participation
 from ..models.model import Pool2d, Shape
 from ..nodes import window
+from ..nodes.answers import NodeRefused
 from ..nodes.backends import emulated_image, make_nodes, private_directory
 from ..nodes.host import HostTransport
-from ..nodes.node import NodeRefused
 from ..nodes.qemu import QEMU
 from ..nodes.settings import NodeSettings
 from ..results.store import NodeRound, PhaseCount

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from ..link import messages
 from ..models.model import Model
+from ..nodes.answers import NodeRefused
 from ..nodes.broadcast import Broadcast
-from ..nodes.node import Evaluation, Node, NodeRefused, Vector, evaluation
+from ..nodes.node import Node, Vector
+from ..nodes.outcome import Evaluation, evaluation
 from ..nodes.program import Evaluate, Program
 from ..nodes.transport import NodeLost
 from ..nodes.update import Update

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..nodes.answers import NodeRefused
 from ..nodes.broadcast import Broadcast
 from ..nodes.native import Client as NativeClient
 from ..nodes.native import NativeNodes, Played
-from ..nodes.node import NodeRefused, Vector
+from ..nodes.node import Vector
 from ..nodes.program import Program
 from ..nodes.update import Update
 from ..results.store import DeviceEvaluation

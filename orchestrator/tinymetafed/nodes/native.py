@@ -25,9 +25,11 @@ from ..models.model import Model
 from ..places import HOST_LIBRARY
 from ..tasks.samples import Samples
 from . import program as primitives
+from .answers import EXPECTED
 from .broadcast import Broadcast
 from .library import Library, library
-from .node import EXPECTED, Evaluation, Vector
+from .node import Vector
+from .outcome import Evaluation
 from .packing import Frame, Room, pack
 from .program import Program
 from .usage import FRAMING, UNUSED, Usage

@@ -1,7 +1,6 @@
 """A node over any backend: it boots, is told of its model, and carries out programs."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -9,76 +8,28 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..energy.profile import Counts, Pricer, Profile
+from ..energy.profile import Pricer
 from ..errors import TinyMetaFedError
-from ..link import Answers, Connection, Error, Fault, Hello, Response, chunk, messages
+from ..link import Answers, Connection, Hello, Response, chunk, messages
 from ..models.model import Model
 from ..tasks.samples import Samples
+from .answers import NodeRefused, checked
 from .broadcast import CHUNK_OVERHEAD, Broadcast
-from .packing import WEIGHTS, Frame, Piece, Room, pack, update_piece
+from .meter import Meter
+from .outcome import Collected, Evaluation, Outcome, entries_of, evaluation
+from .packing import WEIGHTS, Frame, Piece, Room, pack
 from .program import Evaluate, Program
 from .transport import NodeLost, OpenTransport, Transport
-from .usage import FRAMING, Traffic, Usage
-
-log = logging.getLogger(__name__)
+from .usage import Usage
 
 CLOCK = 64e6
 """Cycles a second by which a node's own time is reckoned: the nRF52840's."""
-DIVERGED = 10
-"""The code of an error that says that a value is not finite: enum tmf_error of the firmware."""
-
-
-class NodeRefused(TinyMetaFedError):
-    """A node's error response."""
-
-    def __init__(self, node: str, request: str, error: Error) -> None:
-        memory = f" ({error.needed} bytes needed, {error.available} available)"
-        super().__init__(
-            f"{node} refused '{request}': {error.message}{memory if error.needed else ''}"
-        )
-        self.request = request
-        self.error = error
-
-    @property
-    def diverged(self) -> bool:
-        """A loss or an update on the node is not finite."""
-        return self.error.code == DIVERGED
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Mean loss over the samples, and the share of right classes (0 where there are none)."""
-
-    loss: float
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a program came to.
-
-    responses: of each primitive, those to its requests. indices, values: of the marked entries that
-    were sent, int32 and float32 [k], ascending.
-    """
-
-    responses: tuple[tuple[Response, ...], ...]
-    indices: NDArray[np.int32]
-    values: NDArray[np.float32]
-
-
+GRACE = 0.2
+"""Seconds for the answer of a node that had just ended its work when it was looked at."""
 Vector = NDArray[np.float32]
 """What a node keeps from round to round: float32 [parameters]."""
 _UNKNOWN: Vector = np.empty(0, np.float32)
 _NOTHING = nullcontext()
-
-EXPECTED: dict[str, type[Response]] = {
-    "hello": Hello, "load": messages.Loaded, "weights": messages.Done, "store": messages.Done,
-    "train": messages.Trained, "evaluate": messages.Evaluated, "predict": messages.Outputs,
-    "select": messages.Selected, "update": messages.Updated, "residual": messages.Updated,
-    "restore": messages.Done, "mark": messages.Done, "variate": messages.Done,
-    "renew": messages.Done,
-}  # fmt: skip
-"""The answer to a request, by the request's name."""
 
 
 def _unwatched(requests: Sequence[str]) -> AbstractAsyncContextManager[None]:
@@ -118,16 +69,11 @@ class Node:
     _model: Model | None = None
     _load: messages.Load | None = None
     _kept: Vector | None = None  # that the node has; None: all of it is zero
-    _down: Traffic = field(default_factory=dict)  # since take_usage, as in Usage
-    _up: Traffic = field(default_factory=dict)
-    _frames: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
-    _received: int = 0  # bytes of the frame that is being received
-    _sensor: int = 0
-    _carried: Usage | None = None
-    _before: Counts | None = None  # when take_usage last looked, of this transport
-    _asked: bool = False  # anything, since then
-    _uncounted: bool = False  # a transport was closed since then
     _measured: bool = False  # what is asked is no part of a round
+    _meter: Meter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._meter = Meter(self.name, self.pricing)
 
     async def start(self) -> Hello:
         """Boots the node and waits for its hello. Raises TinyMetaFedError."""
@@ -187,51 +133,21 @@ class Node:
 
     async def close(self) -> None:
         """Ends the node."""
-        self.version, self._kept, self._received = 0, None, 0
+        self.version, self._kept = 0, None
         if self._transport is not None:
             transport, self._transport = self._transport, None
-            self._uncounted = self.pricing is not None
-            self._before = None
+            self._meter.ended()
             await transport.close()
 
     # ---- what it did ----
 
     def take_usage(self) -> Usage:
         """What the node did since the last call."""
-        profile = self._take_profile()
-        uncounted = profile is None and self.pricing is not None
-        down, up = map(tuple, self._frames)
-        usage = Usage(self._down, self._up, self._sensor, down, up, profile, uncounted)
-        if self._carried is not None:
-            usage, self._carried = self._carried + usage, None
-        self._down, self._up, self._sensor, self._frames = {}, {}, 0, ([], [])
-        self._asked = self._uncounted = False
-        return usage
+        return self._meter.take(self._transport)
 
     def carry(self, usage: Usage) -> None:
         """Counts what another node did in this one's place."""
-        self._carried = usage if self._carried is None else self._carried + usage
-
-    def _take_profile(self) -> Profile | None:
-        """What the node executed since the last look; None, and a warning, where that is unknown: a
-        count that would be wrong is not summed."""
-        counts = self._transport.counts() if self._transport else None
-        if counts is None or self.pricing is None:
-            return None
-        before, self._before = self._before, counts
-        delta = counts if before is None else counts.since(before)
-        if self._uncounted:
-            problem = "it was started again"
-        elif delta is None:
-            problem = "its counters went back"
-        elif self._asked and not delta.moved:
-            problem = "its counters stand still although it answers"
-        elif delta.lost:
-            problem = "it executed more blocks of code than can be counted"
-        else:
-            return self.pricing.profile(delta)
-        log.warning("%s: %s; what it executed is not counted", self.name, problem)
-        return None
+        self._meter.carry(usage)
 
     @contextmanager
     def not_counted(self) -> Iterator[None]:
@@ -244,7 +160,7 @@ class Node:
         finally:
             self._measured = measured
             self.take_usage()
-            self._carried = usage
+            self.carry(usage)
 
     # ---- what it is asked for ----
 
@@ -289,7 +205,7 @@ class Node:
         if self._load is not None and self._load.room:
             self._kept = _UNKNOWN
         found: list[list[Response]] = [[] for _ in program]
-        update = _Collected(self.name, room.runs)
+        update = Collected(self.name, room.runs)
         for frame in pack(program, room, weights):
             await self._do(frame, packed, size, found, update, broadcast)
         if broadcast is not None:
@@ -304,7 +220,7 @@ class Node:
         packed: dict[str, bytes],
         size: int,
         found: list[list[Response]],
-        update: "_Collected",
+        update: Collected,
         broadcast: Broadcast | None,
     ) -> None:
         """One frame of a program."""
@@ -369,7 +285,7 @@ class Node:
             while first < self._model.parameters:
                 request = messages.Residual(first, self._model.parameters)
                 response = await self._request("residual", request)
-                _, values, count = _entries(self.name, response, first, request.end)
+                _, values, count = entries_of(self.name, response, first, request.end)
                 if len(values) != count or count == 0:
                     raise NodeLost(f"{self.name} left out a part of what it keeps")
                 pieces.append(values)
@@ -410,13 +326,12 @@ class Node:
         # What boots a node has numbers apart, so that a round's frames have the same in each run.
         counted = not self._measured and names[0] not in ("hello", "load")
         data = self._connection.send(requests, counted=counted)
-        self._asked = True
         async with self.watch(names):
             for _ in range(self.attempts):
-                self._count_down(frame, len(data), sensor)
+                self._meter.sent(frame, len(data), sensor)
                 try:
                     answers = await self._sent(transport, data, names)
-                    return self._checked(names, answers)
+                    return checked(self.name, names, answers)
                 except TimeoutError:
                     data = self._connection.resend()
         raise NodeLost(
@@ -437,19 +352,17 @@ class Node:
                 async with asyncio.timeout(self.timeout):
                     return await self._answers(transport, *names)
             except TimeoutError:
-                if not await transport.computing():
-                    raise
+                # A hello takes no time: who computes instead is no node, or a broken one.
+                if names[0] == "hello" or not await transport.computing():
+                    break
                 self._check_patience(transport, names)
+        async with asyncio.timeout(min(GRACE, self.timeout)):  # it may have answered meanwhile
+            return await self._answers(transport, *names)
 
     def _check_patience(self, transport: Transport, names: Sequence[str]) -> None:
         """Raises TinyMetaFedError where the node has computed for too long. A busy bench, or a slow
         emulator, takes nothing of its time."""
-        counts = transport.counts()
-        if counts is None or self.pricing is None:
-            return
-        delta = counts if self._before is None else counts.since(self._before)
-        profile = None if delta is None else self.pricing.profile(delta)
-        seconds = 0.0 if profile is None else int(profile.instructions.sum()) / CLOCK
+        seconds = self._meter.instructions(transport) / CLOCK
         if seconds > self.patience:
             raise TinyMetaFedError(
                 f"{self.name} has computed for {seconds:,.1f} s of its own time without an answer "
@@ -457,136 +370,11 @@ class Node:
                 "the node do less"
             )
 
-    def _count_down(self, frame: Frame, size: int, sensor: int) -> None:
-        self._sensor += sensor
-        self._frames[0].append(size - sensor)
-        down, framing = self._down, size - sensor
-        for piece in frame:
-            down[piece.name] = down.get(piece.name, 0) + piece.size
-            framing -= piece.size
-        down[FRAMING] = down.get(FRAMING, 0) + framing
-
     async def _answers(self, transport: Transport, *names: str) -> Answers:
         """The next frame that the node sends. names: of the requests that it answers."""
         while True:
             data = await transport.read()
-            self._received += len(data)
-            # All that comes is counted, whether it is an answer or not.
-            self._up[FRAMING] = self._up.get(FRAMING, 0) + len(data)
+            self._meter.came(len(data))
             for answers in self._connection.receive(data):
-                self._frames[1].append(self._received)
-                self._received = 0
-                for name, size in zip(names, answers.sizes, strict=False):
-                    self._up[name] = self._up.get(name, 0) + size
-                    self._up[FRAMING] -= size
+                self._meter.answered(names, answers.sizes)
                 return answers
-
-    def _checked(self, names: Sequence[str], answers: Answers) -> tuple[Response, ...]:
-        """The responses. Raises TinyMetaFedError where they are no answers to the requests."""
-        for name, response in zip(names, answers.responses, strict=False):
-            if not isinstance(response, EXPECTED[name]):
-                raise self._unexpected(response, name)
-        if len(answers.responses) != len(names):
-            raise NodeLost(
-                f"{self.name} answered {len(answers.responses)} of {len(names)} requests"
-            )
-        return answers.responses
-
-    def _unexpected(self, event: Response, name: str) -> TinyMetaFedError:
-        match event:
-            case Error():
-                return NodeRefused(self.name, name, event)
-            case Fault():
-                return NodeLost(
-                    f"{self.name}: HardFault at pc {event.pc:#010x}, lr {event.lr:#010x}, "
-                    f"CFSR {event.cfsr:#010x}, HFSR {event.hfsr:#010x}, "
-                    f"address {event.address:#010x}"
-                )
-            case Hello():
-                return NodeLost(f"{self.name} has restarted by itself")
-            case _:
-                answer = type(event).__name__.lower()
-                return NodeLost(f"{self.name} answered '{name}' with {answer}")
-
-
-class _Collected:
-    """The marked entries of an update as they come, run by run."""
-
-    def __init__(self, node: str, runs: Sequence[tuple[int, int]]) -> None:
-        self._node = node
-        self._runs = runs
-        self._next = [first for first, _ in runs]  # of each run the first that is yet to come
-        self._found: list[list[tuple[NDArray[np.int32], Vector]]] = [[] for _ in runs]
-        self._asked: list[int] | None = None  # the same, when the rest was asked for
-        self._place: int | None = None  # of the program's `Send`
-        self._left = 0
-
-    def take(self, piece: Piece, response: Response) -> None:
-        """What a request of the program was answered with."""
-        if isinstance(response, messages.Selected):
-            self._left = response.entries
-        elif isinstance(response, messages.Updated):
-            assert piece.run is not None
-            self._place, run = piece.place, piece.run
-            first, end = self._next[run], self._runs[run][1]
-            where, what, count = _entries(self._node, response, first, end)
-            if len(what) == count:  # dense: zeros stand for what is not marked
-                sent = what != 0
-                where, what = where[sent], what[sent]
-            self._found[run].append((where, what))
-            self._left -= len(what)
-            self._next[run] = first + count
-            if self._left < 0:
-                raise self._wrong()
-
-    def rest(self) -> Frame:
-        """The frame that asks for what has not come yet; empty where there is nothing."""
-        if self._place is None or self._left == 0:
-            return ()
-        open_runs = [
-            update_piece(self._place, run, self._next[run], end)
-            for run, (_, end) in enumerate(self._runs)
-            if self._next[run] < end
-        ]
-        if not open_runs or self._next == self._asked:
-            raise self._wrong()
-        self._asked = list(self._next)
-        return tuple(open_runs[: messages.MOST_REQUESTS])
-
-    def entries(self) -> tuple[NDArray[np.int32], Vector]:
-        """All of them, ascending."""
-        found = [pair for run in self._found for pair in run]
-        if len(found) == 1:
-            return found[0]
-        nothing = (np.empty(0, np.int32), np.empty(0, np.float32))
-        indices, values = zip(nothing, *found, strict=True)
-        return np.concatenate(indices), np.concatenate(values)
-
-    def _wrong(self) -> NodeLost:
-        return NodeLost(f"{self._node} sent another number of entries than it had marked")
-
-
-def _entries(
-    node: str, response: Response, first: int, end: int
-) -> tuple[NDArray[np.int32], Vector, int]:
-    """What an `updated` has from `first` on: indices, values, and entries that these are of. Raises
-    NodeLost where it is another part than was asked for."""
-    assert isinstance(response, messages.Updated)
-    piece = response.chunk
-    if piece.first != first or piece.count > end - first:
-        raise NodeLost(f"{node} sent another part of its update than asked for")
-    try:
-        return *chunk.decode(piece), piece.count
-    except chunk.ChunkError as error:
-        raise NodeLost(f"{node} sent a part of its update: {error}") from None
-
-
-def evaluation(outcome: Outcome, place: int) -> Evaluation:
-    """What the `Evaluate` at a place of the program found."""
-    loss = correct = samples = 0.0
-    for response in outcome.responses[place]:
-        assert isinstance(response, messages.Evaluated)
-        loss += response.loss
-        correct += response.correct
-        samples += response.samples
-    return Evaluation(loss / samples, correct / samples)

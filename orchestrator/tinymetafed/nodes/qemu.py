@@ -61,6 +61,7 @@ class QemuTransport:
         self._reader, self._writer = uart
         self._counters = counters
         self._window = window
+        self._gathered = b""
 
     @classmethod
     async def open(
@@ -142,9 +143,12 @@ class QemuTransport:
         if not data:
             raise NodeLost(await self._ended())
         if not data.endswith(b"\0"):
+            self._gathered += data  # a caller that waits no longer finds them with the next
             await asyncio.sleep(GATHERING_TIME)
+            data = b""
         elif self._window is not None and data[-2:] in (b"\0", b"\0\0"):  # a doorbell
             data = data[:-1] + self._window.take() + data[-1:]
+        data, self._gathered = self._gathered + data, b""
         return data
 
     async def computing(self) -> bool:

@@ -29,13 +29,19 @@ PLATFORMS = {
 }
 """Descriptions of a machine, by board."""
 START_TIMEOUT = 60.0  # seconds for Renode, and for a command of it
-LOOK_TIME = 0.2  # seconds between two looks at a processor
+LOOK_TIME = 0.05  # seconds between two looks at a machine
+LOOK_AT = 0.005  # seconds of its own time that are looked at
+LOOKS = 200  # at a machine whose time does not go on
+AT_WORK = 1e6  # instructions a second: a processor executes a hundred times as many when it works
+ATTEMPTS = 5
 OLDEST = (1, 15, 3)
 
 _ERROR = re.compile(
     r"^(There was an error|Error |No such command|Parameters did not match|Could not|Bad )"
 )
 _LOG = re.compile(r"^\d\d:\d\d:\d\d\.\d+ \[")
+_INSTRUCTIONS = re.compile(r"^0x([0-9A-F]{16})", re.MULTILINE)
+_TIME = re.compile(r"Elapsed Virtual Time: (\d+):(\d+):(\d+\.\d+)")
 _MARKER = re.compile(r'(?<!")tinymetafed-\d+;')  # in quotes it is the command for it
 
 
@@ -149,12 +155,37 @@ class Renode:
             self._watched.discard(kind)
 
     async def executes(self, name: str) -> bool:
-        """Whether a machine's processor executes anything. Raises NodeLost."""
+        """Whether a machine's processor is at work, in a part of the machine's own time: one that
+        waits executes no more than its timer's interrupts. Raises TinyMetaFedError."""
         async with self._turn:
             await self._command(f'mach set "{name}"')
-            before = await self._command("sysbus.cpu ExecutedInstructions")
-            await asyncio.sleep(LOOK_TIME)
-            return await self._command("sysbus.cpu ExecutedInstructions") != before
+            before, then = await self._executed(), await self._elapsed()
+            for _ in range(LOOKS):
+                await asyncio.sleep(LOOK_TIME)
+                seconds = await self._elapsed() - then
+                if seconds >= LOOK_AT:
+                    return await self._executed() - before >= AT_WORK * seconds
+        return False
+
+    async def _executed(self) -> int:
+        """Instructions, by the machine's processor."""
+        said = await self._ask("sysbus.cpu ExecutedInstructions", _INSTRUCTIONS)
+        return int(said[1], 16)
+
+    async def _elapsed(self) -> float:
+        """Seconds of the machine's own time."""
+        said = await self._ask("machine ElapsedVirtualTime", _TIME)
+        return 3600 * int(said[1]) + 60 * int(said[2]) + float(said[3])
+
+    async def _ask(self, command: str, answer: re.Pattern[str]) -> re.Match[str]:
+        """What is looked for in the answer: Renode repeats the command in it, and its log may come
+        on the answer's line, which is left out then."""
+        said = ""
+        for _ in range(ATTEMPTS):
+            said = await self._command(command)
+            if found := answer.search(said):
+                return found
+        raise TinyMetaFedError(f"Renode answers '{command}' with '{said}'")
 
     async def _at(self, name: str, *commands: str) -> None:
         async with self._turn:

@@ -1,157 +1,23 @@
-"""Keywords of Robot Framework (https://robotframework.org) 6.1 or later, for scenarios on a
-federation."""
+"""The keywords, and when federations end."""
 
-import asyncio
-import re
-import signal
-from collections import defaultdict
 from collections.abc import Coroutine
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from signal import SIGALRM, SIGINT, SIGTERM
 from typing import Any, TypeVar
 
 import numpy as np
 from robot.api import SkipExecution, logger
 from robot.api.deco import keyword, library
 
-from .energy.ledger import balance
-from .errors import TinyMetaFedError
-from .experiments import experiment
-from .federation.client import Client
-from .federation.engines import LinkEngine
-from .federation.federation import Federation
-from .federation.settings import FederationSettings
-from .federation.state import FederationState
-from .nodes import renode
-from .nodes.backends import make_nodes, private_directory
-from .nodes.faulty import FaultyLink
-from .nodes.node import Node
-from .nodes.transport import NodeLost
-from .results import accounts
-from .results.store import NodeRound, PhaseCount
+from ..errors import TinyMetaFedError
+from ..nodes import renode
+from .loop import Loop
+from .running import Running, start
+from .units import Energy, Size
 
 T = TypeVar("T")
 
 VERSION = metadata.version("tinymetafed")
-
-
-class Energy(float):
-    """Joules, given with a unit: ``3 mJ``, ``250 uJ``, ``250 µJ`` or ``0.003 J``."""
-
-    @classmethod
-    def parse(cls, text: str) -> "Energy":
-        """Raises ValueError."""
-        return cls(_quantity(text, {"J": 1.0, "mJ": 1e-3, "uJ": 1e-6, "µJ": 1e-6}))
-
-
-class Size(float):
-    """Bytes, given with a unit: ``4096 B``, ``30 kB`` (30,000 bytes) or ``2 MB``."""
-
-    @classmethod
-    def parse(cls, text: str) -> "Size":
-        """Raises ValueError."""
-        return cls(_quantity(text, {"B": 1.0, "kB": 1e3, "MB": 1e6}))
-
-
-def _quantity(text: str, units: dict[str, float]) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(\S+)", text.strip())
-    if not found or found[2] not in units:
-        raise ValueError(f"give a number and one of {', '.join(units)}")
-    return float(found[1]) * units[found[2]]
-
-
-@dataclass
-class _Running:
-    """A federation under test.
-
-    resources: end it, its nodes and its files. rounds, rows, phases: of the last `Run Rounds`.
-    absent: nodes that were unplugged in these rounds.
-    """
-
-    name: str
-    federation: Federation
-    nodes: list[Node]
-    links: list[FaultyLink]
-    resources: AsyncExitStack
-    state: FederationState
-    rounds: int = 0
-    rows: list[NodeRound] = field(default_factory=list)
-    phases: list[PhaseCount] = field(default_factory=list)
-    absent: frozenset[int] = frozenset()
-
-    @property
-    def experiment(self) -> FederationSettings:
-        """The settings that it runs."""
-        return self.federation.settings
-
-    @property
-    def counts_instructions(self) -> bool:
-        """Whether its backend does."""
-        return all(node.pricing is not None for node in self.nodes)
-
-    def need_node(self, index: int) -> None:
-        """Raises AssertionError where there is none of that number."""
-        count = len(self.nodes)
-        if not 0 <= index < count:
-            raise AssertionError(f"no node {index}; {self.name} has 0 to {count - 1}")
-
-    def bytes_per_round(self) -> float:
-        """Both ways. Raises AssertionError."""
-        self._need_rounds()
-        return sum(row.bytes_down + row.bytes_up for row in self.rows) / self.rounds
-
-    def instructions_per_round(self) -> dict[str, float]:
-        """By phase. Raises AssertionError."""
-        self._need_counts()
-        total: dict[str, int] = defaultdict(int)
-        for row in self.phases:
-            total[row.phase] += row.instructions
-        return {phase: count / self.rounds for phase, count in total.items()}
-
-    def energy_per_round(self) -> float:
-        """Joules, expected. Raises AssertionError."""
-        self._need_counts()
-        settings = self.experiment
-        entries = accounts.book(
-            self.rows, self.phases, settings.energy, settings.nodes.count, settings.attendance.away
-        )
-        return balance([e for e in entries if e.node not in self.absent]).joules / self.rounds
-
-    def _need_rounds(self) -> None:
-        if self.rounds == 0:
-            raise AssertionError(f"{self.name} has done no rounds yet; use 'Run Rounds'")
-
-    def _need_counts(self) -> None:
-        self._need_rounds()
-        if not self.counts_instructions:
-            backend = self.experiment.nodes.backend
-            raise AssertionError(
-                f"{self.name}: {backend} nodes are not counted; use qemu or renode"
-            )
-        lost = next((row for row in self.rows if not row.counted), None)
-        if lost is not None:
-            raise AssertionError(
-                f"{self.name}: node-{lost.node} was started again in round {lost.round}, so what "
-                "it executed is not known; measure other rounds"
-            )
-
-
-async def _start(name: str, path: Path, changes: tuple[str, ...]) -> _Running:
-    settings = experiment.read(path, changes)
-    async with AsyncExitStack() as resources:
-        nodes = make_nodes(settings.nodes, resources.enter_context(private_directory()))
-        links: list[FaultyLink] = []
-        for i, node in enumerate(nodes):
-            link = FaultyLink(node.name, node.open_transport, (settings.seed, 0x_FA017, i))
-            node.open_transport = link.open
-            links.append(link)
-        federation = Federation(settings, LinkEngine(Client(settings), nodes))
-        resources.push_async_callback(federation.close)
-        state = await federation.start()
-        return _Running(name, federation, nodes, links, resources.pop_all(), state)
 
 
 @library(
@@ -203,9 +69,9 @@ class FederationLibrary:
 
     def __init__(self) -> None:
         self.ROBOT_LIBRARY_LISTENER = self
-        self._loop = asyncio.Runner()
-        self._running: dict[str, _Running] = {}  # the last one is the current one
-        self._of_suite: dict[str, _Running] = {}
+        self._loop = Loop()
+        self._running: dict[str, Running] = {}  # the last one is the current one
+        self._of_suite: dict[str, Running] = {}
 
     # What Robot Framework tells a listener.
 
@@ -242,7 +108,7 @@ class FederationLibrary:
         """
         if federation in self._running:
             self._stop(federation)
-        self._running[federation] = self._do(_start(federation, path, changes))
+        self._running[federation] = self._do(start(federation, path, changes))
 
     @keyword
     def stop_federation(self) -> None:
@@ -264,21 +130,7 @@ class FederationLibrary:
 
         | Run Rounds | 10 |
         """
-        running = self._current
-        done, rounds = running.state.done, running.experiment.rounds
-        if not 1 <= count <= rounds - done:
-            raise AssertionError(
-                f"{running.name} cannot do {count} rounds: {done} of its {rounds} are done; "
-                f"start it with rounds={done + max(1, count)}"
-            )
-        running.rounds, running.rows, running.phases = 0, [], []
-        running.absent = frozenset(running.federation.unplugged)
-        for _ in range(count):
-            result = self._do(running.federation.round(running.state))
-            running.state = result.state
-            running.rounds += 1
-            running.rows += result.rows
-            running.phases += result.phases
+        self._do(self._current.run(count))
 
     # Nodes and their links
 
@@ -333,14 +185,14 @@ class FederationLibrary:
     @keyword
     def node_should_be_running(self, node: int) -> None:
         """Asks a node who it is; fails if it does not answer."""
-        lost = self._lost(node)
+        lost = self._do(self._current.lost(node))
         if lost is not None:
             raise AssertionError(f"node-{node} is not running: {lost}")
 
     @keyword
     def node_should_be_lost(self, node: int) -> None:
         """Fails if a node answers. One that was unplugged, or has no power, does not."""
-        if self._lost(node) is None:
+        if self._do(self._current.lost(node)) is None:
             raise AssertionError(f"node-{node} is running")
 
     @keyword
@@ -379,16 +231,7 @@ class FederationLibrary:
         | Run Rounds | 100 |
         | Loss Should Be Below | ${{ 0.5 * $before }} |
         """
-        running = self._current
-        judged = self._do(running.federation.evaluate(running.state))
-        known = [one.loss_after for one in judged if one.loss_after is not None]
-        if len(known) < len(judged):
-            raise AssertionError(
-                f"adaptation diverged on {len(judged) - len(known)} of {len(judged)} devices"
-            )
-        loss = float(np.mean(known))
-        logger.info(f"loss {loss:.4f} on {len(judged)} devices after {running.state.done} rounds")
-        return loss
+        return self._do(self._current.loss())
 
     @keyword
     def loss_should_be_below(self, limit: float) -> None:
@@ -489,12 +332,12 @@ class FederationLibrary:
             raise SkipExecution("Renode is not installed; see renode.io, or name it in TMF_RENODE")
 
     @property
-    def _current(self) -> _Running:
+    def _current(self) -> Running:
         if not self._running:
             raise AssertionError("no federation is running; use 'Start Federation'")
         return next(reversed(self._running.values()))
 
-    def _named(self, name: str) -> _Running:
+    def _named(self, name: str) -> Running:
         if name not in self._running:
             there = ", ".join(self._running) or "none"
             raise AssertionError(f"no federation '{name}' is running; there is {there}")
@@ -503,54 +346,12 @@ class FederationLibrary:
     def _stop(self, name: str) -> None:
         self._do(self._running.pop(name).resources.aclose())
 
-    def _lost(self, index: int) -> str | None:
-        """Why the node does not answer; None where it does."""
-        running = self._current
-        running.need_node(index)
-        node = running.nodes[index]
-
-        async def ask() -> str | None:
-            with node.not_counted():
-                try:
-                    await node.greet()
-                except NodeLost as error:
-                    return str(error)
-            return None
-
-        return self._do(ask())
-
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of `work` on the library's loop.
-
-        Robot Framework ends a keyword with an exception out of a signal's handler: at the time-out
-        of a test, at Ctrl+C. Amid the loop it might be lost. So the work is cancelled instead, and
-        the handler is called when it has ended.
-        """
-        loop = self._loop.get_loop()
-        handlers = {number: signal.getsignal(number) for number in (SIGALRM, SIGINT, SIGTERM)}
-        arrived: list[int] = []
-
-        async def run() -> T:
-            task = asyncio.current_task()
-            assert task is not None
-
-            def end(number: int, frame: object) -> None:
-                arrived.append(number)
-                loop.call_soon_threadsafe(task.cancel)
-
-            for number in handlers:
-                signal.signal(number, end)
-            return await work
-
+        """The result. Raises AssertionError where the federation cannot do it."""
         try:
-            return self._loop.run(run())
+            return self._loop.run(work)
         except TinyMetaFedError as error:
             raise AssertionError(str(error)) from None
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-            for number in arrived:
-                signal.raise_signal(number)
 
 
 def _should_be_below(what: str, found: float, limit: float, unit: str) -> None:
@@ -559,7 +360,3 @@ def _should_be_below(what: str, found: float, limit: float, unit: str) -> None:
     logger.info(text)
     if not found < limit:
         raise AssertionError(f"{text}, not below {unit.format(limit)}")
-
-
-robot = FederationLibrary
-"""What Robot Framework finds for `Library    tinymetafed.robot`."""

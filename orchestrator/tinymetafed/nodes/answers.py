@@ -1,0 +1,63 @@
+"""What a node may answer to its requests, and what anything else means."""
+
+from collections.abc import Sequence
+
+from ..errors import TinyMetaFedError
+from ..link import Answers, Error, Fault, Hello, Response, messages
+from .transport import NodeLost
+
+DIVERGED = 10
+"""The code of an error that says that a value is not finite: enum tmf_error of the firmware."""
+
+EXPECTED: dict[str, type[Response]] = {
+    "hello": Hello, "load": messages.Loaded, "weights": messages.Done, "store": messages.Done,
+    "train": messages.Trained, "evaluate": messages.Evaluated, "predict": messages.Outputs,
+    "select": messages.Selected, "update": messages.Updated, "residual": messages.Updated,
+    "restore": messages.Done, "mark": messages.Done, "variate": messages.Done,
+    "renew": messages.Done,
+}  # fmt: skip
+"""The answer to a request, by the request's name."""
+
+
+class NodeRefused(TinyMetaFedError):
+    """A node's error response."""
+
+    def __init__(self, node: str, request: str, error: Error) -> None:
+        memory = f" ({error.needed} bytes needed, {error.available} available)"
+        super().__init__(
+            f"{node} refused '{request}': {error.message}{memory if error.needed else ''}"
+        )
+        self.request = request
+        self.error = error
+
+    @property
+    def diverged(self) -> bool:
+        """A loss or an update on the node is not finite."""
+        return self.error.code == DIVERGED
+
+
+def checked(node: str, names: Sequence[str], answers: Answers) -> tuple[Response, ...]:
+    """The responses. Raises TinyMetaFedError where they are no answers to the requests."""
+    for name, response in zip(names, answers.responses, strict=False):
+        if not isinstance(response, EXPECTED[name]):
+            raise _unexpected(node, response, name)
+    if len(answers.responses) != len(names):
+        raise NodeLost(f"{node} answered {len(answers.responses)} of {len(names)} requests")
+    return answers.responses
+
+
+def _unexpected(node: str, event: Response, name: str) -> TinyMetaFedError:
+    match event:
+        case Error():
+            return NodeRefused(node, name, event)
+        case Fault():
+            return NodeLost(
+                f"{node}: HardFault at pc {event.pc:#010x}, lr {event.lr:#010x}, "
+                f"CFSR {event.cfsr:#010x}, HFSR {event.hfsr:#010x}, "
+                f"address {event.address:#010x}"
+            )
+        case Hello():
+            return NodeLost(f"{node} has restarted by itself")
+        case _:
+            answer = type(event).__name__.lower()
+            return NodeLost(f"{node} answered '{name}' with {answer}")

@@ -1,0 +1,157 @@
+"""A federation under test: its rounds, and the figures of the last ones."""
+
+from collections import defaultdict
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from robot.api import logger
+
+from ..energy.ledger import balance
+from ..experiments import experiment
+from ..federation.client import Client
+from ..federation.engines import LinkEngine
+from ..federation.federation import Federation
+from ..federation.settings import FederationSettings
+from ..federation.state import FederationState
+from ..nodes.backends import make_nodes, private_directory
+from ..nodes.faulty import FaultyLink
+from ..nodes.node import Node
+from ..nodes.transport import NodeLost
+from ..results import accounts
+from ..results.store import NodeRound, PhaseCount
+
+
+@dataclass
+class Running:
+    """A federation under test.
+
+    resources: end it, its nodes and its files. rounds, rows, phases: of the last `Run Rounds`.
+    absent: nodes that were unplugged in these rounds.
+    """
+
+    name: str
+    federation: Federation
+    nodes: list[Node]
+    links: list[FaultyLink]
+    resources: AsyncExitStack
+    state: FederationState
+    rounds: int = 0
+    rows: list[NodeRound] = field(default_factory=list)
+    phases: list[PhaseCount] = field(default_factory=list)
+    absent: frozenset[int] = frozenset()
+
+    @property
+    def experiment(self) -> FederationSettings:
+        """The settings that it runs."""
+        return self.federation.settings
+
+    @property
+    def counts_instructions(self) -> bool:
+        """Whether its backend does."""
+        return all(node.pricing is not None for node in self.nodes)
+
+    def need_node(self, index: int) -> None:
+        """Raises AssertionError where there is none of that number."""
+        count = len(self.nodes)
+        if not 0 <= index < count:
+            raise AssertionError(f"no node {index}; {self.name} has 0 to {count - 1}")
+
+    async def run(self, count: int) -> None:
+        """Does some rounds. Raises AssertionError where it has fewer left, and TinyMetaFedError."""
+        done, rounds = self.state.done, self.experiment.rounds
+        if not 1 <= count <= rounds - done:
+            raise AssertionError(
+                f"{self.name} cannot do {count} rounds: {done} of its {rounds} are done; "
+                f"start it with rounds={done + max(1, count)}"
+            )
+        self.rounds, self.rows, self.phases = 0, [], []
+        self.absent = frozenset(self.federation.unplugged)
+        for _ in range(count):
+            result = await self.federation.round(self.state)
+            self.state = result.state
+            self.rounds += 1
+            self.rows += result.rows
+            self.phases += result.phases
+
+    async def loss(self) -> float:
+        """Mean loss on devices that training never sees, after adaptation to each. Raises
+        AssertionError where adaptation to one diverges, and TinyMetaFedError."""
+        judged = await self.federation.evaluate(self.state)
+        known = [one.loss_after for one in judged if one.loss_after is not None]
+        if len(known) < len(judged):
+            raise AssertionError(
+                f"adaptation diverged on {len(judged) - len(known)} of {len(judged)} devices"
+            )
+        loss = float(np.mean(known))
+        logger.info(f"loss {loss:.4f} on {len(judged)} devices after {self.state.done} rounds")
+        return loss
+
+    async def lost(self, index: int) -> str | None:
+        """Why a node does not answer; None where it does. Raises AssertionError where there is no
+        such node."""
+        self.need_node(index)
+        node = self.nodes[index]
+        with node.not_counted():
+            try:
+                await node.greet()
+            except NodeLost as error:
+                return str(error)
+        return None
+
+    def bytes_per_round(self) -> float:
+        """Both ways. Raises AssertionError."""
+        self._need_rounds()
+        return sum(row.bytes_down + row.bytes_up for row in self.rows) / self.rounds
+
+    def instructions_per_round(self) -> dict[str, float]:
+        """By phase. Raises AssertionError."""
+        self._need_counts()
+        total: dict[str, int] = defaultdict(int)
+        for row in self.phases:
+            total[row.phase] += row.instructions
+        return {phase: count / self.rounds for phase, count in total.items()}
+
+    def energy_per_round(self) -> float:
+        """Joules, expected. Raises AssertionError."""
+        self._need_counts()
+        settings = self.experiment
+        entries = accounts.book(
+            self.rows, self.phases, settings.energy, settings.nodes.count, settings.attendance.away
+        )
+        return balance([e for e in entries if e.node not in self.absent]).joules / self.rounds
+
+    def _need_rounds(self) -> None:
+        if self.rounds == 0:
+            raise AssertionError(f"{self.name} has done no rounds yet; use 'Run Rounds'")
+
+    def _need_counts(self) -> None:
+        self._need_rounds()
+        if not self.counts_instructions:
+            backend = self.experiment.nodes.backend
+            raise AssertionError(
+                f"{self.name}: {backend} nodes are not counted; use qemu or renode"
+            )
+        lost = next((row for row in self.rows if not row.counted), None)
+        if lost is not None:
+            raise AssertionError(
+                f"{self.name}: node-{lost.node} was started again in round {lost.round}, so what "
+                "it executed is not known; measure other rounds"
+            )
+
+
+async def start(name: str, path: Path, changes: tuple[str, ...]) -> Running:
+    """Boots the nodes of an experiment, with these changes to it. Raises TinyMetaFedError."""
+    settings = experiment.read(path, changes)
+    async with AsyncExitStack() as resources:
+        nodes = make_nodes(settings.nodes, resources.enter_context(private_directory()))
+        links: list[FaultyLink] = []
+        for i, node in enumerate(nodes):
+            link = FaultyLink(node.name, node.open_transport, (settings.seed, 0x_FA017, i))
+            node.open_transport = link.open
+            links.append(link)
+        federation = Federation(settings, LinkEngine(Client(settings), nodes))
+        resources.push_async_callback(federation.close)
+        state = await federation.start()
+        return Running(name, federation, nodes, links, resources.pop_all(), state)
