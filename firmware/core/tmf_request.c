@@ -5,8 +5,8 @@
 #include "tmf_bits.h"
 #include "tmf_chunk.h"
 #include "tmf_learn.h"
-#include "tmf_matrix.h"
 #include "tmf_phase.h"
+#include "tmf_training.h"
 
 /* The CBOR of an answer around the bytes of a chunk or of outputs, and of a response's head. */
 #define OVERHEAD 40u
@@ -172,74 +172,6 @@ static enum tmf_error handle_store(struct tmf_node *node, const struct store *st
     return TMF_OK;
 }
 
-/* Training that moves local layers only is the algorithm's reconstruction. */
-static bool reconstructs(const struct tmf_model *model, uint32_t frozen)
-{
-    for (uint32_t i = 0; i < model->layer_count; i++) {
-        if (model->layers[i].parameters > 0 && !model->layers[i].local && !(frozen >> i & 1)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Options of `train`. */
-enum { TRAIN_FROM_MARK = 1, TRAIN_CORRECTED = 2 };
-
-static bool is_rate(float value)
-{
-    return tmf_is_finite(value) && value >= 0.0f;
-}
-
-static enum tmf_error handle_train(struct tmf_node *node, const struct train *train,
-                            struct response_body_r *answer)
-{
-    struct tmf_model *model = &node->model;
-    const uint32_t options = train->train_options_present ? train->train_options : 0;
-    const struct tmf_training training = {
-        .rate = train->train_rate,
-        .frozen = train->train_frozen,
-        .batch = train->train_batch,
-        .epochs = train->train_epochs,
-        .proximal = train->train_proximal_present ? train->train_proximal : 0.0f,
-        .from_mark = options & TRAIN_FROM_MARK,
-        .corrected = options & TRAIN_CORRECTED,
-    };
-    const bool accumulates = training.batch > 1 || training.proximal > 0.0f || training.from_mark;
-    if (!is_rate(training.rate) || !is_rate(training.proximal) || training.batch == 0 ||
-        training.epochs == 0 || options > (TRAIN_FROM_MARK | TRAIN_CORRECTED) ||
-        (accumulates && model->gradient == NULL) || (training.from_mark && model->mark == NULL) ||
-        (training.corrected && model->variate == NULL)) {
-        return TMF_ERROR_ARGUMENT;
-    }
-    if (training.from_mark && !node->marked) {
-        return TMF_ERROR_ORDER;
-    }
-    const uint8_t *samples = model->store;
-    uint32_t count = model->stored;
-    if (train->train_samples_choice == train_samples_bstr_c) {
-        samples = train->train_samples_bstr.value;
-        enum tmf_error error =
-            tmf_samples_check(model, samples, train->train_samples_bstr.len, &count);
-        if (error != TMF_OK) {
-            return error;
-        }
-    } else if (count == 0) {
-        return TMF_ERROR_SAMPLES;
-    }
-    if (reconstructs(model, training.frozen)) {
-        tmf_phase_reconstruct();
-    } else {
-        tmf_phase_learn();
-    }
-    answer->response_body_choice = response_body_trained_m_c;
-    struct trained *const trained = &answer->response_body_trained_m;
-    const enum tmf_error error = tmf_train(model, &training, samples, count, &trained->trained_steps,
-                                           &trained->trained_loss);
-    node->steps += trained->trained_steps;
-    return error;
-}
-
 static enum tmf_error handle_evaluate(struct tmf_node *node, const struct evaluate *evaluate,
                                struct response_body_r *answer)
 {
@@ -280,56 +212,6 @@ static enum tmf_error handle_predict(struct tmf_node *node, const struct predict
     }
     answer->response_body_choice = response_body_outputs_m_c;
     answer->response_body_outputs_m.outputs_values = string(values, (size_t)(out - values));
-    return TMF_OK;
-}
-
-/* What is not sent of the update is the residual. */
-static void keep_rest(struct tmf_model *model, const struct tmf_selection *selection)
-{
-    for (uint32_t i = 0; i < model->parameters; i++) {
-        float rest = model->working[i];
-        if (tmf_is_marked(selection, model->working, i)) {
-            rest -= tmf_format_value(&selection->format, tmf_format_code(&selection->format, rest));
-        }
-        model->residual[i] = rest;
-    }
-}
-
-static enum tmf_error handle_select(struct tmf_node *node, const struct select *select,
-                             struct response_body_r *answer)
-{
-    struct tmf_model *model = &node->model;
-    const uint32_t values = select->select_values_present ? select->select_values : TMF_FLOAT32;
-    if (values > TMF_INT8) {
-        return TMF_ERROR_ARGUMENT;
-    }
-    tmf_phase_select();
-    for (uint32_t i = 0; i < model->parameters; i++) {
-        model->working[i] -= model->held[i];
-    }
-    if (model->residual != NULL) {
-        tmf_vector_add(model->working, model->residual, model->parameters);
-    }
-    /* The local part ends here: what is zero is never marked, and nothing else is ever sent. */
-    for (uint32_t i = 0; i < model->layer_count; i++) {
-        const struct tmf_layer *layer = &model->layers[i];
-        if (layer->local) {
-            memset(model->working + layer->first, 0, layer->parameters * sizeof(float));
-        }
-    }
-    node->working = TMF_EMPTY;
-    if (!tmf_select(model->working, model->parameters, select->select_keep, &node->selection)) {
-        return TMF_ERROR_DIVERGED;
-    }
-    if (values != TMF_FLOAT32) {
-        tmf_select_format(model->working, model->parameters, (enum tmf_values)values, &node->selection);
-    }
-    if (model->residual != NULL) {
-        keep_rest(model, &node->selection);
-    }
-    node->working = TMF_SELECTED;
-    answer->response_body_choice = response_body_selected_m_c;
-    answer->response_body_selected_m.selected_entries = (uint32_t)node->selection.marked;
     return TMF_OK;
 }
 
@@ -404,19 +286,6 @@ static enum tmf_error handle_restore(const struct tmf_node *node, const struct r
                                : tmf_chunk_apply(&chunk, kept(model), model->parameters);
 }
 
-static enum tmf_error handle_mark(struct tmf_node *node, struct response_body_r *answer)
-{
-    const struct tmf_model *model = &node->model;
-    if (model->mark == NULL) {
-        return TMF_ERROR_ARGUMENT;
-    }
-    tmf_phase_learn();
-    memcpy(model->mark, model->working, model->parameters * sizeof(float));
-    node->marked = true;
-    answer->response_body_choice = response_body_done_m_c;
-    return TMF_OK;
-}
-
 /* The server's variate arrives; what is held becomes the difference to the node's own. */
 static enum tmf_error handle_variate(const struct tmf_node *node, const struct variate *variate,
                                      struct response_body_r *answer)
@@ -434,23 +303,6 @@ static enum tmf_error handle_variate(const struct tmf_node *node, const struct v
     for (uint32_t i = 0; i < chunk.count; i++) {
         float *const own = &model->variate[chunk.first + i];
         *own = tmf_bits_float(tmf_get_u32(chunk.data + i * sizeof(float))) - *own;
-    }
-    answer->response_body_choice = response_body_done_m_c;
-    return TMF_OK;
-}
-
-static enum tmf_error handle_renew(const struct tmf_node *node, const struct renew *renew,
-                                   struct response_body_r *answer)
-{
-    const struct tmf_model *model = &node->model;
-    const float rate = renew->renew_rate;
-    if (model->variate == NULL || !is_rate(rate) || rate == 0.0f || node->steps == 0) {
-        return TMF_ERROR_ARGUMENT;
-    }
-    tmf_phase_learn();
-    const float factor = 1.0f / ((float)node->steps * rate);
-    for (uint32_t i = 0; i < model->parameters; i++) {
-        model->variate[i] = (model->held[i] - model->working[i]) * factor - model->variate[i];
     }
     answer->response_body_choice = response_body_done_m_c;
     return TMF_OK;
@@ -485,15 +337,15 @@ static enum tmf_error handle(struct tmf_node *node, const struct request_body_r 
         return node->version == 0 ? TMF_ERROR_WEIGHTS : TMF_ERROR_ORDER;
     }
     switch (request->request_body_choice) {
-    case request_body_train_m_c: return handle_train(node, &request->request_body_train_m, answer);
+    case request_body_train_m_c: return tmf_do_train(node, &request->request_body_train_m, answer);
     case request_body_evaluate_m_c:
         return handle_evaluate(node, &request->request_body_evaluate_m, answer);
     case request_body_predict_m_c:
         return handle_predict(node, &request->request_body_predict_m, response, answer);
-    case request_body_select_m_c: return handle_select(node, &request->request_body_select_m, answer);
-    case request_body_mark_m_c: return handle_mark(node, answer);
+    case request_body_select_m_c: return tmf_do_select(node, &request->request_body_select_m, answer);
+    case request_body_mark_m_c: return tmf_do_mark(node, answer);
     case request_body_variate_m_c: return handle_variate(node, &request->request_body_variate_m, answer);
-    case request_body_renew_m_c: return handle_renew(node, &request->request_body_renew_m, answer);
+    case request_body_renew_m_c: return tmf_do_renew(node, &request->request_body_renew_m, answer);
     default: return TMF_ERROR_MALFORMED;
     }
 }

@@ -1,0 +1,22 @@
+#ifndef TMF_TRAINING_H
+#define TMF_TRAINING_H
+
+#include "protocol_types.h"
+#include "tmf_error.h"
+#include "tmf_node.h"
+
+/* The requests that learn, and that turn what was learnt into an update. Each returns TMF_OK with its answer
+ * made, or what is wrong. */
+
+enum tmf_error tmf_do_train(struct tmf_node *node, const struct train *train,
+                            struct response_body_r *answer);
+
+enum tmf_error tmf_do_mark(struct tmf_node *node, struct response_body_r *answer);
+
+enum tmf_error tmf_do_renew(const struct tmf_node *node, const struct renew *renew,
+                            struct response_body_r *answer);
+
+enum tmf_error tmf_do_select(struct tmf_node *node, const struct select *select,
+                             struct response_body_r *answer);
+
+#endif
