@@ -31,7 +31,7 @@ def test_the_experiments_of_the_project_are_valid(path: Path):
     ("override", "says"),
     [
         ("nodes.cuont=4", "f.toml: nodes.cuont: unknown key; known are: backend, firmware, board"),
-        ("strategy.speed=4", "f.toml: strategy.speed: unknown key; known are: support, query, "
+        ("strategy.speed=4", "f.toml: strategy.speed: unknown key; known are: query, "
             "outer_rate, name, local_rate"),
         ("colour=4", "f.toml: colour: unknown key; known are: name, seed"),
         ("nodes.count=0", "f.toml: nodes.count: 0 is not allowed; use a whole number at least 1 "
@@ -54,8 +54,9 @@ def test_the_experiments_of_the_project_are_valid(path: Path):
         ("devices.fraction=[0, 1]", "f.toml: devices.fraction.0: 0 is not allowed; use a number "
             "more than 0 and at most 1"),
         ("devices.fraction=0.5", "f.toml: devices.fraction: 0.5 is not allowed; use a list of "),
-        ("strategy.name=sgd", "f.toml: strategy.name: 'sgd' is unknown; use 'fedavg', 'local', "
-            "'reptile', 'tinymetafed', 'tinyreptile'"),
+        ("strategy.name=sgd", "f.toml: strategy.name: 'sgd' is unknown; use 'fedadam', 'fedavg', "
+            "'fedper', 'fedprox', 'fedrep', 'fedyogi', 'local', 'perfedavg', 'reptile', "
+            "'scaffold', 'tinymetafed', 'tinyreptile'"),
         ("model.layers=[{units=0}]", "f.toml: model.layers.0.units: 0 is not allowed; use a whole "
             "number at least 1"),
         ("model.layers=[{units=3}]", "f.toml: model.layers.0: the task has 1 outputs, the "

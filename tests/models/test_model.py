@@ -40,7 +40,7 @@ def test_parts_tile_the_parameters_and_masks_agree(layers: list[dict[str, object
 @given(LAYERS, st.integers(1, 9))
 def test_without_local_parts_everything_is_global(layers: list[dict[str, object]], inputs: int):
     model = Model.build(ModelSettings.model_validate({"layers": layers}), inputs, local=False)
-    assert model.global_runs == [(0, model.parameters)]
+    assert model.global_runs == ((0, model.parameters),)
     assert not any(layer.local for layer in model.layers)
 
 

@@ -10,8 +10,8 @@
 
 #define LAST_SEQUENCE 23u
 #define BROKEN (-1)
-#define DONE_SIZE 2u        /* bytes of the answer `done` */
-#define DONE_FRAME_SIZE 10u /* of a frame with nothing else: head, number, answer, checksum, COBS */
+#define DONE_SIZE 3u        /* bytes of the answer `done` */
+#define DONE_FRAME_SIZE 11u /* of a frame with nothing else: head, number, answer, checksum, COBS */
 
 /* ---- frames that nobody sends -------------------------------------------------------------------------- */
 

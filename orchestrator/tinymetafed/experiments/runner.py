@@ -175,9 +175,16 @@ async def _rounds(
             run.id, state.done, state.theta, state.broadcast.changed, lap(), rows, evaluations,
             phases, entries, kept, state.server.kept,
         )  # fmt: skip
-        await asyncio.sleep(0)  # a signal ends the run here, also where nothing else is waited for
+        await _hear_signals()
     progress(state.done, "done")
     return store.run(str(run.id))
+
+
+async def _hear_signals() -> None:
+    """Lets a signal end the run between two rounds, also where nothing else is waited for. The loop
+    takes a pass each to hear of it, to call its handler, and to cancel the task."""
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 def firmware(hello: Hello | None, emulated: Hello | None = None) -> str:

@@ -176,7 +176,7 @@ class HostEngine:
 
     async def _boot_one(self) -> None:
         """A node over its link: what it says, and what its boot takes, is the same of all."""
-        node = Node("a host node", open_host)
+        node = Node("node-0", open_host)
         try:
             self.memory = await self.client.boot(node)
             self.hello, self._boot = node.hello, node.take_usage()
