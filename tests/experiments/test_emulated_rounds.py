@@ -26,6 +26,8 @@ from tinymetafed.results import accounts
 from tinymetafed.results.store import NodeRound, PhaseCount, Run, Store
 from tinymetafed.strategies import ServerState
 
+BOOT = ("hello", "load")
+"""Requests by which a node is made ready for rounds."""
 COMPUTING = ("reconstruct", "learn", "select")  # the link's bytes come in other portions each time
 
 
@@ -99,9 +101,9 @@ def test_a_node_is_sent_what_the_host_s_was(
         for row in result.rows:
             sent, frames = json.loads(row.messages), json.loads(row.frames)
             assert list(map(sum, frames)) == np.sum(list(sent.values()), axis=0).tolist()
-            if sent.keys() & {*accounts.BOOT}:  # a node says hello by itself
+            if sent.keys() & {*BOOT}:  # a node says hello by itself
                 frames = [frames[0][1:], frames[1][2:]]
-            for name in (*accounts.BOOT, "framing"):
+            for name in (*BOOT, "framing"):
                 sent.pop(name, None)
             emulated = isinstance(self.engine, LinkEngine)
             found[emulated].append((row.round, row.node, row.sequence, frames, sent))
