@@ -26,9 +26,8 @@ from tinymetafed.results import accounts
 from tinymetafed.results.store import NodeRound, PhaseCount, Run, Store
 from tinymetafed.strategies import ServerState
 
-BOOT = ("hello", "load")  # requests by which a node is made ready
-
-
+BOOT = ("hello", "load")
+"""Requests by which a node is made ready for rounds."""
 COMPUTING = ("reconstruct", "learn", "select")  # the link's bytes come in other portions each time
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -84,7 +85,16 @@ def test_judged_devices_are_unseen_and_others_are_not(
         asked.add((number, unseen))
         return device(self, seed, number, *counts, unseen=unseen)
 
+    population = Sine.population
+
+    def of_training(
+        self: Sine, seed: int, devices: Sequence[int], support: int, queries: Sequence[int]
+    ):
+        asked.update((number, False) for number in devices)
+        return population(self, seed, devices, support, queries)
+
     monkeypatch.setattr(Sine, "device", recorded)
+    monkeypatch.setattr(Sine, "population", of_training)
     execute(experiment("devices.seen=3"), tmp_path)
     assert asked == {(number, number >= 3) for number in range(8)}
 

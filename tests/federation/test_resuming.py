@@ -1,24 +1,23 @@
 """A run that was killed, or stopped, and goes on is the run that never stopped, bit for bit."""
 
 import dataclasses
-import os
+import multiprocessing
 import signal
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
 
+import killing
 from conftest import MakeExperiment
+from momentum import Momentum
 from running import STRATEGIES, came_to, execute, in_pieces
 from tinymetafed.experiments import runner
 from tinymetafed.experiments.experiment import Experiment
 from tinymetafed.nodes.update import Update
 from tinymetafed.results.store import Run, Store
 from tinymetafed.strategies import Round, ServerState
-from tinymetafed.strategies.base import MiniBatchSGD, mean_update
 
 ROUNDS = 9
 COMING_AND_GOING = ("participation={leave=0.3, join=0.5}", "nodes.count=4")
@@ -37,60 +36,20 @@ def _stops(seed: int) -> list[int]:
     return sorted(rng.choice(range(1, ROUNDS), int(rng.integers(1, 5)), replace=False).tolist())
 
 
-class Momentum(MiniBatchSGD):
-    """FedAvgM (Hsu, Qi, Brown 2019, arXiv:1909.06335), and of the server's rounds an account: what
-    a strategy of a user's own may keep."""
-
-    name: Literal["momentum"] = "momentum"
-    beta: float = 0.9
-
-    def start(self, theta: np.ndarray, devices: int) -> ServerState:
-        """See Strategy."""
-        kept = {
-            "momentum": np.zeros(len(theta)), "seen": np.zeros(devices, np.bool_),
-            "rounds": np.array(0, np.uint8),
-        }  # fmt: skip
-        return ServerState(theta, kept)
-
-    def aggregate(
-        self, state: ServerState, updates: Sequence[Update], server_round: Round
-    ) -> ServerState:
-        """See Strategy."""
-        mean = mean_update(updates, len(state.theta))
-        momentum = self.beta * state.kept["momentum"] + mean
-        seen = state.kept["seen"].copy()
-        seen[[one.device for one in updates]] = True
-        rounds = state.kept["rounds"] + np.uint8(1)
-        theta = state.theta + (1 - self.beta) * momentum
-        return state.moved(theta, momentum=momentum, seen=seen, rounds=rounds)
-
-
 def _with_momentum(experiment: Experiment) -> Experiment:
     strategy = Momentum(query=6, batch=3, epochs=2)
     return experiment.model_copy(update={"strategy": strategy})
 
 
 def _until_killed(experiment: Experiment, folder: Path, statement: int) -> Run | None:
-    """Starts the run in the folder's store, or goes on with it, in a process that ends itself with
-    SIGKILL when SQLite begins the statement with that number. Returns what is there then."""
-    process = os.fork()
-    if process == 0:
-        try:
-            store, left = Store(folder), statement
-
-            def trace(sql: str) -> None:
-                nonlocal left
-                left -= 1
-                if left == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-            store._db.set_trace_callback(trace)
-            runner.execute(experiment, store, _newest(store), lambda done, doing: None)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(process, 0)
-    assert os.WIFSIGNALED(status)
-    assert os.WTERMSIG(status) == signal.SIGKILL
+    """See killing.run. Returns what is in the folder's store then."""
+    # Not a copy of this process, which may have threads.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["killing"])
+    process = context.Process(target=killing.run, args=(experiment, folder, statement))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     return _newest(Store(folder))
 
 
@@ -98,12 +57,8 @@ def _newest(store: Store) -> Run | None:
     return next(reversed(store.runs()), None)
 
 
-def _killed_and_resumed(
-    experiment: Experiment, folder: Path, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Store, Run]:
+def _killed_and_resumed(experiment: Experiment, folder: Path, seed: int) -> tuple[Store, Run]:
     """Killed twice, within rounds as well as between them."""
-    # What a killed process leaves of temporary files goes with the test's own.
-    monkeypatch.setattr(tempfile, "tempdir", str(folder.parent))
     rng = np.random.default_rng(seed)
     done = [0]
     for most in (40, 25):
@@ -131,12 +86,12 @@ def test_a_run_that_stops_at_random_rounds_comes_to_the_same(
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_run_that_is_killed_at_random_statements_comes_to_the_same(
-    experiment: MakeExperiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+    experiment: MakeExperiment, tmp_path: Path, strategy: str
 ):
     settings = experiment(*_changes(strategy, "coming-and-going"), rounds=ROUNDS)
     whole = came_to(*execute(settings, tmp_path / "whole"))
     seed = [*STRATEGIES].index(strategy)
-    found = _killed_and_resumed(settings, tmp_path / "killed", seed, monkeypatch)
+    found = _killed_and_resumed(settings, tmp_path / "killed", seed)
     assert came_to(*found) == whole
 
 
@@ -160,11 +115,11 @@ def test_what_a_strategy_of_one_s_own_keeps_is_there_again(
 
 @pytest.mark.parametrize("seed", range(3))
 def test_what_a_strategy_of_one_s_own_keeps_survives_a_kill(
-    experiment: MakeExperiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+    experiment: MakeExperiment, tmp_path: Path, seed: int
 ):
     settings = _with_momentum(experiment(*COMING_AND_GOING, rounds=ROUNDS))
     whole = came_to(*execute(settings, tmp_path / "whole"))
-    found = _killed_and_resumed(settings, tmp_path / "killed", seed, monkeypatch)
+    found = _killed_and_resumed(settings, tmp_path / "killed", seed)
     assert came_to(*found) == whole
 
 

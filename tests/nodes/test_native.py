@@ -41,7 +41,7 @@ from tinymetafed.nodes.program import (
 )
 from tinymetafed.nodes.usage import UNUSED, Usage
 from tinymetafed.places import PROJECT
-from tinymetafed.strategies import Round, ServerState
+from tinymetafed.strategies import Round
 from tinymetafed.tasks.samples import Samples
 
 EXAMPLES = settings(
@@ -573,7 +573,7 @@ def test_the_numbers_of_frames_go_round():
 def test_the_strategies_programs(experiment: MakeExperiment, name: str):
     one = experiment(*STRATEGIES[name])
     model, strategy = one.built_model, one.strategy
-    program = strategy.program(ServerState(model.initial(1)), model, Round(0, 3))
+    program = strategy.program(strategy.start(model.initial(1), 1000), model, Round(0, 3))
     case = simple(
         model, program, capacity=strategy.capacity, accumulate=strategy.accumulates, samples=8,
         room=RESIDUAL if strategy.keeps else 0,

@@ -32,7 +32,7 @@ from tinymetafed.nodes.program import (
     Variate,
 )
 from tinymetafed.places import PROJECT
-from tinymetafed.strategies import Round, ServerState
+from tinymetafed.strategies import Round
 
 EXAMPLES = settings(deadline=None, derandomize=True)
 RUNS = ((0, 10), (20, 3000))
@@ -300,7 +300,7 @@ def test_a_round_of_the_small_experiments_is_a_frame_down_and_one_up(name: str):
     settings_ = read(PROJECT / f"experiments/{name}.toml")
     model, strategy = settings_.built_model, settings_.strategy
     client = Client(settings_)
-    state = ServerState(model.initial(1))
+    state = strategy.start(model.initial(1), 1000)
     program = strategy.program(state, model, Round(0, 5))
     support, query = client.population([0])[0]
 
