@@ -4,6 +4,7 @@
 
 #include "protocol_decode.h"
 #include "protocol_encode.h"
+#include "tmf_number.h"
 #include "tmf_phase.h"
 #include "tmf_request.h"
 
@@ -71,28 +72,13 @@ static bool is_hello(const struct requests *requests)
 
 /* ---- responses -------------------------------------------------------------------------------------- */
 
-static uint8_t *put_number(uint8_t *p, uint32_t number)
-{
-    if (number < 24) {
-        *p++ = (uint8_t)number;
-        return p;
-    }
-    const unsigned log_size = number <= UINT8_MAX ? 0 : number <= UINT16_MAX ? 1 : 2;
-    *p++ = (uint8_t)(24 + log_size);
-    for (unsigned shift = 8u << log_size; shift > 0;) {
-        shift -= 8;
-        *p++ = (uint8_t)(number >> shift);
-    }
-    return p;
-}
-
 /* Builds the response's body in the receive buffer, whose requests have been dealt with: its size. Sizes are
  * chosen so that it fits; no answer would be better than half of one. */
 static size_t build(struct tmf_node *node, uint32_t sequence, struct tmf_response *response)
 {
     uint8_t *p = node->received, *const end = p + TMF_BODY_SIZE;
     *p++ = (uint8_t)(LIST_HEAD + 1 + response->count);
-    p = put_number(p, sequence);
+    p = tmf_put_number(p, sequence);
     for (uint32_t i = 0; i < response->count; i++) {
         size_t size = 0;
         if (cbor_encode_response_body(p, (size_t)(end - p), &response->answers[i], &size) !=

@@ -6,6 +6,7 @@
 #include "tmf_chunk.h"
 #include "tmf_crc32.h"
 #include "tmf_host_node.h"
+#include "tmf_number.h"
 #include "tmf_request.h"
 
 #define LAST_SEQUENCE 23u
@@ -44,21 +45,6 @@ static uint32_t frame_size(const uint8_t *body, size_t size)
         blocks += left == 254 && i < 4; /* one that ends with the last byte has none behind it */
     }
     return (uint32_t)size + 4 + blocks + 1;
-}
-
-static uint8_t *put_number(uint8_t *p, uint32_t number)
-{
-    if (number < 24) {
-        *p++ = (uint8_t)number;
-        return p;
-    }
-    const unsigned log_size = number <= UINT8_MAX ? 0 : number <= UINT16_MAX ? 1 : 2;
-    *p++ = (uint8_t)(24 + log_size);
-    for (unsigned shift = 8u << log_size; shift > 0;) {
-        shift -= 8;
-        *p++ = (uint8_t)(number >> shift);
-    }
-    return p;
 }
 
 /* ---- one client ----------------------------------------------------------------------------------------- */
@@ -307,8 +293,8 @@ static bool play_rest(struct play *play)
         for (uint32_t i = 0; i < requests; i++) {
             *p++ = 0x83; /* update = [8, first, end] */
             *p++ = 8;
-            p = put_number(p, play->next[pieces[i].ordinal]);
-            p = put_number(p, job->runs[pieces[i].ordinal].end);
+            p = tmf_put_number(p, play->next[pieces[i].ordinal]);
+            p = tmf_put_number(p, job->runs[pieces[i].ordinal].end);
         }
         const uint32_t own = (uint32_t)(p - start);
         play->client->down[job->update] += own;
