@@ -114,7 +114,7 @@ paper: setup ## strategies on sine, Omniglot and spoken digits, and their report
 profile: setup ## where the time goes: eight nodes, 50 rounds
 	@$(RUN) experiments/demo.toml --profile --set name=profile --set nodes.count=8 --set rounds=50
 
-bench: setup ## how fast it is on this machine: kernels, link, rounds, many nodes; five minutes
+bench: setup ## how fast it is on this machine: kernels, link, rounds, many nodes; two minutes
 	@$(BIN)/tinymetafed bench --json build/bench.json --figures build/bench
 
 validate: setup ## the cycle model beside the manual; with COREMARK=folder beside boards too

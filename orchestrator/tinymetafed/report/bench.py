@@ -127,7 +127,7 @@ def _by_nodes(found: Measured) -> Figure:
             ]
             for threads in _threads(hosts)
         },
-        CORE: [(one.nodes, one.core) for one in hosts],
+        CORE: [(one.nodes, one.core) for one in hosts if one.threads == hosts[0].threads],
     }
     figure, axes = _drawn(lines)
     axes.set_xlabel("nodes in a round")
@@ -149,7 +149,9 @@ def _by_size(found: Measured) -> Figure:
             ]
             for threads in _threads(hosts)
         },
-        CORE: [(one.parameters, one.core / many) for one in hosts],
+        CORE: [
+            (one.parameters, one.core / many) for one in hosts if one.threads == hosts[0].threads
+        ],
     }
     figure, axes = _drawn(lines)
     axes.set_xlabel("weights of the model: dense layers with tanh")
