@@ -189,14 +189,23 @@ class _Packer:
 
 
 def _dense(packer: _Packer, values: np.ndarray) -> Iterator[messages.Variate]:
-    """All of the values in pieces that fit into the frames."""
+    """All of the values in pieces that fit into the frames. What fits into one frame is not cut."""
+
+    def piece(first: int, count: int) -> messages.Variate:
+        data = values[first : first + count].astype("<f4").tobytes()
+        return messages.Variate(chunk.Chunk(first, count, chunk.DENSE, data))
+
     first = 0
     while first < len(values):
-        if packer.left < 2 * CHUNK_OVERHEAD:
+        rest = piece(first, len(values) - first)
+        size = len(messages.encode_request(rest))
+        if size > packer.left and (size <= packer.most or packer.left < 2 * CHUNK_OVERHEAD):
             packer.close()
-        count = min(len(values) - first, (packer.left - CHUNK_OVERHEAD) // 4)
-        data = values[first : first + count].astype("<f4").tobytes()
-        yield messages.Variate(chunk.Chunk(first, count, chunk.DENSE, data))
+        if size <= packer.left:
+            yield rest
+            return
+        count = (packer.left - CHUNK_OVERHEAD) // 4
+        yield piece(first, count)
         first += count
 
 
