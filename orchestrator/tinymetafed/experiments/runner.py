@@ -55,11 +55,6 @@ class TimeProfile:
             time.perf_counter(), own.ru_utime, own.ru_stime, children.ru_utime + children.ru_stime
         )
 
-    @property
-    def orchestrator_share(self) -> float:
-        """Part of the wall time that the orchestrator used a processor for."""
-        return (self.user + self.system) / self.wall
-
 
 def execute(
     experiment: Experiment,

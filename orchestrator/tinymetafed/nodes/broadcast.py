@@ -28,11 +28,16 @@ class Broadcast:
     )
     _requests: dict[tuple[int, int], tuple[bytes, ...]] = field(default_factory=dict, repr=False)
 
+    def base(self, held: int) -> int:
+        """The version that a node which holds `held` is lifted from; 0 where it is sent
+        everything, as one is that holds nothing, or something newer."""
+        return held if held <= self.version else 0
+
     def requests(self, held: int, capacity: int) -> tuple[bytes, ...]:
-        """What lifts a node from the version `held` (0: it holds nothing): `weights` requests for
-        frames whose bodies have at most `capacity` bytes, one at least. Only what changed since is
-        sent; back to an older version, everything. Made once for all nodes that stand there."""
-        base = held if held <= self.version else 0
+        """What lifts a node from the version `held`: `weights` requests for frames whose bodies
+        have at most `capacity` bytes, one at least. Only what changed since `base` is sent. Made
+        once for all nodes that stand there."""
+        base = self.base(held)
         if (base, capacity) not in self._requests:
             pieces = self._cut(base, capacity)
             self._requests[base, capacity] = tuple(
@@ -45,7 +50,7 @@ class Broadcast:
 
     def first_of(self, held: int, capacity: int, number: int) -> int:
         """The first entry that one of these requests has."""
-        return self._cut(held if held <= self.version else 0, capacity)[number].first
+        return self._cut(self.base(held), capacity)[number].first
 
     def _cut(self, base: int, capacity: int) -> tuple[chunk.Chunk, ...]:
         if (base, capacity) not in self._pieces:

@@ -225,7 +225,7 @@ class _Orders:
             room = Room(*key[1:], size, self.model.global_runs, self._capacity)
             weights = self._broadcast.requests(held, self._capacity) if self.counts else ()
             frames = pack(self._program, room, weights)
-            base = held if held <= self._broadcast.version else 0
+            base = self._broadcast.base(held)
             self._packings[key] = self._address(frames, size, base, len(weights)), len(frames)
         return self._packings[key]
 

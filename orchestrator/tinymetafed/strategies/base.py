@@ -119,9 +119,10 @@ class Averaging(Strategy):
 
     query: Count = 32
 
-    def weights(self, updates: Sequence[Update]) -> Sequence[float]:
-        """Of the updates in the mean; alike, unless a strategy says otherwise."""
-        return [1.0] * len(updates)
+    def weights(self, updates: Sequence[Update]) -> Sequence[float] | None:
+        """Of the updates in the mean; None where all are alike."""
+        del updates
+        return None
 
     def step_size(self, server_round: Round) -> float:
         """How far the server goes by the mean."""
