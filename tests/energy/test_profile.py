@@ -155,7 +155,7 @@ def _made(left: list[int], lost: int = 0) -> BlockCounts:
     counts = np.zeros((1, len(left), 3), np.int64)
     counts[0, :, 0] = left
     starts = np.arange(len(left), dtype=np.uint32) * 4
-    return BlockCounts(starts, starts + 4, counts, np.zeros(1, np.int64), lost)
+    return BlockCounts.of(starts, starts + 4, counts, np.zeros(1, np.int64), lost)
 
 
 def test_the_difference_of_counts():

@@ -36,7 +36,7 @@ class _Counted(HostTransport):
         start = np.array([PROGRAM.functions["main"]], np.uint32)
         left = np.zeros((1 + len(PROGRAM.phases), 1, 3), np.int64)
         left[0, 0, 0] = next(self._left)
-        return BlockCounts(start, start + 2, left, np.zeros(len(left), np.int64), self._lost)
+        return BlockCounts.of(start, start + 2, left, np.zeros(len(left), np.int64), self._lost)
 
 
 async def _take(node: Node, times: int) -> list[Usage]:

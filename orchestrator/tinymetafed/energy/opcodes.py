@@ -1,6 +1,7 @@
 """What a processor executed where only the first halfwords of instructions are counted, as Renode
 does, and what it comes to by a part of it that was traced."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -160,11 +161,11 @@ class TracedPricing:
         profile = self.pricing.profile(blocks)
         self._traced = profile if self._traced is None else self._traced + profile
         self._counted += counted.counts
-        shares = np.zeros_like(self._shares)
+        shares, left = np.zeros_like(self._shares), blocks.left
         for i, (start, end) in enumerate(zip(blocks.starts, blocks.ends, strict=True)):
-            for way in np.flatnonzero(blocks.left[:, i].any(axis=0)):
+            for way in np.flatnonzero(left[:, i].any(axis=0)):
                 for one, column in self.pricing.executed(int(start), int(end), int(way)):
-                    shares[:, self._group(one), column] += blocks.left[:, i, way]
+                    shares[:, self._group(one), column] += left[:, i, way]
         # Of those that an IT block decides a trace has all, the counters what was executed.
         decided = COUNTED.index("conditional")
         shares[:, :, decided] = 0
@@ -174,6 +175,10 @@ class TracedPricing:
     def _group(self, one: Instruction) -> int:
         first = self.pricing.program.code(one.address, one.address + 2)
         return self.opcodes.find(int.from_bytes(first, "little"))
+
+    def profiles(self, counts: Sequence[OpcodeCounts]) -> list[Profile | None]:
+        """See Pricer."""
+        return [self.profile(one) for one in counts]
 
     def profile(self, counts: OpcodeCounts) -> Profile | None:
         """What they come to; None before anything was traced."""
@@ -234,7 +239,7 @@ def traced_blocks(pricing: Pricing, addresses: NDArray[np.uint32], phase: int) -
     left = np.zeros((len(pricing.phases), len(blocks), WAYS), np.int64)
     np.add.at(left, (numbers[latest[begins]], block, ways), 1)
     none = np.zeros(len(pricing.phases), np.int64)
-    return BlockCounts(
+    return BlockCounts.of(
         (blocks >> 32).astype(np.uint32), blocks.astype(np.uint32), left, none, lost=0
     )
 

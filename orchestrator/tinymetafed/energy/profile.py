@@ -28,11 +28,17 @@ which are no instructions."""
 INSTRUCTIONS = tuple(name for name in COUNTED if name != "exception")
 _ARE_INSTRUCTIONS = [COUNTED.index(name) for name in INSTRUCTIONS]
 
-FOUND = 100
-"""Lists of blocks whose prices are kept together, at most."""
+FOUND = 1000
+"""Lists of blocks whose rows in the table of prices are kept, at most."""
+
+AT_ONCE = 16
+"""Counts that are priced together, at most: what they are of is as large as that."""
 
 CONTEXT = 4
 """Instructions after a block that its price looks at."""
+
+PHASE = 32
+"""Bits of a place in BlockCounts below its phase."""
 
 FIRST_PHASE = "start"
 """From reset until the program enters a phase."""
@@ -85,46 +91,83 @@ class Counts(Protocol):
 class BlockCounts:
     """How often a program's blocks were executed, since its start.
 
-    A block is instructions that follow each other, of which only the last can branch.
+    A block is instructions that follow each other, of which only the last can branch. In a phase
+    most blocks are not executed: only what is not zero is there.
 
     Attributes:
         starts, ends: uint32 [blocks], addresses; no block is there twice.
-        left: int64 [phases, blocks, 3], how often each was left, by the way it was.
+        places: int64 [n], ascending: phase · 2³² + block · WAYS + way in which it was left.
+        times: int64 [n], how often each was left so.
         unaligned: int64 [phases], cycles that unaligned loads took more, where they were counted.
         lost: blocks executed of which nothing else is known.
     """
 
     starts: NDArray[np.uint32]
     ends: NDArray[np.uint32]
-    left: NDArray[np.int64]
+    places: NDArray[np.int64]
+    times: NDArray[np.int64]
     unaligned: NDArray[np.int64]
     lost: int
+
+    @classmethod
+    def of(
+        cls,
+        starts: NDArray[np.uint32],
+        ends: NDArray[np.uint32],
+        left: NDArray[np.integer[Any]],
+        unaligned: NDArray[np.int64],
+        lost: int,
+    ) -> "BlockCounts":
+        """left: [phases, blocks, WAYS], how often each was left, by the way it was."""
+        rows = [row.reshape(-1) for row in left]
+        where = [np.flatnonzero(row != 0) for row in rows]
+        places = np.concatenate([(phase << PHASE) + one for phase, one in enumerate(where)])
+        times = np.concatenate([row[one] for row, one in zip(rows, where, strict=True)])
+        return cls(starts, ends, places, times.astype(np.int64), unaligned, lost)
+
+    @property
+    def left(self) -> NDArray[np.int64]:
+        """int64 [phases, blocks, WAYS], with its zeros."""
+        left = np.zeros((len(self.unaligned), len(self.starts), WAYS), np.int64)
+        left.reshape(len(left), -1)[self.split] = self.times
+        return left
+
+    @property
+    def split(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The places as phases, and as block · WAYS + way, int64 [n] each."""
+        return self.places >> PHASE, self.places & (1 << PHASE) - 1
 
     def since(self, before: "BlockCounts") -> "BlockCounts | None":
         """The difference; None where a count has gone back or a block is gone, so that this is not
         the same program going on."""
-        known = len(before.starts)
-        if not np.array_equal(self.starts[:known], before.starts):
+        if not np.array_equal(self.starts[: len(before.starts)], before.starts):
             return None
-        left = self.left.copy()
-        left[:, :known] -= before.left
+        times = self.times.copy()
+        if np.array_equal(self.places, before.places):  # as most often
+            times -= before.times
+        else:
+            at = np.searchsorted(self.places, before.places)
+            if not np.array_equal(self.places.take(at, mode="clip"), before.places):
+                return None
+            times[at] -= before.times
         unaligned = self.unaligned - before.unaligned
         lost = self.lost - before.lost
-        if left.min(initial=0) < 0 or unaligned.min(initial=0) < 0 or lost < 0:
+        if times.min(initial=0) < 0 or unaligned.min(initial=0) < 0 or lost < 0:
             return None
-        return BlockCounts(self.starts, self.ends, left, unaligned, lost)
+        some = times != 0
+        return BlockCounts(self.starts, self.ends, self.places[some], times[some], unaligned, lost)
 
     @property
     def moved(self) -> bool:
         """Anything was executed."""
-        return bool(self.left.any())
+        return len(self.places) > 0
 
 
 class Pricer(Protocol):
     """Makes profiles of a backend's counts."""
 
-    def profile(self, counts: Any) -> Profile | None:
-        """What the counts come to; None where that is not known yet."""
+    def profiles(self, counts: Sequence[Any]) -> Sequence[Profile | None]:
+        """What each of the counts comes to; None where that is not known yet."""
         ...
 
 
@@ -147,58 +190,82 @@ class Pricing:
         self.phases = (FIRST_PHASE, *program.phases)
         self._handlers = set(program.handlers)
         self._instructions: dict[int, Instruction] = {}  # by address
-        self._prices: dict[tuple[int, int], NDArray[np.int64]] = {}  # by a block's start and end
-        # In float64, where a product of matrices is fast; exact below 2^53.
-        self._found: dict[bytes, NDArray[np.float64]] = {}  # by _prices_of
+        self._first: dict[tuple[int, int], int] = {}  # rows of blocks, by their starts and ends
+        # float64 [blocks · ways, COUNTED and cycles], what each block comes to by each way that it
+        # is left. In float64 a product of matrices is fast; it is exact below 2^53.
+        columns = len(COUNTED) + len(self.timings) * len(READINGS)
+        self._table = np.empty((0, columns))
+        self._found: dict[bytes, NDArray[np.intp]] = {}  # by _rows_of
 
     def profile(self, counts: BlockCounts) -> Profile:
         """What the blocks come to."""
-        phases = len(self.phases)
-        left = counts.left.reshape(phases, -1).astype(np.float64)
-        totals = np.rint(left @ self._prices_of(counts)).astype(np.int64)
-        cycles = totals[:, len(COUNTED) :].reshape(phases, len(self.timings), len(READINGS))
-        for i, timing in enumerate(self.timings):
-            more = np.array(timing.table.sequence.unaligned_load.cycles)
-            cycles[:, i] += counts.unaligned[:, None] * more
-        return Profile(
-            self.phases,
-            totals[:, : len(COUNTED)],
-            {timing.name: cycles[:, i].copy() for i, timing in enumerate(self.timings)},
-        )
+        return self.profiles([counts])[0]
+
+    def profiles(self, counts: Sequence[BlockCounts]) -> list[Profile]:
+        """What the blocks come to, of each; together, so that the prices are read once for all."""
+        found: list[Profile] = []
+        for first in range(0, len(counts), AT_ONCE):
+            found += self._profiles(counts[first : first + AT_ONCE])
+        return found
+
+    def _profiles(self, counts: Sequence[BlockCounts]) -> list[Profile]:
+        split = [one.split for one in counts]
+        rows = [self._rows_of(one)[place] for one, (_, place) in zip(counts, split, strict=True)]
+        # Of the table only what was executed.
+        some = np.zeros(len(self._table), np.bool_)
+        for mine in rows:
+            some[mine] = True
+        column = np.cumsum(some) - 1
+        left = np.zeros((len(counts), len(self.phases), np.count_nonzero(some)))
+        for i, (one, (phase, _), mine) in enumerate(zip(counts, split, rows, strict=True)):
+            left[i, phase, column[mine]] = one.times
+        totals = np.rint(left @ self._table[some]).astype(np.int64)
+        return [self._made(*one) for one in zip(totals, counts, strict=True)]
+
+    def _made(self, totals: NDArray[np.int64], counts: BlockCounts) -> Profile:
+        """totals: int64 [phases, COUNTED and cycles]"""
+        shape = len(self.phases), len(self.timings), len(READINGS)
+        cycles = totals[:, len(COUNTED) :].reshape(shape)
+        if counts.unaligned.any():
+            more = [timing.table.sequence.unaligned_load.cycles for timing in self.timings]
+            cycles = cycles + counts.unaligned[:, None, None] * np.array(more)
+        names = [timing.name for timing in self.timings]
+        by_core = dict(zip(names, cycles.swapaxes(0, 1), strict=True))
+        return Profile(self.phases, totals[:, : len(COUNTED)], by_core)
 
     def functions(self, counts: BlockCounts) -> dict[str, Profile]:
         """The profile of each function by itself, without those that it calls."""
-        blocks: dict[str, list[int]] = {}
-        for i, start in enumerate(counts.starts.tolist()):
-            blocks.setdefault(self.program.function_at(start) or f"{start:#x}", []).append(i)
-        none = np.zeros_like(counts.unaligned)
-        return {
-            name: self.profile(
-                BlockCounts(counts.starts[mine], counts.ends[mine], counts.left[:, mine], none, 0)
+        starts = counts.starts.tolist()
+        names = [self.program.function_at(start) or f"{start:#x}" for start in starts]
+        of_place = np.array(names, np.object_)[counts.split[1] // WAYS]
+        found: dict[str, Profile] = {}
+        for name in dict.fromkeys(names):
+            mine = of_place == name
+            places, times = counts.places[mine], counts.times[mine]
+            none = np.zeros_like(counts.unaligned)
+            found[name] = self.profile(
+                BlockCounts(counts.starts, counts.ends, places, times, none, lost=0)
             )
-            for name, mine in blocks.items()
-        }
+        return found
 
     def instruction(self, address: int) -> Instruction:
         """The one there, seen by itself: not as what an IT block makes of it."""
         code = self.program.code(address, address + LONGEST)
         return decode(code, address, self.timings[0].classify)[0]
 
-    def _prices_of(self, counts: BlockCounts) -> NDArray[np.float64]:
-        """float64 [blocks · ways, COUNTED and cycles]: what each block comes to by each way that it
-        is left. A program soon executes no new ones, so that what was found once is found again."""
-        blocks = np.stack([counts.starts, counts.ends], axis=1)
-        key = blocks.tobytes()
+    def _rows_of(self, counts: BlockCounts) -> NDArray[np.intp]:
+        """Of the table, [blocks · WAYS]. A program soon executes no new blocks, so that what was
+        found once is found again."""
+        key = counts.starts.tobytes() + counts.ends.tobytes()
         if key not in self._found:
-            pairs = [(start, end) for start, end in blocks.tolist()]
-            for pair in pairs:
-                if pair not in self._prices:
-                    self._prices[pair] = self._price(*pair)
+            blocks = list(zip(counts.starts.tolist(), counts.ends.tolist(), strict=True))
+            new = [block for block in blocks if block not in self._first]
+            self._first |= {block: len(self._table) + WAYS * i for i, block in enumerate(new)}
+            self._table = np.concatenate([self._table, *(self._price(*one) for one in new)])
             if len(self._found) == FOUND:
                 self._found.clear()
-            columns = len(COUNTED) + len(self.timings) * len(READINGS)
-            every = np.array([self._prices[pair] for pair in pairs], np.float64)
-            self._found[key] = every.reshape(-1, columns)
+            first = np.array([self._first[block] for block in blocks], np.intp)
+            self._found[key] = (first[:, np.newaxis] + np.arange(WAYS)).reshape(-1)
         return self._found[key]
 
     def executed(self, start: int, end: int, way: int) -> list[tuple[Instruction, int]]:

@@ -3,7 +3,7 @@
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -53,6 +53,18 @@ class FitResult:
     usage: Usage
     timed: Usage
     sequence: int
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a node's work in a round comes to, before it is looked at what the node did.
+
+    update, kept: as in FitResult. before: what it did that does not count for a deadline.
+    """
+
+    update: Update | None
+    kept: Vector | None
+    before: Usage = field(default_factory=Usage)
 
 
 class Client:
@@ -108,7 +120,7 @@ class Client:
         broadcast: Broadcast,
         instructions: FitInstructions,
         samples: tuple[Samples, Samples],
-    ) -> FitResult:
+    ) -> Fitted:
         """Steps 2 to 5 of a round, on the support and query samples of the device that the node
         plays. Raises TinyMetaFedError."""
         settings, (support, query) = self.settings, samples
@@ -133,9 +145,7 @@ class Client:
             update = Update(instructions.device, len(query), outcome.indices, outcome.values)
             return update, await node.get_kept() if settings.strategy.keeps else None
 
-        update, kept = await _persistently(node, fit)
-        timed = node.take_usage()
-        return FitResult(update, kept, before + timed, timed, node.sequence)
+        return Fitted(*await _persistently(node, fit), before)
 
     async def evaluate(
         self, node: Node, broadcast: Broadcast, done: int, devices: Sequence[int]

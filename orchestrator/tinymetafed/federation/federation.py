@@ -249,11 +249,13 @@ def _phases(number: int, node: int, usage: Usage) -> Iterator[PhaseCount]:
     profile = usage.profile
     if profile is None:
         return
-    instructions = profile.instructions.tolist()
-    for i in np.flatnonzero(profile.counts.any(axis=1)).tolist():
-        counts = zip(COUNTED, profile.counts[i].tolist(), strict=True)
-        classes = to_json({name: count for name, count in counts if count}).decode()
-        cycles = to_json(
-            {core: figures[i].tolist() for core, figures in profile.cycles.items()}
-        ).decode()
-        yield PhaseCount(number, node, profile.phases[i], instructions[i], classes, cycles)
+    instructions, counts = profile.instructions.tolist(), profile.counts.tolist()
+    cycles = {core: figures.tolist() for core, figures in profile.cycles.items()}
+    for i, phase in enumerate(profile.phases):
+        classes = {name: n for name, n in zip(COUNTED, counts[i], strict=True) if n}
+        if classes:
+            figures = {core: of_phases[i] for core, of_phases in cycles.items()}
+            yield PhaseCount(
+                number, node, phase, instructions[i],
+                to_json(classes).decode(), to_json(figures).decode(),
+            )  # fmt: skip

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..energy.profile import WAYS, BlockCounts
+from ..energy.profile import PHASE, WAYS, BlockCounts
 from ..errors import TinyMetaFedError
 
 BLOCKS, PHASES, ACCESSES = 16384, 64, 16384
@@ -40,15 +40,28 @@ class CountersFile:
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         self._counters = np.frombuffer(self._map, _LAYOUT)[0]
+        self._left = self._counters["left"].reshape(-1)
+        self._starts, self._ends = np.empty((2, 0), np.uint32)
+        self._places = np.empty(0, np.int64)  # as in BlockCounts
+        self._indices = self._places  # the same in _left
 
     def read(self) -> BlockCounts:
         """The counts as they are now; the emulator is not stopped."""
         known = int(self._counters["blocks"])
-        blocks = self._counters["block"][1:known].copy()  # the first stands for none
+        if len(self._starts) != known - 1:  # the first stands for none
+            blocks = self._counters["block"][1:known]
+            self._starts, self._ends = blocks["start"].copy(), blocks["end"].copy()
+        left = self._left.reshape(PHASES, -1)[: self._phases, WAYS : known * WAYS]
+        # A count does not become zero again, so that as many of them are the same ones.
+        if np.count_nonzero(left) != len(self._places):
+            phases, places = np.nonzero(left)
+            self._places = (phases << PHASE) + places
+            self._indices = phases * (BLOCKS * WAYS) + WAYS + places
         return BlockCounts(
-            blocks["start"],
-            blocks["end"],
-            self._counters["left"][: self._phases, 1:known].astype(np.int64),
+            self._starts,
+            self._ends,
+            self._places,
+            self._left[self._indices].astype(np.int64),
             self._counters["unaligned"][: self._phases].astype(np.int64),
             int(self._counters["lost"]),
         )

@@ -16,7 +16,7 @@ class Meter:
 
     def __init__(self, node: str, pricing: Pricer | None) -> None:
         self._node = node
-        self._pricing = pricing
+        self.pricing = pricing
         self._down: Traffic = {}  # since `take`, as in Usage
         self._up: Traffic = {}
         self._frames: tuple[list[int], list[int]] = ([], [])
@@ -54,51 +54,71 @@ class Meter:
     def ended(self) -> None:
         """The transport is closed, and what the node executed since `take` is lost."""
         self._received = 0
-        self._uncounted = self._pricing is not None
+        self._uncounted = self.pricing is not None
         self._before = None
 
     def carry(self, usage: Usage) -> None:
         """Counts what another node did in this one's place."""
         self._carried = usage if self._carried is None else self._carried + usage
 
-    def take(self, transport: Transport | None) -> Usage:
-        """What the node did since the last call."""
-        profile = self._take_profile(transport)
-        uncounted = profile is None and self._pricing is not None
+    def take(self, profile: Profile | None) -> Usage:
+        """What the node did since the last call. profile: what it executed since the last look;
+        None where that is unknown."""
+        uncounted = profile is None and self.pricing is not None
         down, up = map(tuple, self._frames)
         usage = Usage(self._down, self._up, self._sensor, down, up, profile, uncounted)
         if self._carried is not None:
             usage, self._carried = self._carried + usage, None
         self._down, self._up, self._sensor, self._frames = {}, {}, 0, ([], [])
-        self._asked = self._uncounted = False
         return usage
 
     def instructions(self, transport: Transport) -> int:
         """That the node has executed since `take`; 0 where they are not counted."""
         counts = transport.counts()
-        if counts is None or self._pricing is None:
+        if counts is None or self.pricing is None:
             return 0
         delta = counts if self._before is None else counts.since(self._before)
-        profile = None if delta is None else self._pricing.profile(delta)
+        profile = None if delta is None else self.pricing.profiles([delta])[0]
         return 0 if profile is None else int(profile.instructions.sum())
 
-    def _take_profile(self, transport: Transport | None) -> Profile | None:
+    def look(self, transport: Transport | None) -> Counts | None:
         """What the node executed since the last look; None, and a warning, where that is unknown: a
         count that would be wrong is not summed."""
+        asked, uncounted = self._asked, self._uncounted
+        self._asked = self._uncounted = False
         counts = transport.counts() if transport else None
-        if counts is None or self._pricing is None:
+        if counts is None or self.pricing is None:
             return None
         before, self._before = self._before, counts
         delta = counts if before is None else counts.since(before)
-        if self._uncounted:
+        if uncounted:
             problem = "it was started again"
         elif delta is None:
             problem = "its counters went back"
-        elif self._asked and not delta.moved:
+        elif asked and not delta.moved:
             problem = "its counters stand still although it answers"
         elif delta.lost:
             problem = "it executed more blocks of code than can be counted"
         else:
-            return self._pricing.profile(delta)
+            return delta
         log.warning("%s: %s; what it executed is not counted", self._node, problem)
         return None
+
+
+def take_together(meters: Sequence[tuple[Meter, Transport | None]]) -> list[Usage]:
+    """What the nodes did since their meters were last asked. Those of one program are priced
+    together."""
+    looks = [meter.look(transport) for meter, transport in meters]
+    profiles: list[Profile | None] = [None] * len(meters)
+    for pricing in {meter.pricing for meter, _ in meters}:
+        if pricing is None:
+            continue
+        mine = [
+            (i, look)
+            for i, ((meter, _), look) in enumerate(zip(meters, looks, strict=True))
+            if look is not None and meter.pricing is pricing
+        ]
+        found = pricing.profiles([look for _, look in mine])
+        for (i, _), profile in zip(mine, found, strict=True):
+            profiles[i] = profile
+    return [meter.take(profile) for (meter, _), profile in zip(meters, profiles, strict=True)]

@@ -15,7 +15,7 @@ from ..models.model import Model
 from ..tasks.samples import Samples
 from .answers import NodeRefused, checked
 from .broadcast import CHUNK_OVERHEAD, Broadcast
-from .meter import Meter
+from .meter import Meter, take_together
 from .outcome import Collected, Evaluation, Outcome, entries_of, evaluation
 from .packing import WEIGHTS, Frame, Piece, Room, pack
 from .program import Evaluate, Program
@@ -143,7 +143,7 @@ class Node:
 
     def take_usage(self) -> Usage:
         """What the node did since the last call."""
-        return self._meter.take(self._transport)
+        return take_usages([self])[0]
 
     def carry(self, usage: Usage) -> None:
         """Counts what another node did in this one's place."""
@@ -378,3 +378,8 @@ class Node:
             for answers in self._connection.receive(data):
                 self._meter.answered(names, answers.sizes)
                 return answers
+
+
+def take_usages(nodes: Sequence[Node]) -> list[Usage]:
+    """What each of the nodes did since it was last asked, which costs less than one by one."""
+    return take_together([(node._meter, node._transport) for node in nodes])
