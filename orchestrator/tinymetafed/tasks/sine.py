@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from ..models.model import Shape
 from .base import Task
 from .samples import Samples
-from .seeding import generators
+from .seeding import uniforms
 
 Range = tuple[float, float]
 Number = TypeVar("Number", float, NDArray[np.float64])
@@ -83,9 +83,7 @@ class Sine(Task):
     ) -> list[tuple[Samples, Samples]]:
         """Samples at any x: of each device its amplitude, its phase, then every x are the first
         numbers of its generator."""
-        drawn = np.empty((len(devices), 2 + support + query))
-        for row, generator in zip(drawn, generators([seed], devices), strict=True):
-            generator.random(out=row)
+        drawn = uniforms([seed], devices, 2 + support + query)
         x = _scaled(self.x, drawn[:, 2:])
         y = _scaled(self.amplitude, drawn[:, :1]) * np.sin(x + _scaled(self.phase, drawn[:, 1:2]))
         tables = np.empty((*x.shape, 2), "<f4")
