@@ -2,19 +2,63 @@
 
 #include <string.h>
 
-/* Bits of a digit, of which a counter each lies on the stack. More of them are fewer passes, and fewer
- * increments of one counter in a row, which is what a processor with a long pipeline waits for. */
-#ifndef TMF_SELECT_BITS
-#define TMF_SELECT_BITS 8u
+#ifdef TMF_SELECT_WIDE
+
+/* Wide registers count faster than counters are kept. */
+#if defined(__x86_64__) && defined(__gnu_linux__)
+__attribute__((target_clones("avx2", "default")))
 #endif
-#define DIGITS (1u << TMF_SELECT_BITS)
+static size_t count_from(const float *values, size_t n, uint32_t magnitude)
+{
+    int32_t count = 0; /* as wide as a value, and compared with a sign: SSE2 has nothing else */
+    for (size_t i = 0; i < n; i++) {
+        count += (int32_t)tmf_magnitude(values[i]) >= (int32_t)magnitude;
+    }
+    return (size_t)count;
+}
+
+/* Bisection: a magnitude from which on there are as many as are to be kept, or that of all ties. */
+bool tmf_select(const float *values, size_t n, size_t keep, struct tmf_selection *selection)
+{
+    uint32_t low = 1, high = TMF_NOT_FINITE; /* from the one on there are more, from the other `above` */
+    const size_t nonzero = count_from(values, n, low);
+    size_t above = count_from(values, n, high);
+    if (above > 0) {
+        return false;
+    }
+    if (nonzero <= keep) {
+        *selection = (struct tmf_selection){.marked = nonzero};
+        return true;
+    }
+    while (above < keep && high - low > 1) {
+        const uint32_t middle = low + (high - low) / 2;
+        const size_t count = count_from(values, n, middle);
+        if (count > keep) {
+            low = middle;
+        } else {
+            high = middle;
+            above = count;
+        }
+    }
+    *selection = (struct tmf_selection){.threshold = high - 1, .marked = keep};
+    for (size_t i = 0; above < keep; i++) {
+        above += tmf_magnitude(values[i]) == selection->threshold;
+        selection->ties_end = i + 1;
+    }
+    return true;
+}
+
+#else
+
+#define BITS 8u /* of a digit, of which a counter each lies on the stack */
+#define DIGITS (1u << BITS)
 
 /* A radix select: the threshold's digits from the highest to the lowest, each found by counting the digits of
  * the magnitudes that agree with what is known. Zeros are left out of the counts. */
 bool tmf_select(const float *values, size_t n, size_t keep, struct tmf_selection *selection)
 {
     uint32_t counts[DIGITS] = {0};
-    uint32_t shift = 32 - TMF_SELECT_BITS;
+    uint32_t shift = 32 - BITS;
     size_t zeros = 0;
     for (size_t i = 0; i < n; i++) {
         uint32_t magnitude = tmf_magnitude(values[i]);
@@ -27,7 +71,7 @@ bool tmf_select(const float *values, size_t n, size_t keep, struct tmf_selection
     const size_t nonzero = n - zeros;
     uint32_t known = 0;   /* the threshold's upper digits */
     size_t wanted = keep; /* of the magnitudes that begin with `known` */
-    for (uint32_t bits = TMF_SELECT_BITS; nonzero > keep && keep > 0;) {
+    for (uint32_t bits = BITS; nonzero > keep && keep > 0;) {
         counts[0] -= known == 0 ? (uint32_t)zeros : 0; /* they are never marked */
         uint32_t digit = known == 0 && shift + bits == 32 ? DIGITS / 2 - 1 : (1u << bits) - 1; /* no sign */
         while (counts[digit] < wanted) {
@@ -37,7 +81,7 @@ bool tmf_select(const float *values, size_t n, size_t keep, struct tmf_selection
         if (shift == 0) {
             break;
         }
-        bits = shift < TMF_SELECT_BITS ? shift : TMF_SELECT_BITS;
+        bits = shift < BITS ? shift : BITS;
         memset(counts, 0, sizeof counts);
         for (size_t i = 0; i < n; i++) {
             uint32_t magnitude = tmf_magnitude(values[i]);
@@ -62,6 +106,8 @@ bool tmf_select(const float *values, size_t n, size_t keep, struct tmf_selection
     }
     return true;
 }
+
+#endif
 
 void tmf_select_format(const float *values, size_t n, enum tmf_values format,
                        struct tmf_selection *selection)

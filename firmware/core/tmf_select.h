@@ -19,7 +19,7 @@ struct tmf_selection {
 
 /* Marks the `keep` entries of the n values with the largest magnitude; of equal ones those with the
  * lower index. Zeros are never marked, so fewer than `keep` may be. Four passes over the values,
- * whatever they are. False if a value is not finite. */
+ * whatever they are; with wide registers (TMF_SELECT_WIDE) some 20, by bisection. False if a value is not finite. */
 bool tmf_select(const float *values, size_t n, size_t keep, struct tmf_selection *selection);
 
 /* Has the marked ones of the n values sent in another format, and takes the mark off those that would

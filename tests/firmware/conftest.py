@@ -28,6 +28,7 @@ struct tmf_selection {
     uint32_t threshold; size_t ties_end; size_t marked; struct tmf_format format;
 };
 bool tmf_select(const float *values, size_t n, size_t keep, struct tmf_selection *selection);
+bool tmf_probe_select(const float *values, size_t n, size_t keep, struct tmf_selection *selection);
 void tmf_select_format(const float *values, size_t n, int format, struct tmf_selection *selection);
 
 struct tmf_chunk {

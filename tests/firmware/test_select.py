@@ -20,11 +20,16 @@ VALUES = st.lists(FINITE, max_size=50) | st.lists(TIES, max_size=50)
 
 
 def marked(core, values: NDArray[np.float32], keep: int) -> list[int]:
-    """The indices of the entries that tmf_select marks, by the rule in tmf_select.h."""
-    selection = core.ffi.new("struct tmf_selection *")
-    assert core.lib.tmf_select(pointer(core, values), len(values), keep, selection)
-    assert selection.format.values == FLOAT32
-    return marks_of(selection, values).tolist()
+    """The indices of the entries that tmf_select marks, by the rule in tmf_select.h: the host's and
+    the nodes'."""
+    found: list[list[int]] = []
+    for select in (core.lib.tmf_select, core.lib.tmf_probe_select):
+        selection = core.ffi.new("struct tmf_selection *")
+        assert select(pointer(core, values), len(values), keep, selection)
+        assert selection.format.values == FLOAT32
+        found.append(marks_of(selection, values).tolist())
+    assert found[0] == found[1]
+    return found[0]
 
 
 def marks_of(selection, values: NDArray[np.float32]) -> NDArray[np.intp]:
@@ -97,7 +102,8 @@ def test_a_value_that_is_not_finite_is_refused_wherever_it_is(
     bad = np.array([bits | negative << 31], np.uint32).view(np.float32)
     array = np.insert(np.array(values, np.float32), min(place, len(values)), bad)
     selection = core.ffi.new("struct tmf_selection *")
-    assert not core.lib.tmf_select(pointer(core, array), len(array), keep, selection)
+    for select in (core.lib.tmf_select, core.lib.tmf_probe_select):
+        assert not select(pointer(core, array), len(array), keep, selection)
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
@@ -121,6 +127,10 @@ def test_what_would_become_zero_is_not_marked(core, seed, n, keep, values, sprea
     floats = pointer(core, array)
     assert core.lib.tmf_select(floats, n, keep, selection)
     core.lib.tmf_select_format(floats, n, values, selection)
+    nodes = core.ffi.new("struct tmf_selection *")
+    assert core.lib.tmf_probe_select(floats, n, keep, nodes)
+    core.lib.tmf_select_format(floats, n, values, nodes)
+    assert marks_of(nodes, array).tolist() == marks_of(selection, array).tolist()
     form = core.ffi.new("struct tmf_format *", selection.format)
     assert form.values == values
     codes = [core.lib.tmf_format_code(form, value) & 0x7FFF for value in array.tolist()]

@@ -8,9 +8,10 @@ if(TMF_SANITIZE)
   endforeach()
 endif()
 
-# A host has the memory for more counters; the sanitizers look at the core as nodes have it.
+# A host has wide registers, for which loops are made at -O3; the sanitizers look at the core as nodes have it.
 if(NOT TMF_SANITIZE)
-  target_compile_definitions(tmf_core PRIVATE TMF_SELECT_BITS=11u)
+  target_compile_definitions(tmf_core PRIVATE TMF_SELECT_WIDE)
+  set_source_files_properties("${TMF_CORE}/tmf_select.c" PROPERTIES COMPILE_OPTIONS -O3)
 endif()
 
 add_library(tinymetafed SHARED ports/host/tmf_host.c ports/host/tmf_clients.c)
@@ -19,7 +20,7 @@ target_compile_options(tinymetafed PRIVATE ${TMF_WARNINGS})
 
 set(tests "${CMAKE_CURRENT_SOURCE_DIR}/../tests/firmware")
 add_library(tinymetafed_test SHARED "${tests}/math_probe.c" "${tests}/node_probe.c"
-            "${tests}/clients_probe.c" ports/host/tmf_host.c)
+            "${tests}/clients_probe.c" "${tests}/select_probe.c" ports/host/tmf_host.c)
 target_include_directories(tinymetafed_test PRIVATE ports/host)
 target_compile_options(tinymetafed_test PRIVATE ${TMF_WARNINGS})
 target_link_libraries(tinymetafed_test PRIVATE -Wl,--whole-archive tmf_core -Wl,--no-whole-archive tmf_protocol)
