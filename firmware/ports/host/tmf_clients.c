@@ -107,11 +107,11 @@ static uint32_t collect(struct play *play, const struct chunk *chunk)
         return entries;
     }
     if (encoding == TMF_BITMAP) {
-        for (uint32_t byte = 0; byte < (chunk->chunk_count + 7) / 8; byte++, p++) {
-            for (uint32_t bits = *p; bits != 0; bits &= bits - 1) {
-                indices[entries++] = (int32_t)(first + 8 * byte + (uint32_t)__builtin_ctz(bits));
-            }
+        for (uint32_t i = 0; i < chunk->chunk_count; i++) { /* each is written, the next over it if it is none */
+            indices[entries] = (int32_t)(first + i);
+            entries += p[i / 8] >> i % 8 & 1;
         }
+        p += (chunk->chunk_count + 7) / 8;
     } else {
         uint32_t marked = 0, next = first;
         tmf_leb_get(&p, p + chunk->chunk_data.len, &marked);

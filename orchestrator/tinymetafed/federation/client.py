@@ -4,7 +4,7 @@ import itertools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,7 @@ T = TypeVar("T")
 RESTARTS = 3  # of one node over one piece of work, before the run is given up
 
 
-@dataclass(frozen=True)
-class FitInstructions:
+class FitInstructions(NamedTuple):
     """What a node is to learn in a round: the device that it plays, and what is kept for it, None
     standing for zeros."""
 
@@ -38,8 +37,7 @@ class FitInstructions:
     kept: Vector | None = None
 
 
-@dataclass(frozen=True)
-class FitResult:
+class FitResult(NamedTuple):
     """What it comes to.
 
     update: None where training diverged. kept: as it is now, None where the strategy keeps nothing.

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -220,7 +220,7 @@ class HostEngine:
         if not self._boots:
             return results
         return [
-            replace(result, usage=self._booted(i) + result.usage)
+            result._replace(usage=self._booted(i) + result.usage)
             for i, result in zip(order.nodes, results, strict=True)
         ]
 

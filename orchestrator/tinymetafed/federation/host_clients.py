@@ -1,7 +1,7 @@
 """Clients of a federation on host nodes, which the shared library plays many at a time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,8 +16,7 @@ from ..results.store import DeviceEvaluation
 from .client import Client, FitInstructions, FitResult, judged
 
 
-@dataclass(frozen=True)
-class HostNode:
+class HostNode(NamedTuple):
     """Where a host node stands: its index, the version of the weights that it holds (0 for none),
     and the number of its last frame."""
 

@@ -21,8 +21,8 @@ class Samples:
     @classmethod
     def table(cls, values: NDArray[np.float32], inputs: int, packed: bytes) -> "Samples":
         """Of float32 [n, inputs + outputs], a sample a row, which is also `packed`."""
-        samples = cls(values[:, :inputs], values[:, inputs:])
-        vars(samples)["packed"] = packed
+        samples = cls.__new__(cls)  # a round makes many, and a frozen dataclass takes its time
+        vars(samples).update(inputs=values[:, :inputs], targets=values[:, inputs:], packed=packed)
         return samples
 
     def __len__(self) -> int:
