@@ -327,6 +327,7 @@ class _Table:
         rows = self._rows
         columns = (rows[name].tolist() for name in ("code", "failed", "sequence", "entries"))
         usages = self._usages() if self._orders.counts else itertools.repeat(UNUSED, len(rows))
+        judges = bool(self._orders.evaluations)
         for i, (code, failed, sequence, entries, usage) in enumerate(
             zip(*columns, usages, strict=True)
         ):
@@ -336,7 +337,7 @@ class _Table:
                 self._indices[i, :entries],
                 self._values[i, :entries],
                 usage,
-                () if code else self._evaluations(i),
+                self._evaluations(i) if judges and not code else (),
             )
 
     def _usages(self) -> Iterator[Usage]:

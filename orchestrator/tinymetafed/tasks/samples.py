@@ -19,10 +19,12 @@ class Samples:
     targets: NDArray[np.float32] | NDArray[np.uint32]
 
     @classmethod
-    def table(cls, values: NDArray[np.float32], inputs: int, packed: bytes) -> "Samples":
-        """Of float32 [n, inputs + outputs], a sample a row, which is also `packed`."""
+    def of(
+        cls, inputs: NDArray[np.float32], targets: NDArray[np.float32], packed: bytes
+    ) -> "Samples":
+        """Samples that were packed already."""
         samples = cls.__new__(cls)  # a round makes many, and a frozen dataclass takes its time
-        vars(samples).update(inputs=values[:, :inputs], targets=values[:, inputs:], packed=packed)
+        vars(samples).update(inputs=inputs, targets=targets, packed=packed)
         return samples
 
     def __len__(self) -> int:

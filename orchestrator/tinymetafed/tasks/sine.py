@@ -114,12 +114,16 @@ def _on_grid(
 def _samples(tables: NDArray[np.float32], support: int) -> list[tuple[Samples, Samples]]:
     """Support and query of each device, of float32 [devices, samples, 2], little-endian."""
     data, whole, part = tables.tobytes(), tables[0].nbytes, tables[0, :support].nbytes
+    x, y = tables[:, :, :1], tables[:, :, 1:]
+    parts = (x[:, :support], y[:, :support], x[:, support:], y[:, support:])
     return [
         (
-            Samples.table(one[:support], 1, data[at : at + part]),
-            Samples.table(one[support:], 1, data[at + part : at + whole]),
+            Samples.of(before_x, before_y, data[at : at + part]),
+            Samples.of(after_x, after_y, data[at + part : at + whole]),
         )
-        for at, one in zip(range(0, len(data), whole), tables, strict=True)
+        for at, before_x, before_y, after_x, after_y in zip(
+            range(0, len(data), whole), *parts, strict=True
+        )
     ]
 
 
