@@ -101,13 +101,9 @@ def _raise_unless_diverged(who: str, played: Played) -> None:
 def _result(
     node: HostNode, instructions: FitInstructions, client: NativeClient, played: Played
 ) -> FitResult:
-    _raise_unless_diverged(f"node-{node.index}", played)
+    usage = played.usage
+    if played.refused is not None:
+        _raise_unless_diverged(f"node-{node.index}", played)
+        return FitResult(None, instructions.kept, usage, usage, played.sequence)
     update = Update(instructions.device, len(client.query), played.indices, played.values)
-    diverged = played.refused is not None
-    return FitResult(
-        None if diverged else update,
-        instructions.kept if diverged else client.kept,
-        played.usage,
-        played.usage,
-        played.sequence,
-    )
+    return FitResult(update, client.kept, usage, usage, played.sequence)

@@ -70,20 +70,18 @@ def _longest(
     if marked.all():  # nothing is shorter than the values alone
         reach = min(n, capacity // 4)
         return Chunk(first, reach, DENSE, values[:reach].astype("<f4").tobytes())
-    count = np.arange(1, n + 1)
-    number = np.cumsum(marked, dtype=np.int64)
     indices = np.flatnonzero(marked)
     gaps = np.diff(indices, prepend=-1) - 1
-    gap_sizes = np.zeros(n, dtype=np.int64)
-    gap_sizes[indices] = _leb_size(gaps)
+    gap_sizes = _leb_size(gaps)
+    # What fits with every value needs no look at how far it reaches.
+    reach = n if 4 * n <= capacity else _reach(n, indices, gap_sizes, capacity)
+    number = int(np.searchsorted(indices, reach))
     sizes = (
-        4 * count,
-        (count + 7) // 8 + 4 * number,
-        _leb_size(number) + np.cumsum(gap_sizes) + 4 * number,
+        4 * reach,
+        (reach + 7) // 8 + 4 * number,
+        len(_leb(number)) + int(gap_sizes[:number].sum()) + 4 * number,
     )
-    fits = np.minimum(np.minimum(*sizes[:2]), sizes[2]) <= capacity
-    reach = n if fits.all() else int(np.argmin(fits))
-    encoding = int(np.argmin([size[reach - 1] for size in sizes]))
+    encoding = sizes.index(min(sizes))
     marked = marked[:reach]
     if encoding == DENSE:
         data = values[:reach].astype("<f4").tobytes()
@@ -92,9 +90,21 @@ def _longest(
         if encoding == BITMAP:
             data = np.packbits(marked, bitorder="little").tobytes() + sent
         else:
-            numbers = [int(number[reach - 1]), *gaps[: number[reach - 1]].tolist()]
-            data = b"".join(_leb(n) for n in numbers) + sent
+            data = b"".join(map(_leb, [number, *gaps[:number].tolist()])) + sent
     return Chunk(first, reach, encoding, data)
+
+
+def _reach(n: int, indices: NDArray[np.int64], gap_sizes: NDArray[np.int64], capacity: int) -> int:
+    """How many of the n entries fit in the encoding that has room for most of them."""
+    count = np.arange(1, n + 1)
+    number, gaps = np.zeros((2, n), np.int64)
+    number[indices], gaps[indices] = 1, gap_sizes
+    number = np.cumsum(number)
+    dense = 4 * count
+    bitmap = (count + 7) // 8 + 4 * number
+    listed = _leb_size(number) + np.cumsum(gaps) + 4 * number
+    fits = np.minimum(np.minimum(dense, bitmap), listed) <= capacity
+    return n if fits.all() else int(np.argmin(fits))
 
 
 def _leb(number: int) -> bytes:

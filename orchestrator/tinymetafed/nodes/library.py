@@ -58,6 +58,12 @@ class Library:
 library = cache(Library)
 
 
+@cache
+def host_library() -> Library:
+    """The host build. Raises TinyMetaFedError where there is none."""
+    return library(HOST_LIBRARY)
+
+
 def library_build(path: Path = HOST_LIBRARY) -> bytes:
     """SHA-1 of the library. Raises TinyMetaFedError where there is none."""
     return library(path).build

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..places import HOST_LIBRARY
-from .library import library
+from .library import host_library
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Update:
 
     def add_to(self, total: NDArray[np.float64], weight: float) -> None:
         """Adds weight · Δ to `total`, float64 [parameters]."""
-        found = library(HOST_LIBRARY)
+        found = host_library()
         ffi = found.ffi
         found.lib.tmf_clients_add(
             ffi.from_buffer("double[]", total), ffi.from_buffer("int32_t[]", self.indices),
