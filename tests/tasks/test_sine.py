@@ -1,10 +1,11 @@
 """The sine task: a function of seed and device."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinymetafed.tasks import Sine
+from tinymetafed.tasks import Sine, sine
 
 SEEDS = st.integers(0, 2**63 - 1)
 DEVICES = st.integers(0, 2_000_000)
@@ -30,6 +31,19 @@ def test_samples_lie_on_the_device_s_sine(seed: int, device: int, support: int, 
 def test_the_same_seed_and_device_give_the_same_samples(seed: int, device: int):
     first, again = TASK.device(seed, device, 3, 4), TASK.device(seed, device, 3, 4)
     assert [part.packed for part in first] == [part.packed for part in again]
+
+
+@given(SEEDS, st.lists(st.lists(DEVICES, max_size=5), max_size=5), st.integers(0, 20))
+def test_a_population_is_its_devices(seed: int, rounds: list[list[int]], support: int):
+    """Also where some of them have been asked for before, and where too many have."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sine, "MOST_KNOWN", 6)
+        for devices in rounds:
+            found = TASK.population(seed, devices, support, [9] * len(devices))
+            alone = [TASK.device(seed, device, support, 9) for device in devices]
+            assert [[part.packed for part in pair] for pair in found] == [
+                [part.packed for part in pair] for pair in alone
+            ]
 
 
 def test_devices_and_seeds_differ():

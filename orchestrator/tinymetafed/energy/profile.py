@@ -219,6 +219,8 @@ class Pricing:
         left = np.zeros((len(counts), len(self.phases), np.count_nonzero(some)))
         for i, (one, (phase, _), mine) in enumerate(zip(counts, split, rows, strict=True)):
             left[i, phase, column[mine]] = one.times
+        # Each by itself: one large product is shared out among threads that wait for each other,
+        # which takes a hundred times as long on a busy machine.
         totals = np.rint(left @ self._table[some]).astype(np.int64)
         return [self._made(*one) for one in zip(totals, counts, strict=True)]
 
