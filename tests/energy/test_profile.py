@@ -171,6 +171,36 @@ def test_the_difference_of_counts():
     assert _made([3]).since(_made([3], lost=1)) is None
 
 
+def test_the_difference_has_what_was_not_executed_before():
+    since = _made([3, 4, 5, 1]).since(_made([0, 4, 2]))
+    assert since is not None
+    assert since.left[0, :, 0].tolist() == [3, 0, 3, 1]
+
+
+def test_counts_that_are_priced_together_come_to_what_each_comes_to_alone(program: MakeProgram):
+    """Also where they have the blocks in another order, or not all of them."""
+    ended = runner.run(program(_main("movs r0, #3", "again:", "subs r0, #1", "bne again")))
+    counts, rng = ended.counts, np.random.default_rng(1)
+    several: list[BlockCounts] = []
+    for size in (len(counts.starts), 3, 0, 5):
+        some = rng.permutation(len(counts.starts))[:size]
+        left = counts.left[:, some] * rng.integers(0, 2**40)
+        several.append(
+            BlockCounts.of(counts.starts[some], counts.ends[some], left, counts.unaligned, lost=0)
+        )
+    together = Pricing(ended.program, TIMINGS).profiles(several * 9)
+    for i, profile in enumerate(together):
+        alone = Pricing(ended.program, TIMINGS).profile(several[i % 4])
+        assert np.array_equal(profile.counts, alone.counts)
+        assert profile.cycles.keys() == alone.cycles.keys()
+        for core, cycles in alone.cycles.items():
+            assert np.array_equal(profile.cycles[core], cycles)
+    whole = Pricing(ended.program, TIMINGS).profile(ended.counts)
+    parts = total(Pricing(ended.program, TIMINGS).functions(ended.counts).values())
+    assert parts is not None
+    assert np.array_equal(parts.counts, whole.counts)
+
+
 def test_profiles_add_up(program: MakeProgram):
     ended = runner.run(program(_main("movs r0, #1")))
     one = ended.profile(TIMINGS)

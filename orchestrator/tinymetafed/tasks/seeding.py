@@ -6,6 +6,7 @@ are fixed by numpy's policy on streams (NEP 19).
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,8 @@ _SHIFT, _POOL, _MASK32 = 16, 4, 0xFFFFFFFF
 _MULTIPLIER, _MASK64, _MASK128 = 0x2360ED051FC65DA44385DF649FCCF645, (1 << 64) - 1, (1 << 128) - 1
 
 Words = NDArray[np.uint32]
-Wide = tuple[NDArray[np.uint64], NDArray[np.uint64]]
-"""Numbers of 128 bits: the upper halves and the lower ones."""
+Wide = tuple[NDArray[Any], NDArray[Any]]
+"""Numbers of 128 bits: the upper halves and the lower ones, uint64."""
 
 
 class _Hash:
@@ -118,4 +119,4 @@ def uniforms(seed: Sequence[int], last: Sequence[int], count: int) -> NDArray[np
     high, low = _add(_multiply(_add(start, increment), factors), _multiply(increment, increments))
     value, turn = high ^ low, high >> 58
     value = value >> turn | value << (64 - turn & 63)
-    return (value >> 11) * 2.0**-53
+    return (value >> 11).astype(np.float64) * 2.0**-53
