@@ -75,9 +75,9 @@ def test_an_infinite_value_is_kept_as_not_finite(tmp_path: Path, cell: str):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"1,2\n", "line 2: the row has 2 values; 2 and a class are wanted, with commas"),
-        (b"1,2,0\n\n1,2,0,\n", "line 4: the row has 4 values; 2 and a class"),
-        (b"1;2;0\n", "line 2: the row has 1 values; 2 and a class are wanted, with commas"),
+        (b"1,2\n", "line 2: it has 2 columns of 3: 2 and the class, with commas between them"),
+        (b"1,2,0\n\n1,2,0,\n", "line 4: it has 4 columns of 3"),
+        (b"1;2;0\n", "line 2: it has 1 column of 3: 2 and the class, with commas between them"),
         (b"1,red,0\n", "line 2, column 2 ('petal'): 'red' is no number"),
         (b"1,2,0\n0x10,2,0\n", "line 3, column 1 ('sepal'): '0x10' is no number"),
         (b"1_000,2,0\n", "line 2, column 1 ('sepal'): '1_000' is no number"),
@@ -110,8 +110,8 @@ def test_a_row_that_is_wrong_is_named_by_line_and_column(tmp_path: Path, content
         (b"\n \n", "there is nothing in it"),
         (b"1,2,0\n3,4,1\n", "line 1: a row of numbers, where the heading has to be"),
         (b"5.1,nan,0\n", "line 1: a row of numbers, where the heading has to be"),
-        (b"a,b\n1,2,0\n", "line 1: the heading has 2 names; 2 and the class's are wanted"),
-        (b"a;b;c\n1;2;0\n", "line 1: the heading has 1 names; 2 and the class's are wanted, with"),
+        (b"a,b\n1,2,0\n", "line 1: it has 2 columns of 3: 2 and the class"),
+        (b"a;b;c\n1;2;0\n", "line 1: it has 1 column of 3"),
         (b"a,b,a\n1,2,0\n", "line 1, column 3: 'a' is the name of column 1 too"),
         ("a,b,c\n1,2,0\n".encode("utf-16"), "line 1: not UTF-8 text"),
     ],

@@ -299,6 +299,15 @@ def test_a_column_that_no_seen_row_has(edited: Callable[..., Path]):
     )
 
 
+def test_a_class_that_no_row_is_of_is_told(
+    edited: Callable[..., Path], caplog: pytest.LogCaptureFixture
+):
+    """As where classes are numbered from 1, and the card has one too many."""
+    path = edited(_column(4, "1", "2"))
+    _task().prepare(1)
+    assert caplog.messages == [f"{path}: no row is of class 0 (setosa)"]
+
+
 def test_a_cell_that_is_wrong_is_named(edited: Callable[..., Path]):
     path = edited(_set(4, 2, "red"))
     assert _fails() == f"{path}: line 6, column 3: 'red' is no number"

@@ -64,8 +64,7 @@ def read(path: Path, columns: int, classes: int) -> Table:
     lines: list[int] = []
     for line, cells in records:
         if len(cells) != columns + 1:
-            wanted = f"{columns} and a class are wanted, with commas between them"
-            raise _error(path, line, f"the row has {len(cells)} values; {wanted}")
+            raise _error(path, line, _wrong_width(len(cells), columns))
         values.append([])
         for name, cell in zip(names, cells[:-1], strict=False):
             try:
@@ -113,13 +112,17 @@ def _columns(path: Path, line: int, heading: list[str], columns: int) -> list[st
     if len(names) > 2 and all(_COUNT.fullmatch(name) for name in names[:2]):  # scikit-learn's
         return [f"column {i + 1}" for i in range(columns + 1)]
     if len(names) != columns + 1:
-        wanted = f"{columns} and the class's are wanted, with commas between them"
-        raise _error(path, line, f"the heading has {len(names)} names; {wanted}")
+        raise _error(path, line, _wrong_width(len(names), columns))
     for i, name in enumerate(names):
         if name in names[:i]:
             raise _error(path, line, f"{name!r} is the name of column {names.index(name) + 1} too",
                          f"column {i + 1}")  # fmt: skip
     return [f"column {i + 1} ({_short(name)})" for i, name in enumerate(names)]
+
+
+def _wrong_width(found: int, columns: int) -> str:
+    wanted = f"{columns} and the class, with commas between them"
+    return f"it has {found} column{'s' * (found != 1)} of {columns + 1}: {wanted}"
 
 
 def _number(cell: str) -> float:

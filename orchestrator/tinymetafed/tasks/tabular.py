@@ -147,6 +147,9 @@ def _complete(data: str, missing: Missing) -> Table:
             f"{table.path}: {rows}, and datasets/{data}.toml says {card.rows}: enter rows = "
             f"{len(table)} there"
         )
+    for label, name in enumerate(card.classes):
+        if label not in table.labels:
+            log.warning("%s: no row is of class %d (%s)", table.path, label, name)
     return table
 
 
