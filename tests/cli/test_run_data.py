@@ -63,6 +63,6 @@ def test_constant_columns_are_told_once_and_named(run: Run, tmp_path: Path):
     assert called.returncode == 0, called.stderr
     said = " ".join(called.stderr.split())
     assert said == (
-        f"WARNING {tmp_path}/mine.csv: column 3 ('c') is constant in the rows of the seen devices; "
-        "it is 0 in every sample"
+        f"WARNING {tmp_path}/mine.csv: constant in the rows of the seen devices, so 0 in every "
+        "sample: column 3 ('c')"
     )

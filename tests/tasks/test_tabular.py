@@ -270,8 +270,9 @@ def test_a_constant_column_is_0_and_is_told_once(
             assert (samples.inputs[:, 2] == 0).all()
             assert np.abs(samples.inputs).max() < 10
             assert np.abs(samples.inputs[:, 3]).max() > 0.1
+    task.prepare(2)
     assert caplog.messages == [
-        f"{path}: column 3 is constant in the rows of the seen devices; it is 0 in every sample"
+        f"{path}: constant in the rows of the seen devices, so 0 in every sample: column 3"
     ]
 
 

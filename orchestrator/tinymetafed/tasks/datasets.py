@@ -1,7 +1,6 @@
 """Data sets: their cards (datasets/*.toml), and the files that these name."""
 
 import hashlib
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -18,10 +17,9 @@ from ..errors import TinyMetaFedError
 from ..places import DATASETS
 from ..settings import Settings, read
 from .archives import members
+from .base import warn
 
 __all__ = ["Arrays", "Card", "File", "cached", "card", "find", "members"]
-
-log = logging.getLogger(__name__)
 
 FOLDER = DATASETS
 CACHE = DATASETS / "cache"
@@ -119,7 +117,7 @@ def _keep(path: Path, arrays: Arrays) -> None:
             unfinished.unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or str(error)
-        log.warning("%s: cannot be written: %s; each run will compute it anew", path, reason)
+        warn(f"{path}: cannot be written: {reason}; each run will compute it anew")
 
 
 def _places(file: File) -> Iterator[Path]:

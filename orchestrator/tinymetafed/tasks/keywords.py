@@ -6,7 +6,6 @@ is cut at both ends, a shorter one filled up with silence.
 """
 
 import importlib.metadata
-import logging
 from dataclasses import dataclass
 from functools import lru_cache
 from re import Pattern
@@ -20,11 +19,9 @@ from pydantic import Field, model_validator
 from ..errors import TinyMetaFedError
 from ..models.model import Shape
 from . import audio, datasets
-from .base import Limits
+from .base import Limits, warn
 from .fewshot import FewShot, Pool
 from .scaling import standardised
-
-log = logging.getLogger(__name__)
 
 VERSIONS = {
     "kaldi-native-fbank": importlib.metadata.version("kaldi-native-fbank"), **audio.VERSIONS
@@ -158,11 +155,9 @@ def _split(data: str, features: Features, unseen_speakers: int, seed: int) -> _S
     unseen = np.sort(rng.choice(known, unseen_speakers, replace=False))
     is_unseen = np.isin(speakers, unseen)
     scaled, constant = standardised(mfccs, ~is_unseen)
-    for coefficient in constant:
-        log.warning(
-            "%s: coefficient %d is constant in the seen speakers' recordings; it is 0 in every "
-            "sample", data, coefficient + 1,
-        )  # fmt: skip
+    if len(constant):
+        numbers = ", ".join(str(coefficient + 1) for coefficient in constant)
+        warn(f"{data}: constant in what seen speakers say, so 0 in every sample: MFCC {numbers}")
     examples = scaled.reshape(len(scaled), -1).astype(np.float32)
 
     def pool(chosen: NDArray[np.bool_]) -> Pool:

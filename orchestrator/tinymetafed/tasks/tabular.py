@@ -4,7 +4,6 @@ The data sets of Gulati et al. 2024 (TDMiL). Devices are alike (IID), or each ha
 proportion of its own, drawn from a Dirichlet distribution (Hsu, Qi, Brown 2019, arXiv:1909.06335).
 """
 
-import logging
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Literal
@@ -16,12 +15,10 @@ from pydantic import Field, model_validator
 from ..errors import TinyMetaFedError
 from ..models.model import Shape
 from . import datasets
-from .base import Limits, Task
+from .base import Limits, Task, warn
 from .samples import Samples
 from .scaling import standardised
 from .table import LARGEST, Table, read
-
-log = logging.getLogger(__name__)
 
 Missing = Literal["error", "drop", "mean"]
 
@@ -147,9 +144,9 @@ def _complete(data: str, missing: Missing) -> Table:
             f"{table.path}: {rows}, and datasets/{data}.toml says {card.rows}: enter rows = "
             f"{len(table)} there"
         )
-    for label, name in enumerate(card.classes):
-        if label not in table.labels:
-            log.warning("%s: no row is of class %d (%s)", table.path, label, name)
+    missed = [f"{i} ({name})" for i, name in enumerate(card.classes) if i not in table.labels]
+    if missed:
+        warn(f"{table.path}: no row is of class {', '.join(missed)}")
     return table
 
 
@@ -173,11 +170,11 @@ def _scaled(table: Table, seen: NDArray[np.intp]) -> NDArray[np.float32]:
             )
         values = np.where(absent, np.nanmean(known, axis=0), values)
     scaled, constant = standardised(values, seen)
-    for column in constant:
-        log.warning(
-            "%s: %s is constant in the rows of the seen devices; it is 0 in every sample",
-            table.path, table.columns[column],
-        )  # fmt: skip
+    if len(constant):
+        names = ", ".join(table.columns[column] for column in constant)
+        warn(
+            f"{table.path}: constant in the rows of the seen devices, so 0 in every sample: {names}"
+        )
     for row, column in np.argwhere(np.abs(scaled) > LARGEST)[:1]:
         raise table.error(
             row, column,
