@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from conftest import FindReal, UseCard
 from tiny import RECORDINGS, SPEAKERS, WORDS, Origin, checked, make_keywords, pack, wav
 from tinymetafed.errors import TinyMetaFedError
+from tinymetafed.settings import read
 from tinymetafed.tasks import Keywords, datasets, keywords
 from tinymetafed.tasks.keywords import Card, Features
 
@@ -277,6 +278,15 @@ def test_a_card_whose_pattern_matches_nothing(data: Path, use_card: UseCard):
     use_card(card.model_copy(update={"recording": re.compile(r"(?P<word>x)(?P<speaker>y)$")}))
     with pytest.raises(TinyMetaFedError, match=r"zip: no recording's name matches \(\?P<word>x\)"):
         _task("fsdd").prepare(1)
+
+
+def test_a_card_whose_pattern_has_no_speaker(tmp_path: Path):
+    card = (datasets.FOLDER / "fsdd.toml").read_text()
+    (tmp_path / "mine.toml").write_text(card.replace("<speaker>", "<by>"))
+    with pytest.raises(
+        TinyMetaFedError, match=r"mine.toml: recording: .* is not allowed; it needs"
+    ):
+        read(Card, tmp_path / "mine.toml")
 
 
 def test_fewer_speakers_than_the_card_says(data: Path, use_card: UseCard):

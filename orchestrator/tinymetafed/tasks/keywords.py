@@ -14,7 +14,8 @@ from typing import Annotated, Literal
 import kaldi_native_fbank as knf
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from ..errors import TinyMetaFedError
 from ..models.model import Shape
@@ -29,6 +30,14 @@ VERSIONS = {
 """Of what features are made by."""
 
 
+def _has_groups(pattern: Pattern[str]) -> Pattern[str]:
+    if not {"word", "speaker"} <= pattern.groupindex.keys():
+        raise PydanticCustomError(
+            "tmf_groups", "it needs the groups (?P<word>…) and (?P<speaker>…)"
+        )
+    return pattern
+
+
 class Card(datasets.Card):
     """Of a data set of spoken words.
 
@@ -38,7 +47,7 @@ class Card(datasets.Card):
     """
 
     file: datasets.File
-    recording: Pattern[str]
+    recording: Annotated[Pattern[str], AfterValidator(_has_groups)]
     rate: Annotated[int, Field(ge=8000, le=192_000)]
     words: tuple[str, ...]
     speakers: int

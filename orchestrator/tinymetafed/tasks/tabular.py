@@ -28,9 +28,9 @@ class Card(datasets.Card):
     so those without a missing value where others are dropped."""
 
     file: datasets.File
-    rows: int
-    columns: int  # without the class
-    classes: tuple[str, ...]
+    rows: Annotated[int, Field(ge=1)]
+    columns: Annotated[int, Field(ge=1)]  # without the class
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
 
 
 class Tabular(Task):
