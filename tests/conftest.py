@@ -13,6 +13,7 @@ from tinymetafed.experiments.experiment import Experiment, parse
 from tinymetafed.places import PROJECT
 from tinymetafed.results.store import Store
 from tinymetafed.tasks import datasets, keywords, omniglot, tabular
+from tinymetafed.tasks.base import warn
 
 # The same examples every time, however busy the machine is.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
@@ -75,8 +76,8 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def forget_data() -> None:
-    """What tasks keep in memory is read again."""
-    for kept in (omniglot._pool, keywords._split, tabular._deal):
+    """What tasks keep in memory is read again, and what they warn of is told again."""
+    for kept in (omniglot._pool, keywords._split, tabular._deal, warn):
         kept.cache_clear()
 
 

@@ -102,8 +102,8 @@ def make_keywords(folder: Path, data: str) -> tuple[Card, dict[Origin, list[byte
     for word in WORDS[data]:
         for speaker in SPEAKERS[data]:
             for i in range(RECORDINGS):
-                length = int(rng.integers(2000, 12000))
-                recording = wav(rng.integers(-9999, 9999, length, dtype=np.int16))
+                length = int(rng.integers(2000, 12000)) * real.rate // 8000
+                recording = wav(rng.integers(-9999, 9999, length, dtype=np.int16), real.rate)
                 recordings.setdefault((word, speaker), []).append(recording)
                 name = {
                     "speech_commands": f"{word}/{speaker}_nohash_{i}.wav",

@@ -1,5 +1,7 @@
 """The runs of a comparison: what is done, what is not done again, what fails."""
 
+import logging
+import multiprocessing
 import os
 import re
 import signal
@@ -200,3 +202,12 @@ ignored = how == signal.SIGTERM  # as by a shell for its background jobs
 signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
 compare.Comparison._receive = receive_and_signal
 """
+
+
+def test_a_run_s_process_does_not_repeat_what_was_said_of_the_data():
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    handler = compare._PipeHandler(theirs)
+    for name in ("tinymetafed.tasks.base", "tinymetafed.federation.federation"):
+        handler.emit(logging.makeLogRecord({"name": name, "msg": f"warning of {name}"}))
+    assert ours.recv() == ("warning", "warning of tinymetafed.federation.federation")
+    assert not ours.poll()

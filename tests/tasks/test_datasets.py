@@ -1,5 +1,6 @@
 """Data sets' files: found, downloaded, checked."""
 
+import errno
 import os
 import subprocess
 from collections.abc import Callable, Mapping
@@ -83,6 +84,63 @@ def test_tmf_data_has_to_be_a_folder(file: File, monkeypatch: pytest.MonkeyPatch
         find(file)
 
 
+@pytest.mark.parametrize(
+    "given", ["~", "{data}/table.csv", "{data}:{data}", "{data};{data}", " ", "nowhere", "x" * 300]
+)
+def test_tmf_data_names_one_folder_that_there_is(
+    data: Path, file: File, monkeypatch: pytest.MonkeyPatch, given: str
+):
+    monkeypatch.setenv("TMF_DATA", given.format(data=data))
+    asked = _serve(monkeypatch, CONTENT)
+    with pytest.raises(TinyMetaFedError) as caught:
+        find(file)
+    assert len(str(caught.value).splitlines()) == 1
+    assert given.format(data=data) in str(caught.value)
+    assert not asked
+
+
+def test_tmf_data_empty_is_as_if_it_were_not_set(file: File, monkeypatch: pytest.MonkeyPatch):
+    """And not the working folder."""
+    monkeypatch.chdir(os.environ["TMF_DATA"])
+    monkeypatch.setenv("TMF_DATA", "")
+    _serve(monkeypatch, CONTENT)
+    assert find(file) == datasets.CACHE / "table.csv"
+
+
+def test_tmf_data_may_be_relative(data: Path, file: File, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(data.parent)
+    monkeypatch.setenv("TMF_DATA", data.name)
+    assert find(file).resolve() == data / "table.csv"
+
+
+def test_a_folder_in_tmf_data_that_is_closed_to_us_is_passed_over(
+    data: Path, file: File, monkeypatch: pytest.MonkeyPatch
+):
+    """As lost+found is on a disk of its own; seen here by somebody who is not root."""
+    (data / "lost+found").mkdir()
+    (data / "tables").mkdir()
+    (data / "table.csv").rename(data / "tables" / "table.csv")
+
+    def is_file(path: Path) -> bool:
+        if "lost+found" in path.parts:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return path.exists() and not path.is_dir()
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    monkeypatch.setattr(os, "access", lambda path, mode: path.name != "lost+found")
+    assert find(file) == data / "tables" / "table.csv"
+
+
+def test_a_file_that_may_not_be_read(data: Path, file: File, monkeypatch: pytest.MonkeyPatch):
+    def refuse(path: str) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(pooch, "file_hash", refuse)
+    path = data / "table.csv"
+    with pytest.raises(TinyMetaFedError, match=f"^{path}: cannot be read: Permission denied$"):
+        find(file)
+
+
 @pytest.mark.parametrize("change", [lambda b: b[:-1], lambda b: b + b"\n", lambda b: b"6" + b[1:]])
 def test_a_file_that_is_truncated_or_altered(data: Path, file: File, change: Change):
     path = data / "table.csv"
@@ -135,8 +193,30 @@ def test_a_cache_that_cannot_be_written(data: Path, file: File, monkeypatch: pyt
     monkeypatch.setattr(datasets, "CACHE", data / "other.csv" / "cache")
     with pytest.raises(TinyMetaFedError, match="table.csv: cannot be .*Not a directory"):
         find(file)
-    with pytest.raises(TinyMetaFedError, match="npz: cannot be written: Not a directory"):
-        datasets.cached("name", "key", lambda: {})
+
+
+def test_a_cache_that_cannot_be_written_costs_time_alone(
+    data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    (data / "file").write_bytes(b"")
+    monkeypatch.setattr(datasets, "CACHE", data / "file" / "cache")
+    for _ in range(2):
+        assert datasets.cached("name", "key", lambda: {"values": np.arange(3)})["values"].sum() == 3
+    assert len(caplog.messages) == 1  # told once
+    assert "npz: cannot be written: Not a directory; each run will" in caplog.messages[0]
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def fill_up(path: Path, **arrays: object) -> None:
+        path.write_bytes(b"half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez", fill_up)
+    assert datasets.cached("name", "key", lambda: {"values": np.arange(3)})["values"].sum() == 3
+    assert not any(datasets.CACHE.iterdir())
+    assert "npz: cannot be written: No space left on device" in caplog.text
 
 
 MEMBERS = {f"recordings/{i}.wav": bytes([i]) * 1000 for i in range(9)} | {"README.md": b"made by"}
@@ -198,6 +278,19 @@ def test_a_downloaded_archive_is_checked_by_its_contents(
     pack(data / "packed.zip", MEMBERS)
     _serve(monkeypatch, (data / "packed.zip").read_bytes())
     assert find(recordings) == datasets.CACHE / "tag.zip"
+
+
+def test_an_archive_that_grows_beyond_what_its_card_allows(data: Path, recordings: File):
+    """Before it is unpacked, since it has no checksum of its own."""
+    pack(data / "tag.zip", MEMBERS | {"bomb.txt": bytes(10**6)})
+    small = recordings.model_copy(update={"unpacked": 10**5})
+    assert find(recordings) == data / "tag.zip"
+    with pytest.raises(TinyMetaFedError) as caught:
+        find(small)
+    assert str(caught.value) == (
+        f"{data}/tag.zip: bomb.txt: more than 100,000 bytes when unpacked; delete it to have it "
+        f"downloaded again from {ADDRESS}"
+    )
 
 
 def test_what_is_cached_is_made_once_for_a_key(data: Path):

@@ -1,17 +1,22 @@
 """Spoken words as tasks: whose recordings a device has, and what is made of them."""
 
 import io
+import re
 import wave
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import FindReal, UseCard
-from tiny import RECORDINGS, SPEAKERS, WORDS, Origin, make_keywords, wav
+from tiny import RECORDINGS, SPEAKERS, WORDS, Origin, checked, make_keywords, pack, wav
 from tinymetafed.errors import TinyMetaFedError
+from tinymetafed.settings import read
 from tinymetafed.tasks import Keywords, datasets, keywords
 from tinymetafed.tasks.keywords import Card, Features
 
@@ -185,6 +190,131 @@ def test_features_are_kaldi_s_mfccs():
         power = np.abs(np.fft.rfft(part * window, 512)[:256]) ** 2
         expected = lifter * (cosines @ np.log(triangles @ power))
         np.testing.assert_allclose(coefficients, expected, atol=0.02)
+
+
+Repack = Callable[[str, bytes], bytes]
+
+
+@pytest.fixture
+def repacked(data: Path, use_card: UseCard) -> Callable[[Repack], Path]:
+    """The tiny recordings, of which each is changed, knowing its name."""
+
+    def repack(change: Repack) -> Path:
+        card, _ = make_keywords(data, "fsdd")
+        path = data / "recordings.zip"
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        pack(path, {
+            name: change(name, one) if name.startswith("recordings/") else one
+            for name, one in members.items()
+        })  # fmt: skip
+        file = checked(datasets.card(Card, "fsdd").file, path)
+        use_card(card.model_copy(update={"file": file}))
+        keywords._split.cache_clear()
+        return path
+
+    return repack
+
+
+def _as(form: str, subtype: str, channels: int = 1) -> Repack:
+    def change(name: str, recording: bytes) -> bytes:
+        sound, rate = soundfile.read(io.BytesIO(recording))
+        data = io.BytesIO()
+        alike = np.repeat(sound[:, np.newaxis], channels, axis=1)
+        soundfile.write(data, alike, rate, subtype, format=form)
+        return data.getvalue()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _as("WAV", "PCM_16", channels=2), _as("WAV", "PCM_24"), _as("WAV", "FLOAT"),
+        _as("WAVEX", "PCM_16"), _as("FLAC", "PCM_16"),
+    ],
+)  # fmt: skip
+def test_devices_hear_the_same_in_whatever_form_it_is_recorded(
+    repacked: Callable[[Repack], Path], change: Repack
+):
+    def packed() -> list[bytes]:
+        parts = [
+            _task("fsdd").device(1, d, 4, 6, unseen=u) for d in range(5) for u in (False, True)
+        ]
+        return [part.packed for pair in parts for part in pair]
+
+    repacked(lambda name, recording: recording)
+    expected = packed()
+    repacked(change)
+    assert packed() == expected
+
+
+def test_a_recording_that_is_wrong_is_named(repacked: Callable[[Repack], Path]):
+    path = repacked(lambda name, one: one[:-100] if name.endswith("1_bob_3.wav") else one)
+    with pytest.raises(TinyMetaFedError) as caught:
+        _task("fsdd").prepare(1)
+    assert str(caught.value) == (
+        f"{path}: recordings/1_bob_3.wav: is truncated: its header says that more samples follow"
+    )
+    assert not datasets.CACHE.exists()
+
+
+def test_features_are_of_the_card_s_rate_and_pattern(data: Path, use_card: UseCard):
+    """And not those that were kept for another."""
+    card, _ = make_keywords(data, "fsdd")
+    assert isinstance(card, Card)
+    fewer = re.compile(r"(?P<word>\d)_(?P<speaker>[a-c])[a-z]*_\d+\.wav$")
+    packed: list[bytes] = []
+    for changes in ({}, {"rate": 16000}, {"recording": fewer}, {"recording": card.recording}):
+        use_card(card.model_copy(update=changes))
+        keywords._split.cache_clear()
+        packed.append(_task("fsdd").device(1, 1, 4, 4)[0].packed)
+    assert len(set(packed)) == 3
+    assert packed[0] == packed[3]
+
+
+def test_a_card_whose_pattern_matches_nothing(data: Path, use_card: UseCard):
+    card, _ = make_keywords(data, "fsdd")
+    use_card(card.model_copy(update={"recording": re.compile(r"(?P<word>x)(?P<speaker>y)$")}))
+    with pytest.raises(TinyMetaFedError, match=r"zip: no recording's name matches \(\?P<word>x\)"):
+        _task("fsdd").prepare(1)
+
+
+def test_a_card_whose_pattern_has_no_speaker(tmp_path: Path):
+    card = (datasets.FOLDER / "fsdd.toml").read_text()
+    (tmp_path / "mine.toml").write_text(card.replace("<speaker>", "<by>"))
+    with pytest.raises(
+        TinyMetaFedError, match=r"mine.toml: recording: .* is not allowed; it needs"
+    ):
+        read(Card, tmp_path / "mine.toml")
+
+
+def test_fewer_speakers_than_the_card_says(data: Path, use_card: UseCard):
+    card, _ = make_keywords(data, "fsdd")
+    use_card(card.model_copy(update={"speakers": 9}))
+    with pytest.raises(
+        TinyMetaFedError, match="^fsdd: recordings of 4 speakers, and its card says"
+    ):
+        _task("fsdd", unseen=0.5).prepare(1)
+
+
+def test_words_that_nobody_says(data: Path, use_card: UseCard):
+    card, _ = make_keywords(data, "fsdd")
+    use_card(card.model_copy(update={"words": ("0", "7")}))
+    with pytest.raises(TinyMetaFedError, match="2 samples of a class are asked for, and one has 0"):
+        _task("fsdd").device(1, 1, 2, 2)
+
+
+def test_where_all_is_silent_features_are_0(
+    repacked: Callable[[Repack], Path], caplog: pytest.LogCaptureFixture
+):
+    repacked(lambda name, one: wav(np.zeros(100, np.int16)))
+    support, _ = _task("fsdd").device(1, 1, 4, 4)
+    assert (support.inputs == 0).all()
+    assert caplog.messages == [
+        "fsdd: constant in what seen speakers say, so 0 in every sample: MFCC 1, 2, 3, 4, 5, 6, 7, "
+        "8, 9, 10"
+    ]
 
 
 def test_the_free_spoken_digits(real_data: FindReal):

@@ -1,6 +1,12 @@
 """Omniglot as tasks: whose drawings a device has, and how they are reduced."""
 
+import io
+import re
+import struct
+import zipfile
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,9 +14,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from conftest import FindReal, UseCard
-from tiny import ALPHABETS, SIDE, Origin, make_omniglot, png
+from tiny import ALPHABETS, SIDE, Origin, checked, make_omniglot, pack, png
+from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.tasks import Omniglot, datasets
 from tinymetafed.tasks.omniglot import DRAWINGS, Card, _ink
 
@@ -151,6 +159,137 @@ def test_images_are_reduced_to_the_part_of_an_area_that_is_ink(size: int, seed: 
 def test_ink_is_one_and_paper_zero():
     assert (_ink(png(np.ones((105, 105), bool)), 14) == 255).all()
     assert (_ink(png(np.zeros((105, 105), bool)), 14) == 0).all()
+
+
+INK = np.random.default_rng(1).random((105, 105)) < 0.3
+
+
+def _png(image: Image.Image, **options: Any) -> bytes:
+    data = io.BytesIO()
+    image.save(data, "PNG", **options)
+    return data.getvalue()
+
+
+def _see_through(mode: str, ink: int) -> Image.Image:
+    """Ink on nothing: what is transparent is black, as most programs leave it."""
+    image = Image.fromarray(np.where(INK, ink, 0).astype(np.uint8)).convert(mode)
+    image.putalpha(Image.fromarray(np.where(INK, 255, 0).astype(np.uint8)))
+    return image
+
+
+GREY = Image.fromarray(np.where(INK, 0, 255).astype(np.uint8))
+MODES = {
+    "1": _png(GREY.convert("1")),
+    "L": _png(GREY),
+    "L, 2 bits": _png(GREY.convert("P", palette=Image.Palette.ADAPTIVE, colors=2), bits=2),
+    "16 bits": _png(Image.fromarray(np.where(INK, 0, 65535).astype(np.uint16))),
+    "RGB": _png(GREY.convert("RGB")),
+    "palette": _png(GREY.convert("P")),
+    "LA": _png(_see_through("L", 0)),
+    "RGBA": _png(_see_through("RGB", 0)),
+    "transparent colour": _png(GREY, transparency=255),
+    "transparent palette entry": _png(GREY.convert("P"), transparency=255),
+    "with resolution": _png(GREY, dpi=(300, 300)),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("size", [14, 28])
+def test_drawings_in_other_modes_are_the_same(mode: str, size: int):
+    assert (_ink(MODES[mode], size) == _ink(png(INK), size)).all()
+
+
+def test_grey_of_16_bits_is_grey():
+    grey = np.arange(105 * 105, dtype=np.uint16).reshape(105, 105) % 256
+    deep = _png(Image.fromarray(grey * np.uint16(257)))
+    assert (_ink(deep, 28) == _ink(_png(Image.fromarray(grey.astype(np.uint8))), 28)).all()
+
+
+def test_half_transparent_ink_is_half_ink():
+    image = Image.new("RGBA", (28, 28), (0, 0, 0, 128))
+    assert (_ink(_png(image), 14) == 128).all()
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _huge(side: int) -> bytes:
+    """A PNG that claims so many pixels, and has none."""
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + _chunk(b"IDAT", zlib.compress(bytes(9)))
+
+
+WHOLE = MODES["RGB"]
+ANIMATED = _png(GREY, save_all=True, append_images=[GREY.transpose(Image.Transpose.ROTATE_90)])
+JPEG = io.BytesIO()
+GREY.save(JPEG, "JPEG")
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "cannot be read (no PNG image)"),
+        (b"<html>", "cannot be read (no PNG image)"),
+        (JPEG.getvalue(), "cannot be read (no PNG image)"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "cannot be read (no PNG image)"),
+        (WHOLE[:20], "cannot be read ("),
+        (WHOLE[: len(WHOLE) // 2], "cannot be read (image file is truncated"),
+        (WHOLE[:60] + b"\0\0\0" + WHOLE[63:], "cannot be read ("),
+        (ANIMATED, "is animated"),
+        (_png(Image.new("L", (105, 90))), "105 × 90 pixels; a square of at most 512 is wanted"),
+        (_png(Image.new("1", (513, 513))), "513 × 513 pixels; a square of at most 512"),
+        (_huge(10_000), "cannot be read (Image size (100000000 pixels) exceeds limit"),
+        (_huge(100_000), "cannot be read (Image size (10000000000 pixels) exceeds limit"),
+        (_huge(512), "cannot be read (image file is truncated"),
+        (_png(Image.new("I;16", (9, 9)), transparency=5), "16 bits with a transparent colour"),
+    ],
+)
+def test_an_image_that_is_wrong(data: bytes, says: str):
+    with pytest.raises(ValueError, match=re.escape(says)) as caught:
+        _ink(data, 14)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@given(st.sampled_from(sorted(MODES)), st.integers(0, 2000), st.binary(min_size=1, max_size=8))
+def test_a_spoilt_image_is_an_image_or_one_line(mode: str, at: int, spoilt: bytes):
+    data = MODES[mode]
+    at %= len(data)
+    try:
+        said = str(_ink(data[:at] + spoilt + data[at + len(spoilt) :], 14).shape)
+    except ValueError as error:
+        said = str(error)
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"Greek/character01/07.png": b"x"}, "/Greek/character01/07.png: cannot be read (no PNG"),
+        ({"Greek/character09/07.png": png(INK)}, "Greek has 4 characters, and its card says 3"),
+        ({"Latin": None}, "Latin has 0 characters, and its card says 2"),
+        ({"": None}, "Greek has 0 characters, and its card says 3"),
+    ],
+)
+def test_an_archive_that_is_not_as_its_card_says(
+    data: Path, use_card: UseCard, changes: dict[str, bytes | None], says: str
+):
+    card, _ = make_omniglot(data)
+    path = data / "images_background.zip"
+    with zipfile.ZipFile(path) as archive:
+        members: dict[str, bytes] = {name: archive.read(name) for name in archive.namelist()}
+    for key, content in changes.items():
+        members = {name: one for name, one in members.items() if key not in name}
+        if content is not None:
+            members[f"images_background/{key}"] = content
+    pack(path, members | {"cover.png": png(INK)})  # which is in no alphabet
+    file = card.files["images_background"]  # pyright: ignore[reportAttributeAccessIssue]
+    files = {"images_background": checked(file, path)}
+    use_card(card.model_copy(update={"files": card.files | files}))  # pyright: ignore
+    with pytest.raises(TinyMetaFedError) as caught:
+        _task(unseen=["images_evaluation"]).prepare(1)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert says in str(caught.value)
 
 
 @pytest.mark.parametrize("archive", SMALL)

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from .. import tasks
 from ..errors import TinyMetaFedError
 from ..nodes.backends import make_nodes, private_directory
 from ..nodes.process import die_with_parent
@@ -182,12 +183,15 @@ def _run(
 
 
 class _PipeHandler(logging.Handler):
+    """Sends warnings to the parent; but not those of tasks, which it gave when it read the data."""
+
     def __init__(self, pipe: Connection) -> None:
         super().__init__()
         self._pipe = pipe
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._pipe.send(("warning", record.getMessage()))
+        if not record.name.startswith(tasks.__name__):
+            self._pipe.send(("warning", record.getMessage()))
 
 
 @contextmanager

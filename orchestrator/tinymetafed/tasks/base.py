@@ -1,13 +1,23 @@
 """What a task is."""
 
+import logging
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from ..models.model import Shape
 from ..settings import Settings
 from .samples import Samples
+
+log = logging.getLogger(__name__)
+
+
+@cache
+def warn(text: str) -> None:
+    """Tells the user what is odd about data, once, however many seeds and strategies use them."""
+    log.warning("%s", text)
 
 
 @dataclass(frozen=True)

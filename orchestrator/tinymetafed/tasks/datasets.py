@@ -3,12 +3,9 @@
 import hashlib
 import os
 import sys
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 import numpy as np
@@ -19,12 +16,14 @@ from pydantic import Field
 from ..errors import TinyMetaFedError
 from ..places import DATASETS
 from ..settings import Settings, read
+from .archives import members
+from .base import warn
+
+__all__ = ["Arrays", "Card", "File", "cached", "card", "find", "members"]
 
 FOLDER = DATASETS
 CACHE = DATASETS / "cache"
 RETRIES = 3  # of a download, after 1, 2 and 3 seconds
-
-_BROKEN = (OSError, EOFError, ValueError, zipfile.BadZipFile, tarfile.TarError, zlib.error)
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -34,7 +33,8 @@ class File(Settings):
 
     name: in the cache or the folder that TMF_DATA names; so are other_names.
     sha256: of the file; or, for an archive that its host packs anew, of its members with the ending
-    `members`: of what sha256sum prints for them, sorted by name.
+    `members`: of what sha256sum prints for them, sorted by name. unpacked: bytes of all members of
+    such an archive together, at most; where its checksum is of the file, it is known before.
     """
 
     name: str
@@ -42,6 +42,7 @@ class File(Settings):
     address: str
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     members: str | None = None
+    unpacked: Annotated[int, Field(gt=0)] = 2**30
 
 
 class Card(Settings):
@@ -72,55 +73,51 @@ def find(file: File) -> Path:
     except OSError as error:
         raise TinyMetaFedError(f"{error.filename}: cannot be read: {error.strerror}") from None
     path = path or _download(file)
+    again = f"delete it to have it downloaded again from {file.address}"
     try:
-        found = _checksum(path, file.members)
-    except _BROKEN as error:
-        raise TinyMetaFedError(
-            f"{path}: cannot be read ({error}): it is truncated or damaged; delete it to have it "
-            f"downloaded again from {file.address}"
-        ) from None
+        found = _checksum(path, file)
+    except OSError as error:
+        raise TinyMetaFedError(f"{path}: cannot be read: {error.strerror}") from None
+    except TinyMetaFedError as error:
+        raise TinyMetaFedError(f"{error}; {again}") from None
     if found != file.sha256:
         raise TinyMetaFedError(
-            f"{path}: truncated or altered: its SHA-256 is {found}, not {file.sha256}; delete it "
-            f"to have it downloaded again from {file.address}"
+            f"{path}: truncated or altered: its SHA-256 is {found}, not {file.sha256} as its card "
+            f"says; {again}"
         )
     return path
 
 
-def members(path: Path, ending: str) -> Iterator[tuple[PurePosixPath, bytes]]:
-    """Names and contents of an archive's members with that ending, as they lie in it."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if name.endswith(ending):
-                    yield PurePosixPath(name), archive.read(name)
-    else:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                content = archive.extractfile(member)
-                if content is not None and member.name.endswith(ending):
-                    yield PurePosixPath(member.name), content.read()
-
-
 def cached(name: str, key: str, make: Callable[[], Arrays]) -> Arrays:
     """What `make` returns, kept in the cache under a name and a hash of `key`, which has to tell
-    all that it depends on. Raises TinyMetaFedError."""
+    all that it depends on. Raises TinyMetaFedError where what is kept is damaged."""
     path = CACHE / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
-    if path.exists():
-        try:
-            with path.open("rb") as file, np.load(file) as arrays:
-                return dict(arrays)
-        except _BROKEN as error:
-            raise TinyMetaFedError(f"{path}: cannot be read ({error}); delete it") from None
-    arrays = make()
+    try:
+        file = path.open("rb")
+    except OSError:  # not there, or not ours to read
+        arrays = make()
+        _keep(path, arrays)
+        return arrays
+    try:
+        with file, np.load(file) as kept:
+            return dict(kept)
+    except Exception as error:  # whatever a damaged file makes numpy and zipfile raise
+        raise TinyMetaFedError(f"{path}: cannot be read ({error}); delete it") from None
+
+
+def _keep(path: Path, arrays: Arrays) -> None:
+    """Writes the file whole or not at all: a cache that cannot be written costs time alone."""
     unfinished = path.with_suffix(f".{os.getpid()}.npz")
     try:
-        CACHE.mkdir(parents=True, exist_ok=True)
-        np.savez(unfinished, allow_pickle=False, **arrays)
-        unfinished.replace(path)  # whole or not at all
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            np.savez(unfinished, allow_pickle=False, **arrays)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
     except OSError as error:
-        raise TinyMetaFedError(f"{path}: cannot be written: {error.strerror}") from None
-    return arrays
+        reason = error.strerror or str(error)
+        warn(f"{path}: cannot be written: {reason}; each run will compute it anew")
 
 
 def _places(file: File) -> Iterator[Path]:
@@ -128,7 +125,9 @@ def _places(file: File) -> Iterator[Path]:
     if given := os.environ.get("TMF_DATA"):
         if not Path(given).is_dir():
             raise TinyMetaFedError(f"TMF_DATA: {given} is no folder")
-        folders = [Path(given), *sorted(filter(Path.is_dir, Path(given).iterdir())), CACHE]
+        # Not in what is closed to us: the lost+found of a disk is no reason to give up.
+        inner = [one for one in Path(given).iterdir() if one.is_dir() and os.access(one, os.X_OK)]
+        folders = [Path(given), *sorted(inner), CACHE]
     for folder in folders:
         for name in (file.name, *file.other_names):
             yield folder / name
@@ -153,9 +152,10 @@ def _download(file: File) -> Path:
         ) from None
 
 
-def _checksum(path: Path, ending: str | None) -> str:
-    if ending is None:
+def _checksum(path: Path, file: File) -> str:
+    if file.members is None:
         return pooch.file_hash(str(path))
-    sums = [(name.name, hashlib.sha256(data).hexdigest()) for name, data in members(path, ending)]
+    found = members(path, file.members, file.unpacked)
+    sums = [(name.name, hashlib.sha256(data).hexdigest()) for name, data in found]
     lines = "".join(f"{checksum}  {name}\n" for name, checksum in sorted(sums))
     return hashlib.sha256(lines.encode()).hexdigest()

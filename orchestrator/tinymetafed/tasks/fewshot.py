@@ -60,6 +60,11 @@ class FewShot(Task):
                 f"task: {each} samples of a class are asked for, and one has {pool.fewest}; use a "
                 "smaller support or query"
             )
+        if self.ways > len(pool.classes):
+            raise TinyMetaFedError(
+                f"task: {self.ways} classes are asked for, and the data have {len(pool.classes)}; "
+                "use fewer ways"
+            )
         rng = np.random.default_rng([seed, device])
         chosen = rng.choice(len(pool.classes), self.ways, replace=False)
         rows = np.stack([rng.choice(pool.classes[c], each, replace=False) for c in chosen])

@@ -6,8 +6,6 @@ is cut at both ends, a shorter one filled up with silence.
 """
 
 import importlib.metadata
-import io
-import wave
 from dataclasses import dataclass
 from functools import lru_cache
 from re import Pattern
@@ -16,25 +14,41 @@ from typing import Annotated, Literal
 import kaldi_native_fbank as knf
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
+from ..errors import TinyMetaFedError
 from ..models.model import Shape
-from . import datasets
-from .base import Limits
+from . import audio, datasets
+from .base import Limits, warn
 from .fewshot import FewShot, Pool
+from .scaling import standardised
 
-KNF_VERSION = importlib.metadata.version("kaldi-native-fbank")
+VERSIONS = {
+    "kaldi-native-fbank": importlib.metadata.version("kaldi-native-fbank"), **audio.VERSIONS
+}  # fmt: skip
+"""Of what features are made by."""
+
+
+def _has_groups(pattern: Pattern[str]) -> Pattern[str]:
+    if not {"word", "speaker"} <= pattern.groupindex.keys():
+        raise PydanticCustomError(
+            "tmf_groups", "it needs the groups (?P<word>…) and (?P<speaker>…)"
+        )
+    return pattern
 
 
 class Card(datasets.Card):
     """Of a data set of spoken words.
 
     recording: matches the end of a recording's path, with groups `word` and `speaker`.
-    speakers: how many. recordings: of a word by a speaker, where it is the same for all.
+    rate: in Hz, to which recordings of another are resampled. speakers: how many. recordings: of a
+    word by a speaker, where it is the same for all.
     """
 
     file: datasets.File
-    recording: Pattern[str]
+    recording: Annotated[Pattern[str], AfterValidator(_has_groups)]
+    rate: Annotated[int, Field(ge=8000, le=192_000)]
     words: tuple[str, ...]
     speakers: int
     recordings: int | None = None
@@ -115,7 +129,7 @@ class Keywords(FewShot):
         file = self.card.file
         return {
             file.name: f"sha256:{file.sha256}",
-            "kaldi-native-fbank": KNF_VERSION,
+            **VERSIONS,
             "task.unseen": ", ".join(self._split(seed).unseen_speakers),
         }
 
@@ -142,10 +156,17 @@ def _split(data: str, features: Features, unseen_speakers: int, seed: int) -> _S
     recordings = _recordings(data, card, features)
     mfccs, words, speakers = (recordings[key] for key in ("mfccs", "words", "speakers"))
     rng = np.random.default_rng([seed, 0x_5BEA_4E45])
-    unseen = np.sort(rng.choice(np.unique(speakers), unseen_speakers, replace=False))
+    known = np.unique(speakers)
+    if len(known) <= unseen_speakers:
+        raise TinyMetaFedError(
+            f"{data}: recordings of {len(known)} speakers, and its card says {card.speakers}"
+        )
+    unseen = np.sort(rng.choice(known, unseen_speakers, replace=False))
     is_unseen = np.isin(speakers, unseen)
-    heard = mfccs[~is_unseen].astype(np.float64)
-    scaled = (mfccs - heard.mean(axis=(0, 1))) / heard.std(axis=(0, 1))
+    scaled, constant = standardised(mfccs, ~is_unseen)
+    if len(constant):
+        numbers = ", ".join(str(coefficient + 1) for coefficient in constant)
+        warn(f"{data}: constant in what seen speakers say, so 0 in every sample: MFCC {numbers}")
     examples = scaled.reshape(len(scaled), -1).astype(np.float32)
 
     def pool(chosen: NDArray[np.bool_]) -> Pool:
@@ -159,22 +180,28 @@ def _recordings(data: str, card: Card, features: Features) -> datasets.Arrays:
     """Of all speakers: mfccs, float32 [n, frames, coefficients]; words and speakers, str [n]."""
 
     def make() -> datasets.Arrays:
+        path = datasets.find(card.file)
         found: list[tuple[str, str, NDArray[np.float32]]] = []
-        for name, wav in datasets.members(datasets.find(card.file), ".wav"):
+        for name, recording in datasets.members(path, audio.ENDINGS):
             if match := card.recording.search(str(name)):
-                found.append((match["word"], match["speaker"], _mfcc(wav, features)))
+                try:
+                    mfcc = _mfcc(recording, features, card.rate)
+                except ValueError as error:
+                    raise TinyMetaFedError(f"{path}: {name}: {error}") from None
+                found.append((match["word"], match["speaker"], mfcc))
+        if not found:
+            raise TinyMetaFedError(f"{path}: no recording's name matches {card.recording.pattern}")
         words, speakers, mfccs = map(np.array, zip(*found, strict=True))
         return {"words": words, "speakers": speakers, "mfccs": mfccs}
 
-    key = f"{card.file.sha256} {features.options(0)} {KNF_VERSION}"
-    return datasets.cached(data, key, make)
+    options, pattern = features.options(card.rate), card.recording.pattern
+    return datasets.cached(data, f"{card.file.sha256} {options} {pattern} {VERSIONS}", make)
 
 
-def _mfcc(wav: bytes, features: Features) -> NDArray[np.float32]:
-    """float32 [frames, coefficients] of a recording in 16 bits."""
-    with wave.open(io.BytesIO(wav)) as file:
-        rate = file.getframerate()
-        sound = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+def _mfcc(data: bytes, features: Features, rate: int | None = None) -> NDArray[np.float32]:
+    """float32 [frames, coefficients] of a recording at a rate in Hz, its own where not given.
+    Raises ValueError, which says what is wrong with it."""
+    sound, rate = audio.read(data, rate)
     missing = rate - len(sound)  # of one second
     if missing > 0:
         sound = np.pad(sound, (missing // 2, missing - missing // 2))

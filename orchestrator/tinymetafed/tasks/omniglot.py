@@ -7,15 +7,18 @@ arXiv:1606.04080).
 
 import io
 import math
+import warnings
+from collections import Counter
 from functools import lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from pydantic import Field, model_validator
 
+from ..errors import TinyMetaFedError
 from ..models.model import Shape
 from . import datasets
 from .base import Limits
@@ -23,6 +26,9 @@ from .fewshot import FewShot, Pool
 
 DRAWINGS = 20
 """Of each character."""
+LARGEST = 512
+"""Pixels of an image's side, of which Omniglot's have 105. What `_ink` computes with has up to 28²
+as many pixels as the image."""
 
 
 class Archive(datasets.File):
@@ -116,11 +122,23 @@ def _pool(entries: tuple[str, ...], size: int, rotations: bool) -> Pool:
     alphabets = _alphabets(entries)
     images: dict[tuple[str, str], list[NDArray[np.uint8]]] = {}
     for archive in sorted(set(alphabets.values())):
-        path = datasets.find(_card().files[archive])
+        file = _card().files[archive]
+        path = datasets.find(file)
         for name, data in sorted(datasets.members(path, ".png")):
-            alphabet, character = name.parts[-3:-1]
+            alphabet, character = ("", "", *name.parts)[-3:-1]
             if alphabets.get(alphabet) == archive:
-                images.setdefault((alphabet, character), []).append(_ink(data, size))
+                try:
+                    image = _ink(data, size)
+                except ValueError as error:
+                    raise TinyMetaFedError(f"{path}: {name}: {error}") from None
+                images.setdefault((alphabet, character), []).append(image)
+        found = Counter(alphabet for alphabet, _ in images)
+        for alphabet in (one for one, of in alphabets.items() if of == archive):
+            if found[alphabet] != (characters := file.alphabets[alphabet]):
+                raise TinyMetaFedError(
+                    f"{path}: {alphabet} has {found[alphabet]} characters, and its card says "
+                    f"{characters}"
+                )
     drawings = np.array([image for drawn in images.values() for image in drawn])
     ends = np.cumsum([len(drawn) for drawn in images.values()])
     characters = np.split(np.arange(len(drawings)), ends[:-1])
@@ -131,9 +149,41 @@ def _pool(entries: tuple[str, ...], size: int, rotations: bool) -> Pool:
 
 
 def _ink(png: bytes, size: int) -> NDArray[np.uint8]:
-    """uint8 [size, size]: the part of a pixel's area that is ink, of 255."""
-    with Image.open(io.BytesIO(png)) as image:
-        # Pillow averages areas of whole pixels only.
-        wide = image.width * size // math.gcd(image.width, size)
-        fine = image.convert("L").resize((wide, wide), Image.Resampling.NEAREST)
-        return 255 - np.asarray(fine.reduce(wide // size))
+    """uint8 [size, size]: the part of a pixel's area that is ink, of 255. What is transparent is
+    paper. Raises ValueError, which says what is wrong with the image."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            # Other formats are not looked for: Pillow hands some to programs of the system.
+            with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
+                grey = _grey(image)
+    except ValueError:
+        raise
+    except UnidentifiedImageError:
+        raise ValueError("cannot be read (no PNG image)") from None
+    except Exception as error:  # whatever an image that is damaged makes Pillow raise
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"cannot be read ({reason})") from None
+    # Pillow averages areas of whole pixels only.
+    wide = grey.width * size // math.gcd(grey.width, size)
+    fine = grey.resize((wide, wide), Image.Resampling.NEAREST)
+    return 255 - np.asarray(fine.reduce(wide // size))
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """In 8 bits, on white paper where it is transparent. Raises ValueError."""
+    if image.width != image.height or image.width > LARGEST:
+        raise ValueError(
+            f"{image.width} × {image.height} pixels; a square of at most {LARGEST} is wanted"
+        )
+    if getattr(image, "n_frames", 1) > 1:
+        raise ValueError("is animated")
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+        if image.has_transparency_data:
+            raise ValueError("16 bits with a transparent colour are not supported")
+        return Image.fromarray((np.asarray(image, np.float64) / 257).round().astype(np.uint8))
+    if image.has_transparency_data:
+        colours = image.convert("RGBA")
+        paper = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(paper, colours)
+    return image.convert("L")

@@ -12,30 +12,41 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from ..errors import TinyMetaFedError
 from ..models.model import Shape
 from . import datasets
-from .base import Limits, Task
+from .base import Limits, Task, warn
 from .samples import Samples
+from .scaling import standardised
+from .table import LARGEST, Table, read
+
+Missing = Literal["error", "drop", "mean"]
 
 
 class Card(datasets.Card):
-    """Of a table: CSV with a heading, the class's number last."""
+    """Of a table: CSV with a heading, the class's number last. `rows` are those that are dealt out,
+    so those without a missing value where others are dropped."""
 
     file: datasets.File
-    rows: int
-    columns: int  # without the class
-    classes: tuple[str, ...]
+    rows: Annotated[int, Field(ge=1)]
+    columns: Annotated[int, Field(ge=1)]  # without the class
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
 
 
 class Tabular(Task):
     """Settings: the table, the part of its rows that unseen devices have, the rows of a device, and
-    α: the smaller, the fewer classes a device has; IID where not given."""
+    α: the smaller, the fewer classes a device has; IID where not given.
+
+    missing: what becomes of a value that is empty, NaN, infinite or alike: an error; its row is
+    dropped; or the mean of its column over the seen devices' rows takes its place.
+    """
 
     name: Literal["tabular"]
     data: Literal["iris", "wine", "breast_cancer"]
     unseen: Annotated[float, Field(gt=0, lt=1)] = 0.4
     rows: Annotated[int, Field(ge=2, le=1000)] = 15
     alpha: Annotated[float, Field(ge=1e-3, le=1e6)] | None = None
+    missing: Missing = "error"
 
     @property
     def shape(self) -> Shape:
@@ -82,7 +93,8 @@ class Tabular(Task):
         return samples[:support], samples[support : support + query]
 
     def _dealt(self, seed: int) -> "_Dealt":
-        return _deal(self.data, self.rows_of(unseen=True), self.rows, self.alpha, seed)
+        unseen_rows = self.rows_of(unseen=True)
+        return _deal(self.data, unseen_rows, self.rows, self.alpha, self.missing, seed)
 
 
 @dataclass(frozen=True)
@@ -95,21 +107,81 @@ class _Dealt:
 
 
 @lru_cache(maxsize=8)
-def _deal(data: str, unseen_rows: int, rows: int, alpha: float | None, seed: int) -> _Dealt:
+def _deal(
+    data: str, unseen_rows: int, rows: int, alpha: float | None, missing: Missing, seed: int
+) -> _Dealt:
     """Columns are standardised by their mean and standard deviation over the seen devices' rows."""
-    path = datasets.find(datasets.card(Card, data).file)
-    table = np.loadtxt(path, delimiter=",", skiprows=1)
-    values, labels = table[:, :-1], table[:, -1].astype(np.uint32)
+    table = _complete(data, missing)
     rng = np.random.default_rng([seed, 0x_7AB1_E000])
     unseen, seen = np.split(rng.permutation(len(table)), [unseen_rows])
-    values = (values - values[seen].mean(axis=0)) / values[seen].std(axis=0)
-    values = values.astype(np.float32)
+    values, labels = _scaled(table, seen), table.labels.astype(np.uint32)
 
     def share_out(pool: NDArray[np.intp]) -> list[Samples]:
         parts = [pool[part] for part in _parts(rng, labels[pool], rows, alpha)]
         return [Samples(values[part], labels[part]) for part in parts]
 
     return _Dealt(share_out(seen), share_out(unseen), sorted(unseen.tolist()))
+
+
+def _complete(data: str, missing: Missing) -> Table:
+    """The table of that name, in which values are missing where they are to be the mean alone."""
+    card = datasets.card(Card, data)
+    table = read(datasets.find(card.file), card.columns, len(card.classes))
+    absent = ~np.isfinite(np.column_stack([table.values, table.labels]))
+    absent[:, -1] = table.labels < 0
+    every = len(table)
+    if missing == "drop":
+        table = table[np.flatnonzero(~absent.any(axis=1))]
+    else:
+        if missing == "mean":
+            absent[:, :-1] = False
+        for row, column in np.argwhere(absent)[:1]:
+            raise table.error(row, column, _what_is_missing(table, row, column))
+    if len(table) != card.rows:
+        rows = f"{len(table)} of {every} rows are complete" if missing == "drop" else (
+            f"{every} rows")  # fmt: skip
+        raise TinyMetaFedError(
+            f"{table.path}: {rows}, and datasets/{data}.toml says {card.rows}: enter rows = "
+            f"{len(table)} there"
+        )
+    missed = [f"{i} ({name})" for i, name in enumerate(card.classes) if i not in table.labels]
+    if missed:
+        warn(f"{table.path}: no row is of class {', '.join(missed)}")
+    return table
+
+
+def _what_is_missing(table: Table, row: int, column: int) -> str:
+    if column == table.values.shape[1]:
+        return 'the class is missing; enter it, or set task.missing = "drop"'
+    value = "missing" if np.isnan(table.values[row, column]) else "infinite"
+    return f'the value is {value}; enter it, or set task.missing to "drop" or "mean"'
+
+
+def _scaled(table: Table, seen: NDArray[np.intp]) -> NDArray[np.float32]:
+    """The values, standardised; those that are missing take the mean of the rows `seen`."""
+    values = table.values
+    absent = ~np.isfinite(values)
+    if absent.any():
+        known = np.where(absent, np.nan, values)[seen]
+        for column in np.flatnonzero(np.isnan(known).all(axis=0)):
+            raise TinyMetaFedError(
+                f"{table.path}: {table.columns[column]}: no row of the seen devices has a value, "
+                "so there is no mean"
+            )
+        values = np.where(absent, np.nanmean(known, axis=0), values)
+    scaled, constant = standardised(values, seen)
+    if len(constant):
+        names = ", ".join(table.columns[column] for column in constant)
+        warn(
+            f"{table.path}: constant in the rows of the seen devices, so 0 in every sample: {names}"
+        )
+    for row, column in np.argwhere(np.abs(scaled) > LARGEST)[:1]:
+        raise table.error(
+            row, column,
+            f"{scaled[row, column]:.2g} standard deviations from the mean of the seen devices' "
+            "rows: beyond float32",
+        )  # fmt: skip
+    return scaled.astype(np.float32)
 
 
 def _parts(
