@@ -108,7 +108,7 @@ def _singly(image: Path, tmp_path: Path) -> Profile:
     wrapper.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "QEMU", str(wrapper))
-        return runner.run(image).profile(TIMINGS)
+        return runner.run(image, trusted=True).profile(TIMINGS)
 
 
 def test_blocks_come_to_what_single_instructions_come_to(program: MakeProgram, tmp_path: Path):

@@ -6,12 +6,16 @@ is its help text.
 """
 
 import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
 
 import typer
 from rich.logging import RichHandler
 from rich.markup import escape
 
 from ..errors import TinyMetaFedError
+from ..signals import INTERRUPTED
 from . import bench, compare, energy, plan, report, run
 from .terminal import error_console
 
@@ -22,12 +26,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def _interruptible(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command, which says so where it is interrupted and has no better word for it."""
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> Any:
+        try:
+            return command(*arguments, **options)
+        except KeyboardInterrupt:
+            error_console.print("Interrupted.")
+            raise typer.Exit(INTERRUPTED) from None
+
+    return run
+
+
 # The help text lists the commands in this order.
 for command in (
     run.run, plan.plan, compare.compare, report.runs, report.show, report.report, energy.energy,
     energy.cycles, bench.bench, bench.validate, bench.doctor,
 ):  # fmt: skip
-    app.command()(command)
+    app.command()(_interruptible(command))
 
 
 def main() -> None:

@@ -65,13 +65,17 @@ def cycles(
         str | None, typer.Option(metavar="CORE", help="Show each function too, for this core.")
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds.")] = 600.0,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Let it change files and run commands.")
+    ] = False,
 ) -> None:
     """Run any program for the nodes' processor, and count its cycles.
 
-    It has to end by semihosting (SYS_EXIT). Each function tmf_phase_NAME that it calls begins a
-    phase of that name.
+    It has to end by semihosting (SYS_EXIT), by which it can also read files of this machine; it
+    changes none and runs no command unless it is trusted. Each function tmf_phase_NAME that it
+    calls begins a phase of that name.
     """
-    ended = standalone.run(program, timeout)
+    ended = standalone.run(program, timeout, trusted=trust)
     console.print(ended.output, end="", markup=False, highlight=False, soft_wrap=True)
     console.print(energy_tables.of_program(ended.profile(Timing.all())))
     if functions is not None:

@@ -22,6 +22,7 @@ from ..nodes import renode
 from ..nodes.backends import private_directory
 from ..results import accounts
 from ..results.store import Run, Store
+from ..signals import ending
 from ..strategies import ServerState
 from .emulated_rounds import EmulatedSample
 from .experiment import Experiment
@@ -67,14 +68,17 @@ def execute(
 
     threads: for the work of host nodes; one for each processor where not given.
 
-    SIGINT and SIGTERM end it between two awaits, with the rounds done so far in the store and the
-    nodes closed: KeyboardInterrupt. Raises TinyMetaFedError.
+    SIGINT, SIGTERM and SIGHUP end it between two awaits, with the rounds done so far in the store
+    and the nodes closed: KeyboardInterrupt. Raises TinyMetaFedError.
     """
-    before = TimeProfile.now()
+    before, handlers = TimeProfile.now(), {number: signal.getsignal(number) for number in ending()}
     try:
         run = asyncio.run(_execute(experiment, store, run, progress, threads))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
+    finally:
+        for number, handler in handlers.items():  # the loop has left none
+            signal.signal(number, handler)
     return run, TimeProfile.now() - before
 
 
@@ -87,7 +91,8 @@ async def _execute(
 ) -> Run:
     task = asyncio.current_task()
     assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    for number in ending():
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with private_directory() as directory:
         federation = Federation(experiment, make_engine(experiment, directory, threads))
         sample = EmulatedSample(experiment, directory) if experiment.nodes.emulate else None

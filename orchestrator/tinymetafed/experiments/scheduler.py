@@ -7,8 +7,11 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from multiprocessing import util
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -16,9 +19,10 @@ from pathlib import Path
 from .. import tasks
 from ..errors import TinyMetaFedError
 from ..nodes.backends import make_nodes, private_directory
-from ..nodes.process import die_with_parent
+from ..nodes.process import kill_with_parent
 from ..nodes.settings import NodeSettings
 from ..results.store import Run, Store
+from ..signals import ending, interrupt_on_ending
 from . import runner
 from .comparison import Cell
 from .experiment import Experiment
@@ -77,8 +81,8 @@ class Comparison:
     def execute(self, jobs: int, progress: Progress) -> None:
         """Runs what is not in the store, `jobs` at a time; one that fails leaves the others going.
 
-        SIGINT and SIGTERM end all of them, with the rounds done so far in the store and the nodes
-        closed: KeyboardInterrupt.
+        SIGINT, SIGTERM and SIGHUP end all of them, with the rounds done so far in the store and
+        the nodes closed: KeyboardInterrupt.
         """
         waiting = self.unfinished
         threads = max(1, len(os.sched_getaffinity(0)) // jobs)
@@ -105,6 +109,7 @@ class Comparison:
                 self._look()
 
     def _start(self, i: int, threads: int) -> tuple[Connection, BaseProcess]:
+        _place_for_sockets()
         # Processes of a server without threads, which has everything imported.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
@@ -113,7 +118,8 @@ class Comparison:
         arguments = (self.cells[i].experiment, self._store.folder.absolute())
         arguments += (run and run.id, threads, end)
         process = context.Process(target=_run, args=arguments, daemon=True)
-        process.start()
+        with _uninterrupted():  # nor does its server, which else would end while it imports
+            process.start()
         end.close()
         return pipe, process
 
@@ -168,7 +174,10 @@ def _run(
 ) -> None:
     """In a process: one run, from its start or from where it was."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; the parent's SIGTERM ends it
-    die_with_parent()
+    kill_with_parent()
+    parent = multiprocessing.parent_process()
+    if parent is None or not parent.is_alive():  # it ended before the line above
+        sys.exit(1)
     logging.basicConfig(level=logging.WARNING, handlers=[_PipeHandler(pipe)])
     try:
         store = Store(folder)
@@ -196,8 +205,33 @@ class _PipeHandler(logging.Handler):
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {number: signal.getsignal(number) for number in ending()}
+    interrupt_on_ending()
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@cache
+def _place_for_sockets() -> None:
+    """Has the sockets between this process and its children in a private folder with a short path,
+    as long as this process lives: the folder of TMPDIR may have a path that is too long."""
+    folder, before = private_directory(short=True), tempfile.tempdir
+    tempfile.tempdir = str(folder.__enter__())
+    try:
+        util.get_temp_dir()  # remembers it, and removes its part of it when this process ends
+        util.Finalize(None, folder.__exit__, (None, None, None), exitpriority=-1000)  # after that
+    finally:
+        tempfile.tempdir = before
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """A process that is started meanwhile never hears of SIGINT."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,9 +1,5 @@
 """The backends by name."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -14,32 +10,14 @@ from ..energy.timing import Timing
 from ..errors import TinyMetaFedError
 from ..places import MPS2_IMAGE, zephyr_image
 from . import window
+from .folder import private_directory
 from .host import open_host
 from .node import Node
 from .qemu import QemuTransport
 from .renode import PLATFORMS, Renode, RenodeTransport
 from .settings import NodeSettings
 
-
-@contextmanager
-def private_directory() -> Iterator[Path]:
-    """A run directory for sockets, logs and counters: mode 0700, with a path short enough for a
-    socket's name (108 bytes). It is gone afterwards; but where an error ends the run, logs that
-    say something stay."""
-    directory = Path(tempfile.mkdtemp(prefix="tinymetafed-"))
-    try:
-        yield directory
-    except TinyMetaFedError:
-        for file in directory.iterdir():
-            if file.suffix != ".log" or file.stat().st_size == 0:
-                file.unlink()
-        with suppress(OSError):  # there is something left
-            directory.rmdir()
-        raise
-    except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
-        raise
-    shutil.rmtree(directory, ignore_errors=True)
+__all__ = ["emulated_image", "make_nodes", "private_directory"]
 
 
 def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:

@@ -1,5 +1,5 @@
-"""Backend `qemu`: one process per node, machine mps2-an386, the UART on a Unix socket; for DMA, a
-file as memory that both share."""
+"""Backend `qemu`: one process per node, machine mps2-an386, the UART on a pair of Unix sockets that
+have no name; for DMA, a file as memory that both share."""
 
 import asyncio
 import contextlib
@@ -11,13 +11,13 @@ from ..energy.program import Program
 from ..errors import TinyMetaFedError
 from ..places import MPS2_IMAGE, QEMU_PLUGIN
 from .counters import CountersFile
-from .process import die_with_parent, is_running, last_words
+from .process import is_running, last_words, start
 from .transport import NodeLost
 from .window import MEMORY, Window
 
 QEMU = "qemu-system-arm"
-MACHINE = ("-machine", "mps2-an386", "-display", "none", "-monitor", "none")
-BOOT_TIMEOUT = 30.0  # seconds for a process to connect its UART
+MISSING = "'make setup' installs it, or: apt-get install qemu-system-arm"
+MACHINE = ("-machine", "mps2-an386", "-display", "none", "-monitor", "none", "-nic", "none")
 
 # An emulated UART sends a byte at a time, and to take each by itself would cost the orchestrator
 # more than the node: while a frame is incomplete its next bytes are left to gather.
@@ -27,11 +27,16 @@ LOOKS = 10
 """At an emulator, before it is said to be idle."""
 
 
+def escaped(path: Path) -> str:
+    """As a value among QEMU's options, where a comma begins the next one."""
+    return str(path).replace(",", ",,")
+
+
 def plugin_arguments(counts: Path, program: Program, *, accesses: bool = False) -> list[str]:
     """QEMU's arguments for counting `program` into a CountersFile. Raises TinyMetaFedError."""
     if not QEMU_PLUGIN.is_file():
         raise TinyMetaFedError(f"{QEMU_PLUGIN}: no counting plugin; run 'make setup'")
-    plugin = f"{QEMU_PLUGIN},counts={counts}"
+    plugin = f"{escaped(QEMU_PLUGIN)},counts={escaped(counts)}"
     for name, addresses in (("phases", program.phases.values()), ("handlers", program.handlers)):
         if addresses:
             plugin += f",{name}=" + ":".join(map(hex, addresses))
@@ -73,23 +78,18 @@ class QemuTransport:
         program: Program | None = None,
         place: range | None = None,
         extra: tuple[str, ...] = (),
-        boot_timeout: float = BOOT_TIMEOUT,
     ) -> "QemuTransport":
-        """Boots `image` with its UART on `directory`/`name`.sock, a private directory.
+        """Boots `image`; what it needs and says is in `directory`, a private one.
 
         program: the image, where its execution is to be counted. place: addresses of its window,
-        where frames are to go through that. extra: further arguments of QEMU. boot_timeout:
-        seconds. Raises TinyMetaFedError where it does not boot.
+        where frames are to go through that. extra: further arguments of QEMU. Raises
+        TinyMetaFedError where it cannot be started; where it ends while it boots, the first `read`
+        raises NodeLost.
         """
         if not image.is_file():
             raise TinyMetaFedError(f"{image}: no firmware image; run 'make firmware'")
-        path, log = directory / f"{name}.sock", directory / f"{name}.log"
+        log = directory / f"{name}.log"
         arguments = list(MACHINE)
-        # A multiplexed character device buffers 32 bytes before the UART, where a plain one takes a
-        # byte per trip through the main loop: four to nine times as fast. Its escape character is
-        # one that no byte is.
-        arguments += ["-chardev", f"socket,id=uart,path={path},mux=on", "-serial", "chardev:uart"]
-        arguments += ["-echr", "0x100"]
         arguments += ["-kernel", str(image), *extra]
         counters = None
         if program is not None:
@@ -98,30 +98,28 @@ class QemuTransport:
         window = None
         if place is not None:
             window = Window(directory / f"{name}.psram", place)
-            backend = f"memory-backend-file,id=psram,size={len(MEMORY)},mem-path={window.path}"
-            arguments += ["-object", f"{backend},share=on", "-machine", "memory-backend=psram"]
-        path.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX) as listener, log.open("ab") as output:
-            listener.bind(str(path))
-            listener.listen(1)
-            listener.setblocking(False)
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    QEMU, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=output,
-                    stderr=output, preexec_fn=die_with_parent,
-                )  # fmt: skip
-            except FileNotFoundError:
-                raise TinyMetaFedError(
-                    f"{QEMU} is not installed; 'make setup' installs it, or: "
-                    "apt-get install qemu-system-arm"
-                ) from None
-            uart = await _accept(listener, process, boot_timeout)
-        if uart is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-            raise TinyMetaFedError(f"{QEMU} did not boot {image}; {last_words(log)}")
+            file = f"mem-path={escaped(window.path)},share=on"
+            arguments += ["-object", f"memory-backend-file,id=psram,size={len(MEMORY)},{file}"]
+            arguments += ["-machine", "memory-backend=psram"]
+        try:
+            uart, end = socket.socketpair()
+        except OSError as error:
+            raise TinyMetaFedError(f"{name}: no UART can be made: {error.strerror}") from None
+        # A multiplexed character device buffers 32 bytes before the UART, where a plain one takes a
+        # byte per trip through the main loop: four to nine times as fast. Its escape character is
+        # one that no byte is.
+        arguments += ["-chardev", f"socket,id=uart,fd={end.fileno()},mux=on"]
+        arguments += ["-serial", "chardev:uart", "-echr", "0x100"]
         streams = await asyncio.open_unix_connection(sock=uart)
+        try:
+            with end, log.open("ab") as output:
+                process = await start(
+                    QEMU, *arguments, missing=MISSING, stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output, stderr=output, pass_fds=[end.fileno()],
+                )  # fmt: skip
+        except BaseException:
+            streams[1].close()
+            raise
         return cls(process, streams, log, counters, window)
 
     async def write(self, data: bytes) -> None:
@@ -182,17 +180,3 @@ class QemuTransport:
         status = self.process.returncode
         what = "closed the UART" if status is None else f"ended with status {status}"
         return f"{self.log.stem}: {QEMU} {what}; {self.said()}"
-
-
-async def _accept(
-    listener: socket.socket, process: asyncio.subprocess.Process, seconds: float
-) -> socket.socket | None:
-    """The emulator's connection; None where it ends or does not come in time."""
-    accept = asyncio.ensure_future(asyncio.get_running_loop().sock_accept(listener))
-    end = asyncio.ensure_future(process.wait())
-    try:
-        await asyncio.wait({accept, end}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        return accept.result()[0] if accept.done() else None
-    finally:
-        accept.cancel()
-        end.cancel()

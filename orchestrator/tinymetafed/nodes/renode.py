@@ -17,7 +17,7 @@ from pathlib import Path
 from ..energy.opcodes import OpcodeCounts, TracedPricing, traced_blocks
 from ..errors import TinyMetaFedError
 from ..places import EMULATION, RENODE
-from .process import die_with_parent, last_words
+from .process import last_words, start
 from .renode_counting import PhaseMarks, read_trace
 from .transport import NodeLost
 
@@ -224,17 +224,13 @@ class Renode:
             )
         self._machines.clear()
         try:
-            self._process = await asyncio.create_subprocess_exec(
+            self._process = await start(
                 renode, "--console", "--plain", "--disable-xwt",
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT, preexec_fn=die_with_parent, limit=2**20,
-                start_new_session=True,
+                stderr=asyncio.subprocess.STDOUT, limit=2**20, start_new_session=True,
             )  # fmt: skip
             self._answers = asyncio.Queue()
             self._reader = asyncio.create_task(self._listen(self._process))
-        except OSError as error:
-            raise TinyMetaFedError(f"{renode}: cannot be started: {error.strerror}") from None
-        try:
             said = await self._command("version")
             found = re.search(r"version (\d+)\.(\d+)\.(\d+)", said)
             if found is None or tuple(map(int, found.groups())) < OLDEST:

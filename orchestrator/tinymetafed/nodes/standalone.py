@@ -1,8 +1,9 @@
 """Any program for the node's processor, run to its end and counted."""
 
+import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,11 @@ from ..energy.profile import BlockCounts, Pricing, Profile
 from ..energy.program import Program
 from ..energy.timing import Timing
 from ..errors import TinyMetaFedError
+from . import sandbox
 from .counters import CountersFile
-from .qemu import MACHINE, QEMU, plugin_arguments
+from .folder import private_directory
+from .process import dies_with_this_process, telling
+from .qemu import MACHINE, MISSING, QEMU, plugin_arguments
 
 TIMEOUT = 600.0  # seconds
 
@@ -39,31 +43,53 @@ class Ended:
         return Pricing(self.program, timings, self.memories)
 
 
-def run(image: Path, timeout: float = TIMEOUT) -> Ended:
+def run(image: Path, timeout: float = TIMEOUT, *, trusted: bool = False) -> Ended:
     """Runs the image on QEMU until it exits by semihosting (SYS_EXIT).
 
-    Where its loads and stores go is noted, which takes more time than a node is given.
-    Raises TinyMetaFedError where it does not exit with 0 in `timeout` seconds.
+    Where its loads and stores go is noted, which takes more time than a node is given. By
+    semihosting it can read files, and write to its output. trusted: it can change files and run
+    commands of this machine too. Raises TinyMetaFedError where it does not exit with 0 in `timeout`
+    seconds.
     """
     program = Program.read(image)
-    with tempfile.TemporaryDirectory(prefix="tinymetafed-") as directory:
-        counters = CountersFile(Path(directory) / "counts", 1 + len(program.phases))
+    qemu = shutil.which(QEMU)
+    if qemu is None:
+        raise TinyMetaFedError(f"{QEMU} is not installed; {MISSING}")
+    if not trusted and not sandbox.is_there():
+        raise TinyMetaFedError(
+            f"{image}: by semihosting a program can change files and run commands of this machine, "
+            "and this kernel has no Landlock to prevent it; use --trust for a program that you know"
+        )
+    with ExitStack() as resources:
+        directory = resources.enter_context(private_directory())
+        counters = CountersFile(directory / "counts", 1 + len(program.phases))
         command = [
-            QEMU, *MACHINE, "-serial", "null",
+            qemu, *MACHINE, "-serial", "null",
             "-semihosting-config", "enable=on,target=native", "-kernel", str(image.absolute()),
             *plugin_arguments(counters.path, program, accesses=True),
         ]  # fmt: skip
+        before = [dies_with_this_process()]
+        if not trusted:
+            restriction = sandbox.restriction(Path(qemu), [counters.path])
+            before.append(resources.enter_context(restriction))
+
+        def prepare() -> None:
+            for call in before:
+                call()
+
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=timeout, check=False, cwd=directory
-            )
-        except FileNotFoundError:
-            raise TinyMetaFedError(f"{QEMU} is not installed; 'make setup' installs it") from None
+                command, capture_output=True, text=True, timeout=timeout, check=False,
+                cwd=directory, preexec_fn=prepare, stdin=subprocess.DEVNULL, errors="replace",
+            )  # fmt: skip
+        except OSError as error:
+            hint = "" if trusted else "; where it is a script that starts QEMU, use --trust"
+            raise TinyMetaFedError(f"{qemu}: cannot be started: {error.strerror}{hint}") from None
         except subprocess.TimeoutExpired:
             raise TinyMetaFedError(
                 f"{image}: did not end within {timeout:g} s; it has to end by semihosting SYS_EXIT"
             ) from None
         if done.returncode != 0:
-            said = (done.stderr or done.stdout).strip().splitlines() or ["nothing"]
+            said = telling(done.stderr) or telling(done.stdout) or ["nothing"]
             raise TinyMetaFedError(f"{image}: ended with {done.returncode}; it said: {said[-1]}")
         return Ended(program, counters.read(), counters.memories(), done.stdout)
