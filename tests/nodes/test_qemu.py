@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import MakeExperiment
-from running import STRATEGIES, execute
+from running import STRATEGIES, came_to, execute
 from tinymetafed.energy.profile import FIRST_PHASE, BlockCounts, Pricing
 from tinymetafed.energy.program import Program
 from tinymetafed.energy.timing import Timing
@@ -239,3 +239,72 @@ def test_an_image_that_does_not_run(tmp_path: Path):
             await node.close()
 
     asyncio.run(check())
+
+
+@pytest.mark.parametrize("times", [1, 4])
+def test_a_node_that_is_killed_while_it_boots_is_started_again(
+    tmp_path: Path, experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch, times: int
+):
+    """Within the same limit as one that dies later, and the run is the undisturbed one's."""
+    settings = experiment("nodes.backend=qemu", "nodes.count=2", "rounds=1", "evaluation.devices=1")
+    whole = came_to(*execute(settings, tmp_path / "whole"))
+    original, left = QemuTransport.read, [times]
+
+    async def dying(self: QemuTransport) -> bytes:
+        if self.log.stem == "node-1" and left[0]:
+            left[0] -= 1
+            self.process.kill()
+            await self.process.wait()
+        return await original(self)
+
+    monkeypatch.setattr(QemuTransport, "read", dying)
+    if times == 4:
+        with pytest.raises(NodeLost, match="node-1: qemu-system-arm ended with status -9"):
+            execute(settings, tmp_path / "lost")
+    else:
+        assert came_to(*execute(settings, tmp_path / "lost")) == whole
+
+
+def test_a_node_is_connected_to_no_network(tmp_path: Path):
+    """Its card has nothing at its other end."""
+    monitor = tmp_path / "monitor"
+    extra = ("-chardev", f"socket,id=mon,path={monitor},server=on,wait=off", "-mon", "chardev=mon")
+
+    async def ask() -> str:
+        transport = await QemuTransport.open(tmp_path, "node-0", extra=extra)
+        try:
+            await transport.read()  # the monitor is there when the node is
+            with socket.socket(socket.AF_UNIX) as link:
+                link.settimeout(20)
+                link.connect(str(monitor))
+                link.sendall(b"info network\ninfo version\n")
+                said = b""
+                while b"model=lan9118" not in said or not said.rstrip().endswith(b"(qemu)"):
+                    said += link.recv(4096)
+        finally:
+            await transport.close()
+        return said.decode()
+
+    assert "type=user" not in asyncio.run(ask())
+
+
+def test_folders_with_commas_blanks_and_long_paths(tmp_path: Path):
+    """A comma begins an option of QEMU's; the name of a socket has 107 bytes at most."""
+    directory = tmp_path / "a, b" / ("long" * 40)
+    directory.mkdir(parents=True)
+    image = directory / "a,b.elf"
+    image.write_bytes(MPS2_IMAGE.read_bytes())
+
+    async def boot() -> None:
+        transport = await QemuTransport.open(
+            directory, "node-0", image=image, program=Program.read(image), place=window.find(image)
+        )
+        try:
+            assert (await _hello(transport, Connection())).memory == 216 * 1024
+            counts = transport.counts()
+            assert counts is not None
+            assert counts.left.sum() > 0
+        finally:
+            await transport.close()
+
+    asyncio.run(boot())

@@ -49,7 +49,7 @@ class EmulatedSample:
 
     async def start(self) -> None:
         """Boots a node, which says of what build it is, and ends it. Raises TinyMetaFedError."""
-        await self.nodes[0].start()
+        await self._engine.boot([0])
         await self.close()
 
     async def close(self) -> None:

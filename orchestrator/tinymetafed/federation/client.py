@@ -86,8 +86,17 @@ class Client:
     async def boot(self, node: Node) -> int:
         """Boots the node and describes the model to it. Returns the bytes that the model, and what
         training needs, take there. Raises TinyMetaFedError."""
-        await node.start()
-        return (await node.load(self.model, self.load)).needed
+        before = node.take_usage()
+
+        async def boot() -> int:
+            await node.close()
+            node.take_usage()  # a boot that was lost is not counted
+            await node.start()
+            return (await node.load(self.model, self.load)).needed
+
+        needed = await _persistently(node, boot, restart=False)
+        node.carry(before)
+        return needed
 
     def population(self, devices: Sequence[int]) -> list[tuple[Samples, Samples]]:
         """Support and query of training devices. Raises TinyMetaFedError."""
@@ -190,15 +199,18 @@ def judged(done: int, device: int, evaluations: Sequence[Evaluation]) -> DeviceE
     return DeviceEvaluation(done, device, before.loss, after.loss, before.accuracy, after.accuracy)
 
 
-async def _persistently(node: Node, work: Callable[[], Awaitable[T]]) -> T:
-    """The result of `work` on a node that may be lost on the way.
+async def _persistently(
+    node: Node, work: Callable[[], Awaitable[T]], *, restart: bool = True
+) -> T:
+    """The result of `work` on a node that may be lost on the way. restart: the node, before the
+    work is done again; not where that starts it itself.
 
     A node keeps nothing between rounds that the server cannot give it again, so a new start and
     the same work come to the same result.
     """
     for restarts in itertools.count():
         try:
-            if restarts:
+            if restarts and restart:
                 await node.restart()
             return await work()
         except NodeLost as error:
