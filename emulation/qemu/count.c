@@ -10,8 +10,10 @@
  * The functions used are declared here, because QEMU's packages come without its header
  * (include/qemu/qemu-plugin.h). PLUGIN_API is the version of the interface: 0 for QEMU 4.2 to 5.2, 1 to
  * 8.2, 2 from 9.0 on. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,7 +92,13 @@ struct addresses {
     uint32_t at[256];
 };
 
+/* Room on the disk is taken for so many blocks, or accesses, at a time: who writes to a mapped page that
+ * finds none is killed by SIGBUS, and says nothing. */
+#define STEP 512
+
 static struct counters *counters;
+static const char *counters_path;
+static int counters_file;
 static struct addresses phases, handlers;
 static bool note_accesses;
 
@@ -155,6 +163,23 @@ static size_t find(const struct addresses *addresses, uint32_t address)
     return i;
 }
 
+static void reserve(const void *from, size_t size)
+{
+    const int error = posix_fallocate(counters_file, (const char *)from - (const char *)counters, (off_t)size);
+    if (error != 0) {
+        fprintf(stderr, "libtmf_count: %s: %s\n", counters_path, strerror(error));
+        _exit(1);
+    }
+}
+
+static void reserve_blocks(size_t from)
+{
+    reserve(&counters->block[from], STEP * sizeof counters->block[0]);
+    for (size_t i = 0; i <= phases.count; i++) {
+        reserve(counters->left[i][from], STEP * sizeof counters->left[0][0]);
+    }
+}
+
 /* A block that is translated again, for another state of the processor, stays one block. */
 static struct block *find_block(uint32_t from, uint32_t to)
 {
@@ -167,6 +192,9 @@ static struct block *find_block(uint32_t from, uint32_t to)
         return &blocks[0];
     }
     if (i == known) {
+        if (i % STEP == 0) {
+            reserve_blocks(i);
+        }
         const size_t which = find(&phases, from);
         blocks[i] = (struct block){
             .start = from,
@@ -192,6 +220,9 @@ static struct access *find_access(uint32_t instruction)
         return NULL;
     }
     if (i == counters->accesses) {
+        if (i % STEP == 0) {
+            reserve(&counters->access[i], STEP * sizeof counters->access[0]);
+        }
         counters->access[i].instruction = instruction;
         counters->accesses++;
     }
@@ -266,11 +297,12 @@ static bool map(const char *path)
         return false;
     }
     counters = mmap(NULL, sizeof *counters, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-    close(file);
     if (counters == MAP_FAILED) {
         perror(path);
         return false;
     }
+    counters_file = file;
+    counters_path = strdup(path);
     return true;
 }
 
@@ -299,6 +331,8 @@ int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info_t *info, int
         fprintf(stderr, "libtmf_count: counts=FILE is missing\n");
         return 1;
     }
+    reserve(counters, offsetof(struct counters, block));
+    reserve_blocks(0);
     counters->blocks = 1;
     blocks[0].left = counters->left[0][0];
     qemu_plugin_register_vcpu_tb_trans_cb(id, translated);

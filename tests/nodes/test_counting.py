@@ -2,12 +2,16 @@
 
 import asyncio
 import logging
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import namespaces
 from learning import full, load
 from tinymetafed.energy.profile import COUNTED, BlockCounts, Pricing
 from tinymetafed.energy.program import Program
@@ -172,3 +176,44 @@ def test_by_dma_a_broadcast_and_its_answer_interrupt_a_node_once_each_and_not_fo
     ]
     # Two may be taken as one. How many bytes a UART's interrupt finds depends on this machine.
     assert 1 <= exceptions[0] <= min(10, exceptions[1])
+
+
+NODE = """
+import asyncio, sys, tempfile
+from pathlib import Path
+from tinymetafed.errors import TinyMetaFedError
+from tinymetafed.energy.program import Program
+from tinymetafed.nodes.node import Node
+from tinymetafed.nodes.qemu import QemuTransport
+from tinymetafed.places import MPS2_IMAGE
+
+async def main():
+    folder, program = Path(sys.argv[1]), Program.read(MPS2_IMAGE)
+    node = Node("node-0", lambda: QemuTransport.open(folder, "node-0", program=program))
+    try:
+        await node.start()
+    except TinyMetaFedError as error:
+        print(error)
+    finally:
+        await node.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not namespaces.there(), reason="no namespaces here")
+@pytest.mark.parametrize(
+    ("size", "says"),
+    [
+        ("4k", "ended with status 1; no space is left in"),  # nor for the plugin's words
+        ("48k", "ended with status 1; it said: libtmf_count: .*counts: No space left on device"),
+    ],
+)
+def test_a_folder_that_is_full_ends_nobody_by_a_signal(tmp_path: Path, size: str, says: str):
+    disk = namespaces.with_small_disk(str(tmp_path), size)
+    done = subprocess.run(
+        [*disk, sys.executable, "-c", NODE, str(tmp_path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert re.search(says, done.stdout), done.stdout

@@ -199,9 +199,7 @@ def judged(done: int, device: int, evaluations: Sequence[Evaluation]) -> DeviceE
     return DeviceEvaluation(done, device, before.loss, after.loss, before.accuracy, after.accuracy)
 
 
-async def _persistently(
-    node: Node, work: Callable[[], Awaitable[T]], *, restart: bool = True
-) -> T:
+async def _persistently(node: Node, work: Callable[[], Awaitable[T]], *, restart: bool = True) -> T:
     """The result of `work` on a node that may be lost on the way. restart: the node, before the
     work is done again; not where that starts it itself.
 

@@ -1,6 +1,7 @@
 """The file in which QEMU's counting plugin keeps its counts (emulation/qemu/count.c)."""
 
 import mmap
+import os
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ class CountersFile:
     """A file for one emulator, all zero until it starts; what is not used takes no space.
 
     phases: of the program, and one before the first. Raises TinyMetaFedError where they are too
-    many.
+    many, or where it cannot be made.
     """
 
     def __init__(self, path: Path, phases: int) -> None:
@@ -35,10 +36,18 @@ class CountersFile:
             raise TinyMetaFedError(f"{phases} phases are too many to count; {PHASES} can be")
         self.path = path
         self._phases = phases
-        with path.open("wb") as file:
-            file.truncate(_LAYOUT.itemsize)
-        with path.open("rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        try:
+            with path.open("w+b") as file:
+                file.truncate(_LAYOUT.itemsize)
+                # A page that finds no room when it is first read ends who reads it. The plugin
+                # takes room for blocks before it counts them.
+                os.posix_fallocate(file.fileno(), 0, _LAYOUT.fields["block"][1])
+                self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        except OSError as error:
+            raise TinyMetaFedError(
+                f"{path}: the counters of a node cannot be made: {error.strerror}; name another "
+                "folder in TMPDIR"
+            ) from None
         self._counters = np.frombuffer(self._map, _LAYOUT)[0]
         self._left = self._counters["left"].reshape(-1)
         self._starts, self._ends = np.empty((2, 0), np.uint32)

@@ -99,4 +99,16 @@ def last_words(log: Path) -> str:
     """What an emulator said last, and the file that has the rest. Of an exception it is the line
     that names it, and not the trace behind that."""
     said = [line for line in words(log) if not _FRAME.match(line)]
-    return f"it said: {said[-1]} ({log})" if said else "it said nothing"
+    if said:
+        return f"it said: {said[-1]} ({log})"
+    if is_full(log.parent):
+        return f"no space is left in {log.parent} for what it says; name another folder in TMPDIR"
+    return "it said nothing"
+
+
+def is_full(folder: Path) -> bool:
+    """Whether nothing more can be written there."""
+    try:
+        return os.statvfs(folder).f_bavail == 0
+    except OSError:
+        return False

@@ -117,8 +117,10 @@ class QemuTransport:
                     QEMU, *arguments, missing=MISSING, stdin=asyncio.subprocess.DEVNULL,
                     stdout=output, stderr=output, pass_fds=[end.fileno()],
                 )  # fmt: skip
-        except BaseException:
+        except BaseException as error:
             streams[1].close()
+            if isinstance(error, OSError):
+                raise TinyMetaFedError(f"{log}: {error.strerror}") from None
             raise
         return cls(process, streams, log, counters, window)
 

@@ -258,7 +258,8 @@ class Renode:
         assert process.stdout is not None
         with self.log.open("ab", buffering=0) as log:
             while line := await process.stdout.readline():
-                log.write(line)
+                with contextlib.suppress(OSError):  # no space is left; it goes on all the same
+                    log.write(line)
                 text = line.decode(errors="replace").strip()
                 if marker := _MARKER.search(text):
                     # Its log, which another thread writes, may come before the end of the line.

@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 from ..energy.opcodes import OpcodeCounts, Opcodes
 from ..energy.program import Program
 from ..errors import TinyMetaFedError
+from .process import is_full
 
 # A trace begins with this, its version, the bytes of an address, and whether opcodes follow.
 SIGNATURE = b"ReTrace"
 _RECORD = np.dtype([("address", "<u4"), ("more", "u1")])
 
+_FULL = "name another folder in TMPDIR, or make room"
 COUNTER = 1 << 32  # it starts anew there
 
 
@@ -66,6 +68,8 @@ class PhaseMarks:
         return OpcodeCounts(self._opcodes.grouped(self._sums))
 
     def _read_on(self) -> None:
+        if is_full(self.path.parent):  # Renode's Python keeps to itself that it could not write
+            raise TinyMetaFedError(f"{self.path}: no space is left; {_FULL}")
         with self.path.open("rb") as file:
             file.seek(self._read)
             text = file.read()
@@ -74,6 +78,8 @@ class PhaseMarks:
         for line in lines.splitlines():
             phase, *counters = map(int, line.split())
             now = np.array(counters, np.int64)
+            if now.shape != self._latest.shape:
+                raise TinyMetaFedError(f"{self.path}: it has a line that is not whole; {_FULL}")
             self._sums[self._phase] += (now - self._latest) % COUNTER
             self._latest, self._phase = now, phase
 
