@@ -10,6 +10,9 @@ function(tmf_mps2_image name)
     "-Wl,-Map=${name}.map")
   set_target_properties(${name} PROPERTIES
     SUFFIX .elf LINK_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/ports/mps2/mps2.ld")
+  # An image whose bytes are others than these is not loaded.
+  add_custom_command(TARGET ${name} POST_BUILD VERBATIM WORKING_DIRECTORY "$<TARGET_FILE_DIR:${name}>"
+    COMMAND "${CMAKE_COMMAND}" -E sha256sum ${name}.elf > ${name}.elf.sha256)
 endfunction()
 
 tmf_mps2_image(tinymetafed ports/mps2/main.c)

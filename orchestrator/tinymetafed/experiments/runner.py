@@ -19,7 +19,8 @@ from ..federation.federation import Federation
 from ..federation.state import FederationState
 from ..link import Hello
 from ..nodes import renode
-from ..nodes.backends import private_directory
+from ..nodes.backends import image_checksum, private_directory
+from ..nodes.settings import NodeSettings
 from ..results import accounts
 from ..results.store import Run, Store
 from ..signals import ending
@@ -117,7 +118,8 @@ async def _rounds(
     run: Run | None,
     progress: Progress,
 ) -> Run:
-    build = firmware(federation.engine.hello, sample and sample.nodes[0].hello)
+    hellos = federation.engine.hello, sample and sample.nodes[0].hello
+    build = firmware(experiment.nodes, *hellos)
     clock = time.perf_counter()
 
     def lap() -> float:
@@ -145,7 +147,7 @@ async def _rounds(
             changed=state.broadcast.changed.astype("<i4").tobytes(),
         )
     else:
-        if run.firmware != build:
+        if not same_firmware(run.firmware, build):
             raise TinyMetaFedError(
                 f"run {run.id} was begun with another build of the firmware ({run.firmware}, now "
                 f"{build}); its weights would not be those of one run"
@@ -187,14 +189,24 @@ async def _hear_signals() -> None:
         await asyncio.sleep(0)
 
 
-def firmware(hello: Hello | None, emulated: Hello | None = None) -> str:
-    """Version and build of what a started node runs by its hello, as JSON; and the build of the
-    emulated one that plays a sample of the rounds."""
+def firmware(settings: NodeSettings, hello: Hello | None, emulated: Hello | None = None) -> str:
+    """Version and build of what a started node runs by its hello, as JSON; the build of the
+    emulated one that plays a sample of the rounds; and the SHA-256 of an emulated node's image.
+    Raises TinyMetaFedError."""
     assert hello is not None
     found = {"version": hello.version, "build": hello.build.hex()}
     if emulated is not None:
         found["emulated"] = emulated.build.hex()
+    if (image := image_checksum(settings)) is not None:
+        found["image"] = image
     return json.dumps(found)
+
+
+def same_firmware(one: str, other: str) -> bool:
+    """Whether these are of the same firmware, as far as both tell: a run of an earlier version has
+    no image's SHA-256."""
+    first, second = json.loads(one), json.loads(other)
+    return all(first[key] == second[key] for key in first.keys() & second.keys())
 
 
 def versions(experiment: Experiment) -> dict[str, str]:

@@ -166,7 +166,7 @@ async def _build(settings: NodeSettings) -> str:
         finally:
             for node in nodes:
                 await node.close()
-    return runner.firmware(*(node.hello for node in nodes))
+    return runner.firmware(settings, *(node.hello for node in nodes))
 
 
 def _run(

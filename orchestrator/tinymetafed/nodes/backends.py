@@ -7,17 +7,17 @@ from ..energy.opcodes import TracedPricing
 from ..energy.profile import Pricing
 from ..energy.program import Program
 from ..energy.timing import Timing
-from ..errors import TinyMetaFedError
 from ..places import MPS2_IMAGE, zephyr_image
-from . import window
+from . import limits, window
 from .folder import private_directory
 from .host import open_host
+from .image import checksum
 from .node import Node
 from .qemu import QemuTransport
 from .renode import PLATFORMS, Renode, RenodeTransport
 from .settings import NodeSettings
 
-__all__ = ["emulated_image", "make_nodes", "private_directory"]
+__all__ = ["emulated_image", "image_checksum", "make_nodes", "private_directory"]
 
 
 def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
@@ -27,8 +27,8 @@ def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
     if settings.backend == "host":
         return [make(name, open_host) for name in names]
     image, built_by = emulated_image(settings)
-    if not image.is_file():
-        raise TinyMetaFedError(f"{image}: no firmware image; run '{built_by}'")
+    checksum(image, built_by)
+    limits.check(settings)
     pricing = Pricing(Program.read(image), Timing.all())
     if settings.backend == "qemu":
         start = partial(
@@ -45,6 +45,14 @@ def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
         )
         for name in names
     ]  # fmt: skip
+
+
+def image_checksum(settings: NodeSettings) -> str | None:
+    """SHA-256 of what an emulated node runs; None where none is emulated. Raises
+    TinyMetaFedError."""
+    if settings.backend == "host" and not settings.emulate:
+        return None
+    return checksum(*emulated_image(settings))
 
 
 def emulated_image(settings: NodeSettings) -> tuple[Path, str]:

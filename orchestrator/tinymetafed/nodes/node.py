@@ -78,7 +78,7 @@ class Node:
     async def start(self) -> Hello:
         """Boots the node and waits for its hello. Raises TinyMetaFedError."""
         await self.close()
-        sequence = self._connection.sequence
+        before, sequence = self._connection.hello, self._connection.sequence
         self._connection = Connection()
         self._connection.sequence = sequence
         self._transport = await self.open_transport()
@@ -97,6 +97,12 @@ class Node:
             raise TinyMetaFedError(
                 f"{self.name} has a receive buffer of {hello.receive_buffer} bytes, which is too "
                 "small for one parameter"
+            )
+        if before is not None and hello.build != before.build:
+            raise TinyMetaFedError(
+                f"{self.name} has another build of the firmware than before ({hello.build.hex()}, "
+                f"before {before.build.hex()}): its image was built anew meanwhile; begin the run "
+                "again, or resume it with the image that it had"
             )
         return hello
 
