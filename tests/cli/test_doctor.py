@@ -6,7 +6,7 @@ import pytest
 
 from calling import call
 from tinymetafed.bench import doctor
-from tinymetafed.nodes import backends
+from tinymetafed.nodes import backends, renode
 
 
 def test_doctor_finds_everything(folder: Path):
@@ -29,3 +29,21 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(folder: Path):
     called = call(folder, "doctor", PATH=str(folder))
     assert called.returncode == 1
     assert "apt-get install qemu-system-arm" in called.stdout
+
+
+@pytest.mark.renode
+@pytest.mark.skipif(renode.program() is None, reason="no Renode on the PATH, nor in TMF_RENODE")
+def test_doctor_misses_what_renode_counts_with(monkeypatch: pytest.MonkeyPatch):
+    """Renode ends without its disassembler, when the first frame is traced."""
+    original = renode.Renode._at
+
+    async def at(self: renode.Renode, name: str, *commands: str) -> None:
+        if any("CreateExecutionTracing" in command for command in commands):
+            assert self.process is not None
+            self.process.kill()
+        await original(self, name, *commands)
+
+    monkeypatch.setattr(renode.Renode, "_at", at)
+    (finding,) = (one for one in doctor.examine() if one.what == "a renode node boots")
+    assert not finding.found
+    assert "Renode ended" in finding.detail

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from tinymetafed.federation import ray_engine, ray_worker
 from tinymetafed.federation.ray_engine import RayCluster
 from tinymetafed.federation.settings import FederationSettings
 from tinymetafed.nodes import native
+from tinymetafed.nodes.folder import private_directory
 from tinymetafed.nodes.library import library_build
 
 NODES = ("nodes.count=7", "nodes.per_round=5", "evaluation.devices=9")
@@ -47,8 +49,10 @@ def cluster() -> Iterator[str]:
     # Workers find the tests, and the very package that is tested.
     folders = (Path(dying.__file__).parent, Path(tinymetafed.__file__).parents[1])
     path = {"PYTHONPATH": os.pathsep.join(map(str, folders))}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    # What it leaves behind, the address of this cluster for one, nobody else is to find.
+    with private_directory(short=True) as folder, subprocess.Popen(
+        [*command, f"--temp-dir={folder / 'ray'}"], stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
         env=os.environ | ray_engine.ENVIRONMENT | ray_engine.ON_LOOPBACK | path,
     ) as head:  # fmt: skip
         assert head.stdout is not None
@@ -119,7 +123,7 @@ def test_the_work_of_a_ray_worker_that_dies_in_a_run_is_done_again(
 
 
 async def _call(address: str, function: Callable[..., int], common: object) -> list[int]:
-    cluster = RayCluster(address)
+    cluster = await RayCluster.open(address)
     try:
         return await cluster.call(function, (common,), range(5))
     finally:
@@ -147,14 +151,71 @@ def test_a_cluster_that_is_not_there_is_an_error():
     with pytest.raises(
         TinyMetaFedError, match=rf"no Ray cluster to be used at {address}: .*refused"
     ):
-        RayCluster(address)
+        asyncio.run(RayCluster.open(address))
+
+
+SILENT = """
+import asyncio, sys
+from tinymetafed.errors import TinyMetaFedError
+from tinymetafed.federation import ray_engine
+
+ray_engine.START_TIMEOUT = 1
+try:
+    asyncio.run(ray_engine.RayCluster.open(sys.argv[1]))
+except TinyMetaFedError as error:
+    print(error)
+"""
+
+
+def test_a_cluster_that_does_not_answer_is_an_error():
+    pytest.importorskip("ray")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, "-c", SILENT, address], capture_output=True, text=True, check=False
+        )
+    expected = f"nodes.address: no Ray cluster to be used at {address}: it does not answer within"
+    assert done.stdout == f"{expected} 1 s\n", done.stderr
+    assert done.returncode == 0
+
+
+# A run on a cluster of its own, sent SIGTERM by itself when two rounds are in the store.
+LOCAL = """
+import os, signal, sys
+from tinymetafed import __main__
+from tinymetafed.results.store import Store
+
+commit = Store.commit
+
+def commit_and_signal(self, run, done, *arguments, **others):
+    commit(self, run, done, *arguments, **others)
+    if done == 2:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+Store.commit = commit_and_signal
+sys.argv[1:] = ["run", "small.toml", "--set", "nodes.engine=ray", "--set", "nodes.address=local"]
+__main__.main()
+"""
+
+
+def test_a_cluster_of_one_s_own_is_nobody_else_s_and_ends_with_one_line(folder: Path):
+    """Whatever Ray finds in its environment; and it leaves nothing in the temporary folder."""
+    pytest.importorskip("ray")
+    with TemporaryDirectory(prefix="t", dir="/tmp") as temporary:
+        done = subprocess.run(
+            [sys.executable, "-c", LOCAL], cwd=folder, capture_output=True, text=True, check=False,
+            env=os.environ | {"TMPDIR": temporary, "RAY_ADDRESS": f"127.0.0.1:{_free_port()}"},
+        )  # fmt: skip
+        assert done.returncode == 130
+        assert done.stderr == "Interrupted. 'tinymetafed run --resume 1' goes on where it was.\n"
+        assert not list(Path(temporary).iterdir())
 
 
 def test_a_cluster_of_another_version_is_an_error(cluster: str, monkeypatch: pytest.MonkeyPatch):
     ray = pytest.importorskip("ray")
     monkeypatch.setattr(ray, "__version__", "1.0.0")
     with pytest.raises(TinyMetaFedError, match=f"at {cluster}: Version mismatch"):
-        RayCluster(cluster)
+        asyncio.run(RayCluster.open(cluster))
 
 
 def test_a_worker_with_another_build_is_an_error(experiment: MakeExperiment):

@@ -95,6 +95,8 @@ async def _boot() -> list[Finding]:
                 (node,) = make_nodes(settings, directory)
                 try:
                     hello = await node.start()
+                    if backend == "renode":  # a frame that is traced, which takes a disassembler
+                        await node.greet()
                     counting = _counting(node.take_usage().profile) if backend == "qemu" else ""
                 finally:
                     await node.close()

@@ -4,14 +4,21 @@ import asyncio
 import importlib
 import os
 import secrets
+import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from itertools import chain
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from ..errors import TinyMetaFedError
 from ..nodes.broadcast import Broadcast
+from ..nodes.folder import private_directory
 from ..results.store import DeviceEvaluation
+from ..signals import ending
 from . import ray_worker
 from .client import Client, FitResult
 from .engines import HostEngine, RoundOrder
@@ -21,6 +28,7 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 SHARES = 2  # of a round for each process: one that is slower takes fewer
+START_TIMEOUT = 50.0  # seconds, for Ray to start or to connect; after 60 it ends the process
 ATTEMPTS = 4  # at the work of processes that died, before the run is given up
 
 ENVIRONMENT = {
@@ -35,35 +43,45 @@ ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 class RayCluster:
     """Processes that call functions of `ray_worker`, as many as the cluster has processors for."""
 
-    def __init__(self, address: str) -> None:
-        """address: HOST:PORT of its head, or "local" for one on this machine, which ends with the
-        run. Raises TinyMetaFedError where the cluster cannot be used."""
+    def __init__(self, ray: Any, address: str, resources: ExitStack) -> None:
+        self._ray = ray
         self._address = address
+        self._resources = resources
+
+    @classmethod
+    async def open(cls, address: str) -> "RayCluster":
+        """address: HOST:PORT of its head, or "local" for one on this machine and for this run
+        alone, which ends with it. Raises TinyMetaFedError where the cluster cannot be used."""
         os.environ |= ENVIRONMENT
         host, _, port = address.rpartition(":")
         if host in LOOPBACK:
             os.environ |= ON_LOOPBACK
-        if not host:  # a cluster for this run and nobody else
-            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        settings: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+        resources, ended = ExitStack(), threading.Event()
+        resources.callback(ended.set)
         try:
-            ray: Any = importlib.import_module("ray")
-        except ImportError:
-            raise TinyMetaFedError(
-                "nodes.engine: ray is not installed; pip install 'tinymetafed[scale]'"
-            ) from None
-        self._ray = ray
-        quiet = {"logging_level": "ERROR", "log_to_driver": False}
-        try:
-            if host:
-                socket.create_connection((host, int(port)), timeout=10).close()
-                ray.init(address, **quiet)
+            if not host:  # a cluster for this run and nobody else
+                os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+                folder = resources.enter_context(_folder())
+                settings |= {
+                    "address": "local", "_temp_dir": str(folder), "include_dashboard": False,
+                    "_node_ip_address": "127.0.0.1",
+                }  # fmt: skip
             else:
-                ray.init(include_dashboard=False, **quiet)
+                socket.create_connection((host, int(port)), timeout=10).close()
+                settings["address"] = address
+            with _own_signals():
+                ray = await _in_time(partial(_start, resources, settings), ended)
+        except TinyMetaFedError:
+            resources.close()
+            raise
         except Exception as error:  # Ray's own, of many classes
+            resources.close()
             reason = str(error).strip().partition("\n")[0]
             raise TinyMetaFedError(
                 f"nodes.address: no Ray cluster to be used at {address}: {reason}"
             ) from None
+        return cls(ray, address, resources)
 
     def count(self) -> int:
         """How many calls go on at a time."""
@@ -93,7 +111,75 @@ class RayCluster:
 
     def close(self) -> None:
         """Ends what was started."""
-        self._ray.shutdown()
+        self._resources.close()
+
+
+def _start(resources: ExitStack, settings: dict[str, Any]) -> Any:
+    """Ray, connected to a cluster until the resources are closed."""
+    try:
+        ray: Any = importlib.import_module("ray")
+    except ImportError:
+        raise TinyMetaFedError(
+            "nodes.engine: ray is not installed; pip install 'tinymetafed[scale]'"
+        ) from None
+    ray.init(**settings)
+    resources.callback(ray.shutdown)
+    return ray
+
+
+async def _in_time(work: Callable[[], T], ended: threading.Event) -> T:
+    """What it returns. Where it takes longer than START_TIMEOUT it is left to itself, since nothing
+    ends it: Ray waits for minutes for a cluster that does not answer. ended: what it has started is
+    not needed any more; its thread lives until then, because Ray's processes end with the thread
+    that has started them. Raises TimeoutError."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: Exception | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(cast("T", result))
+
+    def call() -> None:
+        try:
+            result, error = work(), None
+        except Exception as raised:
+            result, error = None, raised
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, error)
+        ended.wait()
+
+    threading.Thread(target=call, daemon=True).start()
+    try:
+        async with asyncio.timeout(START_TIMEOUT):
+            return await done
+    except TimeoutError:
+        raise TimeoutError(f"it does not answer within {START_TIMEOUT:g} s") from None
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """What signals did before, they do afterwards: Ray has SIGTERM end the process with a trace of
+    its stack."""
+    every = (signal.SIGINT, *ending())
+    before = {number: signal.getsignal(number) for number in every}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """For a cluster's sockets and logs. Ray's processes end a moment after it says so, and write
+    meanwhile; what they leave the next start removes."""
+    with private_directory(short=True) as folder:
+        yield folder / "ray"
 
 
 class RayEngine(HostEngine):
@@ -106,7 +192,7 @@ class RayEngine(HostEngine):
         self._cluster: RayCluster | None = None
 
     async def _start(self, capacity: int) -> None:
-        self._cluster = RayCluster(self._address)
+        self._cluster = await RayCluster.open(self._address)
         self._setup = ray_worker.Setup.of(self.client.settings, capacity)
 
     async def _fit(self, order: RoundOrder, nodes: Sequence[HostNode]) -> list[FitResult]:

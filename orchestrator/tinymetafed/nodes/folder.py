@@ -15,9 +15,9 @@ from .process import words
 PREFIX = "tinymetafed-"
 LOCK = "lock"
 """A file that is locked as long as the process lives whose folder it is in."""
-SHORT = 45
-"""Bytes of a folder's path that leave room for a socket's name in a folder in it: a path to one
-takes 107 at most (unix(7)), and Ray appends 60."""
+SHORT = 38
+"""Bytes of a folder's path that leave room for a socket's name in folders in it: a path to one
+takes 107 at most (unix(7)), and Ray's takes up to 69 of them."""
 PLACES = ("/tmp", "/var/tmp", "/dev/shm")
 """Where a folder with a short path may be made."""
 
@@ -47,7 +47,7 @@ def private_directory(*, short: bool = False) -> Iterator[Path]:
 def _make(short: bool) -> Path:
     try:
         places = [tempfile.gettempdir()]
-        if short and len(os.fsencode(places[0])) + len(PREFIX) + 8 > SHORT:
+        if short and len(os.fsencode(f"{places[0]}/{PREFIX}")) + 8 > SHORT:
             places = [place for place in PLACES if os.access(place, os.W_OK | os.X_OK)]
             if not places:
                 raise TinyMetaFedError(
