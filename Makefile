@@ -12,8 +12,9 @@ BACKEND ?= qemu
 FIRMWARE ?= bare
 BOARD ?= mps2_an386
 PYTHON ?= python3
-BIN := $(abspath $(VENV))/bin
-RUN := $(BIN)/tinymetafed run
+# A path to here may have blanks, at which make's own functions would cut it.
+BIN := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin
+RUN := "$(BIN)/tinymetafed" run
 # The image and the codec are built with the zcbor of the virtual environment.
 CMAKE := PATH="$(BIN):$$PATH" cmake -G Ninja -S firmware
 # What a build says is shown when it fails.
@@ -32,27 +33,27 @@ packages:
 $(VENV)/.installed: pyproject.toml | packages
 	@echo "Installing the Python packages into $(VENV)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; give another one: make PYTHON=python3.12" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@test -x "$(BIN)/python" || $(PYTHON) -m venv $(VENV)
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.installed
 	@echo "Installing what tests need into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
 # Zephyr: the workspace of ZEPHYR_BASE, or one that west fetches. Boards by the name of their build.
 ZEPHYR_BOARDS := mps2_an386=mps2/an386 nrf52840dk=nrf52840dk/nrf52840 arduino_nano_33_ble=arduino_nano_33_ble
 ZEPHYR_WORKSPACE := $(CURDIR)/build/zephyr-workspace
 ifeq ($(ZEPHYR_BASE),)
-ZEPHYR_BASE := $(wildcard $(ZEPHYR_WORKSPACE)/zephyr)
+ZEPHYR_BASE := $(if $(wildcard build/zephyr-workspace/zephyr),$(ZEPHYR_WORKSPACE)/zephyr)
 endif
 export ZEPHYR_BASE
 export ZEPHYR_TOOLCHAIN_VARIANT ?= gnuarmemb
 export GNUARMEMB_TOOLCHAIN_PATH ?= $(patsubst %/bin/arm-none-eabi-gcc,%,$(shell command -v arm-none-eabi-gcc))
 
 firmware: $(VENV)/.installed build/qemu/libtmf_count.so | packages ## build the firmware: for the nodes, for the host, with sanitizers
-	@test -f build/mps2/build.ninja || $(CMAKE) -B build/mps2 -DTMF_PORT=mps2 --toolchain $(CURDIR)/firmware/ports/mps2/toolchain.cmake >/dev/null
+	@test -f build/mps2/build.ninja || $(CMAKE) -B build/mps2 -DTMF_PORT=mps2 --toolchain "$(CURDIR)"/firmware/ports/mps2/toolchain.cmake >/dev/null
 	@test -f build/host/build.ninja || $(CMAKE) -B build/host -DTMF_PORT=host >/dev/null
 	@test -f build/sanitize/build.ninja || $(CMAKE) -B build/sanitize -DTMF_PORT=host -DTMF_SANITIZE=ON >/dev/null
 	@for port in mps2 host sanitize; do $(call build,build/$$port); done
@@ -62,9 +63,9 @@ zephyr: $(if $(ZEPHYR_BASE),,zephyr-workspace) ## the firmware on Zephyr, for an
 	@$(MAKE) --no-print-directory setup
 
 zephyr-workspace: $(VENV)/.zephyr
-	@mkdir -p $(ZEPHYR_WORKSPACE)/manifest
-	@cp firmware/ports/zephyr/west.yml $(ZEPHYR_WORKSPACE)/manifest
-	@cd $(ZEPHYR_WORKSPACE) && { test -d .west || $(BIN)/west init -l manifest; } && $(BIN)/west update --narrow -o=--depth=1
+	@mkdir -p "$(ZEPHYR_WORKSPACE)/manifest"
+	@cp firmware/ports/zephyr/west.yml "$(ZEPHYR_WORKSPACE)/manifest"
+	@cd "$(ZEPHYR_WORKSPACE)" && { test -d .west || "$(BIN)/west" init -l manifest; } && "$(BIN)/west" update --narrow -o=--depth=1
 
 zephyr-images: $(VENV)/.zephyr
 	@for board in $(ZEPHYR_BOARDS); do \
@@ -75,7 +76,7 @@ zephyr-images: $(VENV)/.zephyr
 
 $(VENV)/.zephyr: pyproject.toml | $(VENV)/.installed
 	@echo "Installing what Zephyr's build needs into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[zephyr]'
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -e '.[zephyr]'
 	@touch $@
 
 # Renode's release, by renode-run, which has a virtual environment of its own for what it needs.
@@ -109,26 +110,26 @@ smoke: setup ## the same, 30 seconds
 	@$(RUN) experiments/smoke.toml
 
 paper: setup ## strategies on sine, Omniglot and spoken digits, and their report
-	@$(BIN)/tinymetafed compare experiments/paper.toml && $(BIN)/tinymetafed report paper -o report.html --figures figures
+	@"$(BIN)/tinymetafed" compare experiments/paper.toml && "$(BIN)/tinymetafed" report paper -o report.html --figures figures
 
 profile: setup ## where the time goes: eight nodes, 50 rounds
 	@$(RUN) experiments/demo.toml --profile --set name=profile --set nodes.count=8 --set rounds=50
 
 bench: setup ## how fast it is on this machine: kernels, link, rounds, many nodes; two minutes
-	@$(BIN)/tinymetafed bench --json build/bench.json --figures build/bench
+	@"$(BIN)/tinymetafed" bench --json build/bench.json --figures build/bench
 
 validate: setup ## the cycle model beside the manual; with COREMARK=folder beside boards too
-	@$(BIN)/tinymetafed validate $(if $(COREMARK),--coremark '$(COREMARK)')
+	@"$(BIN)/tinymetafed" validate $(if $(COREMARK),--coremark '$(COREMARK)')
 
 test: setup $(VENV)/.dev ## every test
-	@$(BIN)/pytest
+	@"$(BIN)/pytest"
 
 robot: setup $(VENV)/.dev ## scenarios in Robot Framework, on QEMU and, where there is one, on Renode
 	@PATH="$(BIN):$$PATH" bash robot_tests/run.sh
 
 lint: setup $(VENV)/.dev ## ruff, pyright, and the C warnings of both compilers
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@"$(BIN)/ruff" check . && "$(BIN)/ruff" format --check .
+	@"$(BIN)/pyright" --pythonpath "$(BIN)/python"
 	@for port in mps2 host; do $(call build,build/$$port --clean-first); done
 
 clean: ## remove what was built and installed here

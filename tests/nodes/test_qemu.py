@@ -262,7 +262,9 @@ def test_a_node_that_is_killed_while_it_boots_is_started_again(
         with pytest.raises(NodeLost, match="node-1: qemu-system-arm ended with status -9"):
             execute(settings, tmp_path / "lost")
     else:
-        assert came_to(*execute(settings, tmp_path / "lost")) == whole
+        store, run = execute(settings, tmp_path / "lost")
+        assert came_to(store, run) == whole
+        assert all(row.counted for row in store.node_rounds(run.id))
 
 
 def test_a_node_is_connected_to_no_network(tmp_path: Path):

@@ -86,17 +86,14 @@ class Client:
     async def boot(self, node: Node) -> int:
         """Boots the node and describes the model to it. Returns the bytes that the model, and what
         training needs, take there. Raises TinyMetaFedError."""
-        before = node.take_usage()
 
         async def boot() -> int:
             await node.close()
-            node.take_usage()  # a boot that was lost is not counted
+            node.forget()  # a boot that was lost is not counted
             await node.start()
             return (await node.load(self.model, self.load)).needed
 
-        needed = await _persistently(node, boot, restart=False)
-        node.carry(before)
-        return needed
+        return await _persistently(node, boot, restart=False)
 
     def population(self, devices: Sequence[int]) -> list[tuple[Samples, Samples]]:
         """Support and query of training devices. Raises TinyMetaFedError."""

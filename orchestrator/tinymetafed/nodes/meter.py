@@ -61,6 +61,13 @@ class Meter:
         """Counts what another node did in this one's place."""
         self._carried = usage if self._carried is None else self._carried + usage
 
+    def forget(self) -> None:
+        """Nothing was done since `take` but what is carried."""
+        self._down, self._up, self._sensor, self._frames = {}, {}, 0, ([], [])
+        self._received = 0
+        self._before = None
+        self._asked = self._uncounted = False
+
     def take(self, profile: Profile | None) -> Usage:
         """What the node did since the last call. profile: what it executed since the last look;
         None where that is unknown."""

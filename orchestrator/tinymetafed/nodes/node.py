@@ -151,6 +151,10 @@ class Node:
         """What the node did since the last call."""
         return take_usages([self])[0]
 
+    def forget(self) -> None:
+        """What the node did since the last call of take_usage is not counted. It is closed."""
+        self._meter.forget()
+
     def carry(self, usage: Usage) -> None:
         """Counts what another node did in this one's place."""
         self._meter.carry(usage)
