@@ -14,16 +14,35 @@ for backend in qemu renode; do
 done
 
 renode=$(python -c 'from tinymetafed.nodes import renode; print(renode.program() or "")')
-if [[ $renode ]]; then
-    folder=$(dirname "$(realpath "$renode")")
-    # What a portable Renode's renode-test imports; it wants a Robot Framework of its own choice.
-    requirements=$folder/tests/requirements.txt
-    if [[ -f $requirements ]]; then
-        tools=build/renode-test
-        [[ -f $tools/.installed ]] || { python -m venv $tools && $tools/bin/pip install --quiet \
-            --disable-pip-version-check -r "$requirements" && touch $tools/.installed; } || failed=1
-        PATH=$PWD/$tools/bin:$PATH
+folder=$(dirname "$(realpath "${renode:-/}")")
+tools=build/renode-test
+requirements=$folder/tests/requirements.txt # what renode-test imports, in versions of its own choice
+
+# Prints why renode-test cannot run; prints nothing where it can.
+missing() {
+    if [[ -z $renode ]]; then
+        echo "there is no Renode: 'make renode', or name yours in TMF_RENODE"
+    elif [[ ! -x $folder/renode-test ]]; then
+        echo "$folder has a Renode and no renode-test beside it"
+    elif [[ -f $requirements && ! -f $tools/.installed ]] && ! install >build/build.log 2>&1; then
+        echo "what $requirements names could not be installed into $tools: $(tail -n 1 build/build.log)"
+    else
+        [[ -f $requirements ]] && PATH=$PWD/$tools/bin:$PATH
+        python3 -c 'import psutil, robot, yaml' 2>&1 | tail -n 1 |
+            sed "s|^|$(PATH=$PATH command -v python3), which would run it: |"
     fi
+}
+install() {
+    python -m venv "$tools" && "$tools/bin/pip" install --quiet --disable-pip-version-check \
+        -r "$requirements" && touch "$tools/.installed"
+}
+
+reason=$(missing)
+if [[ $reason ]]; then
+    echo "renode-test is left out: $reason" >&2
+    [[ -x $folder/renode-test ]] && failed=1 # it is there, and cannot run
+else
+    [[ -f $requirements ]] && PATH=$PWD/$tools/bin:$PATH
     "$folder/renode-test" --results-dir "$out/renode-test" robot_tests/renode/boot.robot || failed=1
     rebot --nostatusrc --output NONE --log NONE --report NONE \
         --outputdir "$out/renode-test" --xunit junit.xml "$out/renode-test/robot_output.xml"
