@@ -11,7 +11,7 @@ import numpy as np
 from . import chunk
 from .chunk import Chunk
 
-PROTOCOL = 2
+PROTOCOL = 3
 UNASKED = 0  # the sequence number of what a node sends by itself
 MOST_REQUESTS = 22
 """Requests in a frame, at most: its list's head is one byte then."""
@@ -208,11 +208,9 @@ class Error:
 @dataclass(frozen=True)
 class Fault:
     CODE: ClassVar = 10
-    pc: int
-    lr: int
-    cfsr: int
-    hfsr: int
-    address: int
+    exception: int
+    reason: int
+    registers: bytes = field(metadata={"size": 52})
 
 
 Response = (
