@@ -154,8 +154,9 @@ def test_a_fault_is_reported_with_its_place_and_the_node_starts_again(tmp_path: 
                 await transport.close()
         fault, hello = events
         assert isinstance(fault, Fault)
-        assert fault.pc == somewhere
-        assert fault.cfsr == 1 << 16  # UNDEFINSTR
+        assert fault.by_name["pc"] == somewhere
+        assert fault.by_name["cfsr"] == 1 << 16  # UNDEFINSTR
+        assert fault.exception == (6 if image == ZEPHYR_IMAGE else 3)  # UsageFault, HardFault
         assert isinstance(hello, Hello)
 
     asyncio.run(check())

@@ -16,6 +16,7 @@
 #define MPU_RBAR (*(volatile uint32_t *)0xE000ED9C)
 #define MPU_RASR (*(volatile uint32_t *)0xE000EDA0)
 #define NVIC_ISER ((volatile uint32_t *)0xE000E100)
+#define NVIC_ICER ((volatile uint32_t *)0xE000E180)
 
 #define AIRCR_RESET ((0x05FAu << 16) | (1u << 2)) /* key, SYSRESETREQ */
 #define CPACR_FPU (0xFu << 20)                    /* full access to CP10 and CP11 */
@@ -25,13 +26,15 @@
 #define EXC_RETURN_BASIC (1u << 4) /* a frame without floating-point registers */
 #define XPSR_ALIGNED (1u << 9)     /* a word was left out below the frame */
 
-#define RBAR_VALID (1u << 4)
+#define RBAR_VALID (1u << 4) /* the number of the region is in the lower bits */
+#define RASR_NEVER_CODE (1u << 28)
 #define RASR_READ_ONLY (6u << 24)
+#define RASR_READ_WRITE (3u << 24)
 #define RASR_NORMAL (1u << 17) /* memory that a cache may hold, written through */
-#define RASR_1M (19u << 1)     /* two to the power of one more */
+#define RASR_DEVICE (1u << 16)
+#define RASR_SIZE(bits) (((bits) - 1u) << 1) /* 2^bits bytes */
 #define RASR_ENABLE (1u << 0)
-#define MPU_CTRL_ENABLE (1u << 0)
-#define MPU_CTRL_PRIVDEFENA (1u << 2) /* all else as without an MPU */
+#define MPU_CTRL_ENABLE (1u << 0) /* not while a HardFault is handled */
 
 static inline void irq_disable(void)
 {

@@ -15,14 +15,25 @@ void reset_handler(void);
 void hard_fault_handler(void);
 void report_fault(uint32_t sp, uint32_t exc_return);
 
-/* What would go unnoticed is a fault: a division of integers by zero, and, since the image lies in a RAM
- * here, a write to it, be it by a pointer that is NULL. */
+/* What would go unnoticed is a fault: a division of integers by zero, and an access to what is no memory of
+ * the image's (mps2.ld). Here that is more RAM, or does nothing: the stack could run over, or a pointer be
+ * NULL, and the work would go on. */
 static void trap_mistakes(void)
 {
+    static const struct {
+        uint32_t base, attributes;
+    } regions[] = {
+        {0x00000000, RASR_READ_ONLY | RASR_NORMAL | RASR_SIZE(20)},                   /* FLASH */
+        {0x20000000, RASR_READ_WRITE | RASR_NEVER_CODE | RASR_NORMAL | RASR_SIZE(18)}, /* RAM */
+        {0x21000000, RASR_READ_WRITE | RASR_NEVER_CODE | RASR_NORMAL | RASR_SIZE(24)}, /* PSRAM */
+        {0x40000000, RASR_READ_WRITE | RASR_NEVER_CODE | RASR_DEVICE | RASR_SIZE(29)}, /* peripherals */
+    };
     SCB_CCR |= CCR_DIV_0_TRP;
-    MPU_RBAR = RBAR_VALID; /* region 0, from address 0 */
-    MPU_RASR = RASR_READ_ONLY | RASR_NORMAL | RASR_1M | RASR_ENABLE;
-    MPU_CTRL = MPU_CTRL_PRIVDEFENA | MPU_CTRL_ENABLE;
+    for (uint32_t i = 0; i < sizeof regions / sizeof regions[0]; i++) {
+        MPU_RBAR = regions[i].base | RBAR_VALID | i;
+        MPU_RASR = regions[i].attributes | RASR_ENABLE;
+    }
+    MPU_CTRL = MPU_CTRL_ENABLE;
     barrier();
 }
 

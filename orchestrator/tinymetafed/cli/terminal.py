@@ -1,5 +1,9 @@
 """What several commands write to the terminal: the consoles, the progress bar, a run's tables."""
 
+import json
+from collections.abc import Iterable
+
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -11,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ..nodes.events import FIRMWARE_FAULTS
 from ..report import summary
 from ..results.store import Run, Store
 
@@ -38,3 +43,25 @@ def print_run(store: Store, run: Run) -> None:
 
     for part in summary.summary(store, run, figure.draw(store, run)):
         console.print(part, soft_wrap=isinstance(part, str))
+
+
+def exit_by_faults(store: Store, runs: Iterable[Run]) -> None:
+    """Says which runs have seen firmware faults, and the first of them.
+
+    Raises typer.Exit with status 3 where there are any in a run that does not tolerate them.
+    """
+    status = 0
+    for run in runs:
+        faults = [event for event in store.events(run.id) if event.kind in FIRMWARE_FAULTS]
+        if not faults or summary.settings(run).faults.tolerate:
+            continue
+        first, status = faults[0], 3
+        text = json.loads(first.detail)["text"]
+        count = f"{len(faults)} firmware fault{'s' if len(faults) > 1 else ''}"
+        where = "" if first.round is None else f" in round {first.round}"
+        error_console.print(
+            f"Run {run.id}: {count}, the first on node-{first.node}{where}: {text}",
+            soft_wrap=True, highlight=False, markup=False,
+        )  # fmt: skip
+    if status:
+        raise typer.Exit(status)

@@ -19,6 +19,10 @@ RESIDUAL, MARK, VARIATE = 1, 2, 4
 """Bits of Load.room."""
 FROM_MARK, CORRECTED = 1, 2
 """Bits of Train.options."""
+REGISTERS: tuple[str, ...] = (
+    "r0", "r1", "r2", "r3", "r12", "lr", "pc", "xpsr", "sp", "cfsr", "hfsr", "mmfar", "bfar",
+)  # fmt: skip
+"""Of a fault, in their order."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +214,13 @@ class Fault:
     CODE: ClassVar = 10
     exception: int
     reason: int
-    registers: bytes = field(metadata={"size": 52})
+    registers: bytes = field(metadata={"size": 4 * len(REGISTERS)})
+
+    @property
+    def by_name(self) -> dict[str, int]:
+        """The registers."""
+        words = np.frombuffer(self.registers, "<u4").tolist()
+        return dict(zip(REGISTERS, words, strict=True))
 
 
 Response = (

@@ -23,12 +23,14 @@ FIRMWARE_FAULTS = frozenset({"fault", "hang", "reset"})
 class NodeEvent:
     """One of them.
 
-    text: for people. more: what there is else, as JSON can have it.
+    text: for people. more: what there is else, as JSON can have it. device: whose task the node
+    played, None where none.
     """
 
     kind: Kind
     text: str
     more: dict[str, Any] = field(default_factory=dict)
+    device: int | None = None
 
     @property
     def detail(self) -> str:

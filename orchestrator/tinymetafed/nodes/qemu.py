@@ -11,12 +11,15 @@ from ..energy.program import Program
 from ..errors import TinyMetaFedError
 from ..places import MPS2_IMAGE, QEMU_PLUGIN
 from .counters import CountersFile
+from .events import NodeEvent
+from .fault import Stand, of_lockup, qemu_registers
 from .process import die_with_parent, is_running, last_words
-from .transport import NodeLost
+from .transport import NodeFaulted, NodeLost
 from .window import MEMORY, Window
 
 QEMU = "qemu-system-arm"
 MACHINE = ("-machine", "mps2-an386", "-display", "none", "-monitor", "none")
+MONITOR_TIMEOUT = 10.0  # seconds for QEMU's monitor
 BOOT_TIMEOUT = 30.0  # seconds for a process to connect its UART
 
 # An emulated UART sends a byte at a time, and to take each by itself would cost the orchestrator
@@ -55,9 +58,11 @@ class QemuTransport:
         log: Path,
         counters: CountersFile | None,
         window: Window | None,
+        image: Path = MPS2_IMAGE,
     ) -> None:
         self.process = process
         self.log = log
+        self._image = image
         self._reader, self._writer = uart
         self._counters = counters
         self._window = window
@@ -90,6 +95,10 @@ class QemuTransport:
         # one that no byte is.
         arguments += ["-chardev", f"socket,id=uart,path={path},mux=on", "-serial", "chardev:uart"]
         arguments += ["-echr", "0x100"]
+        # Nobody is there unless the node hangs: see stand.
+        monitor = _monitor(log)
+        arguments += ["-chardev", f"socket,id=monitor,path={monitor},server=on,wait=off"]
+        arguments += ["-mon", "chardev=monitor,mode=readline"]
         arguments += ["-kernel", str(image), *extra]
         counters = None
         if program is not None:
@@ -100,7 +109,8 @@ class QemuTransport:
             window = Window(directory / f"{name}.psram", place)
             backend = f"memory-backend-file,id=psram,size={len(MEMORY)},mem-path={window.path}"
             arguments += ["-object", f"{backend},share=on", "-machine", "memory-backend=psram"]
-        path.unlink(missing_ok=True)
+        for file in (path, monitor):
+            file.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX) as listener, log.open("ab") as output:
             listener.bind(str(path))
             listener.listen(1)
@@ -122,7 +132,7 @@ class QemuTransport:
             await process.wait()
             raise TinyMetaFedError(f"{QEMU} did not boot {image}; {last_words(log)}")
         streams = await asyncio.open_unix_connection(sock=uart)
-        return cls(process, streams, log, counters, window)
+        return cls(process, streams, log, counters, window, image)
 
     async def write(self, data: bytes) -> None:
         """See Transport."""
@@ -132,16 +142,16 @@ class QemuTransport:
             self._writer.write(data)
             await self._writer.drain()
         except OSError as error:
-            raise NodeLost(await self._ended()) from error
+            raise await self._ended() from error
 
     async def read(self) -> bytes:
         """See Transport."""
         try:
             data = await self._reader.read(65536)
         except OSError as error:
-            raise NodeLost(await self._ended()) from error
+            raise await self._ended() from error
         if not data:
-            raise NodeLost(await self._ended())
+            raise await self._ended()
         if not data.endswith(b"\0"):
             self._gathered += data  # a caller that waits no longer finds them with the next
             await asyncio.sleep(GATHERING_TIME)
@@ -160,6 +170,26 @@ class QemuTransport:
             await asyncio.sleep(GATHERING_TIME)
         return False
 
+    async def executed(self) -> None:
+        """See Transport; the plugin counts."""
+
+    async def stand(self) -> Stand | None:
+        """See Transport; asked of QEMU's monitor. A processor that is not stopped first would tell
+        where it was when it last left the code that QEMU has translated."""
+        said = b""
+        with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+            async with asyncio.timeout(MONITOR_TIMEOUT):
+                reader, writer = await asyncio.open_unix_connection(_monitor(self.log))
+                try:
+                    for command in (b"stop", b"info registers"):
+                        writer.write(command + b"\n")
+                        await reader.readuntil(command)  # it repeats the command
+                        said = await reader.readuntil(b"(qemu)")
+                finally:
+                    writer.close()
+        registers = qemu_registers(said.decode(errors="replace"))
+        return Stand(registers) if "pc" in registers else None
+
     def counts(self) -> BlockCounts | None:
         """See Transport; counted by the plugin."""
         return None if self._counters is None else self._counters.read()
@@ -175,13 +205,23 @@ class QemuTransport:
             self.process.kill()
         await self.process.wait()
 
-    async def _ended(self) -> str:
+    async def _ended(self) -> NodeLost:
+        """Why there is no link any more."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self.process.wait()
         status = self.process.returncode
         what = "closed the UART" if status is None else f"ended with status {status}"
-        return f"{self.log.stem}: {QEMU} {what}; {self.said()}"
+        text = f"{self.log.stem}: {QEMU} {what}; {self.said()}"
+        words = self.log.read_text(errors="replace") if self.log.is_file() else ""
+        if (fault := of_lockup(words, self._image)) is not None:
+            return NodeFaulted(f"{self.log.stem}: {fault.text}", fault)
+        return NodeLost(text, NodeEvent("lost", text, {"status": status}))
+
+
+def _monitor(log: Path) -> Path:
+    """The socket of an emulator's monitor."""
+    return log.with_suffix(".monitor")
 
 
 async def _accept(
