@@ -17,7 +17,7 @@ BOOT = 0
 
 
 def plant(mistake: str, folder: Path, call: int = 2) -> Path:
-    """An image in `folder` that makes the mistake at that selection of an update after each boot."""
+    """An image in `folder` that makes the mistake at that selection of an update after a boot."""
     names = re.search(r"enum mistake \{(.*?)\}", SOURCE.read_text(), re.DOTALL)
     assert names is not None
     number = [name.strip().lower() for name in names[1].split(",")].index(mistake)

@@ -1,6 +1,5 @@
 """What several commands write to the terminal: the consoles, the progress bar, a run's tables."""
 
-import json
 from collections.abc import Iterable
 
 import typer
@@ -16,7 +15,7 @@ from rich.progress import (
 )
 
 from ..nodes.events import FIRMWARE_FAULTS
-from ..report import summary
+from ..report import events, summary
 from ..results.store import Run, Store
 
 console = Console()
@@ -52,15 +51,15 @@ def exit_by_faults(store: Store, runs: Iterable[Run]) -> None:
     """
     status = 0
     for run in runs:
-        faults = [event for event in store.events(run.id) if event.kind in FIRMWARE_FAULTS]
+        found = store.event_counts(run.id)
+        faults = sum(count for (kind, _), count in found.items() if kind in FIRMWARE_FAULTS)
         if not faults or summary.settings(run).faults.tolerate:
             continue
-        first, status = faults[0], 3
-        text = json.loads(first.detail)["text"]
-        count = f"{len(faults)} firmware fault{'s' if len(faults) > 1 else ''}"
+        (first,), status = store.events(run.id, *FIRMWARE_FAULTS, most=1), 3
+        count = f"{faults} firmware fault{'s' if faults > 1 else ''}"
         where = "" if first.round is None else f" in round {first.round}"
         error_console.print(
-            f"Run {run.id}: {count}, the first on node-{first.node}{where}: {text}",
+            f"Run {run.id}: {count}, the first on node-{first.node}{where}: {events.text(first)}",
             soft_wrap=True, highlight=False, markup=False,
         )  # fmt: skip
     if status:

@@ -85,7 +85,7 @@ class Engine(Protocol):
         ...
 
     def take_events(self) -> list[tuple[int, NodeEvent]]:
-        """What nodes, by their indices, did since the last call that no undisturbed one does."""
+        """Events since the last call, with the nodes' indices."""
         ...
 
     async def close(self) -> None:

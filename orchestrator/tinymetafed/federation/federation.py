@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RoundResult:
-    """What a round came to: the next state, what every node of it did, what it executed, and what
-    it did that no undisturbed one does."""
+    """What a round came to: the next state, what every node of it did, what it executed, and the
+    nodes' events."""
 
     state: FederationState
     rows: list[NodeRound]
@@ -116,8 +116,8 @@ class Federation:
             await self.engine.boot(before - self.away - self.unplugged)
 
     def take_events(self) -> list[Event]:
-        """What nodes did that no undisturbed one does: outside of rounds, or in one that an error
-        has ended."""
+        """The nodes' events since the last round: outside of rounds, or in one that an error has
+        ended."""
         self._collect_events()
         events, self._events, self._under_way = self._events, [], None
         return events

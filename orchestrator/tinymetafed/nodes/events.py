@@ -1,7 +1,7 @@
-"""What a node does that no undisturbed one does: kinds of event, and what each of them says.
+"""Events of nodes: faults, restarts, repeated frames, timeouts, lost nodes.
 
-Whatever the bench's speed has to do with is no event: a node that computes is waited for, and an
-answer that is there when a wait ends is taken.
+The bench's speed makes none of them: a node that computes is waited for, by its own time, and an
+answer that is there when a wait ends is taken. An undisturbed node has no events.
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ FIRMWARE_FAULTS = frozenset({"fault", "hang", "reset"})
 
 @dataclass(frozen=True)
 class NodeEvent:
-    """One of them.
+    """One event of a node.
 
     text: for people. more: what there is else, as JSON can have it. device: whose task the node
     played, None where none.

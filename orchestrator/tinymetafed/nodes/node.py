@@ -92,8 +92,7 @@ class Node:
         self._connection.sequence = sequence
         self._transport = await self.open_transport()
         try:  # it says hello by itself, unless it booted before anybody listened
-            async with asyncio.timeout(self.timeout / 4):
-                answers = await self._answers(self._transport, "hello")
+            answers = await self._awaited(self._transport, ["hello"], self.timeout / 4)
             (hello,) = checked(self.name, ["hello"], answers, self.image)
         except TimeoutError:
             hello = await self.greet()
@@ -380,14 +379,17 @@ class Node:
             return await self._answers(transport, *names)
         async with asyncio.timeout(self.timeout):
             await transport.write(data)
+        return await self._awaited(transport, names, self.timeout)
+
+    async def _awaited(self, transport: Transport, names: Sequence[str], seconds: float) -> Answers:
+        """The next frame. Raises TimeoutError where none comes within so many seconds although the
+        node does not compute."""
         while True:
             try:
-                async with asyncio.timeout(self.timeout):
+                async with asyncio.timeout(seconds):
                     return await self._answers(transport, *names)
             except TimeoutError:
-                if not await transport.computing():
-                    break
-                if not await self._has_time(transport, names):
+                if not await transport.computing() or not await self._has_time(transport, names):
                     break
         async with asyncio.timeout(min(GRACE, self.timeout)):  # it may have answered meanwhile
             return await self._answers(transport, *names)
@@ -396,10 +398,12 @@ class Node:
         """Whether a node that computes may go on; it may not where it is asked for no more than a
         hello, and nobody knows how long it has computed. A busy bench, or a slow emulator, takes
         nothing of its time. Raises HungNode where it has computed for too long."""
-        seconds = await self._computed(transport) / CLOCK
-        booting = names[0] == "hello"
+        computed, booting = await self._computed(transport), names[0] == "hello"
+        if computed is None:
+            return not booting
+        seconds = computed / CLOCK
         if seconds <= (min(BOOT_PATIENCE, self.patience) if booting else self.patience):
-            return seconds > 0 or not booting
+            return True
         limit = f"without an answer to '{names[0]}', and "
         limit += (
             f"{BOOT_PATIENCE:g} s are the most for a boot"
@@ -410,11 +414,13 @@ class Node:
         self.note(event)
         raise NodeHung(f"{self.name}: {event.text}")
 
-    async def _computed(self, transport: Transport) -> int:
+    async def _computed(self, transport: Transport) -> int | None:
         """Instructions since the last `take_usage`, or what the transport knows in place of these;
-        0 where nothing is known."""
+        None where nothing is known."""
         executed = await transport.executed()
-        return self._meter.instructions(transport) if executed is None else executed
+        if executed is not None or transport.counts() is None:
+            return executed
+        return self._meter.instructions(transport)
 
     async def _answers(self, transport: Transport, *names: str) -> Answers:
         """The next frame that the node sends. names: of the requests that it answers."""

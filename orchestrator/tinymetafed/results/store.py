@@ -98,7 +98,7 @@ CREATE TABLE evaluation (                -- few-shot adaptation of one unseen de
     accuracy_after  REAL,
     PRIMARY KEY (run, round, device)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE event (                     -- what a node did that no undisturbed one does, in order
+CREATE TABLE event (                     -- faults, restarts, repeated frames, …, in order
     run             INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
     round           INTEGER,             -- from 1, NULL outside of rounds: a boot, an evaluation
     node            INTEGER NOT NULL,
@@ -403,9 +403,18 @@ class Store:
         """The evaluations, by round and device."""
         return self._rows(DeviceEvaluation, "evaluation", run, "round, device")
 
-    def events(self, run: int) -> list[Event]:
-        """What nodes did that no undisturbed one does, in its order."""
-        return self._rows(Event, "event", run, "rowid")
+    def events(self, run: int, *kinds: str, most: int = -1) -> list[Event]:
+        """Faults, restarts, repeated frames and the like in their order: of these kinds, or of all;
+        at most so many, where given."""
+        columns = ", ".join(field.name for field in fields(Event))
+        chosen = f" AND kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
+        query = f"SELECT {columns} FROM event WHERE run = ?{chosen} ORDER BY rowid LIMIT ?"
+        return [Event(*row) for row in self._db.execute(query, (run, *kinds, most))]
+
+    def event_counts(self, run: int) -> dict[tuple[str, int], int]:
+        """How many there are, by kind and node."""
+        query = "SELECT kind, node, count(*) FROM event WHERE run = ? GROUP BY kind, node"
+        return {(kind, node): count for kind, node, count in self._db.execute(query, (run,))}
 
     def _rows(self, kind: type[T], table: str, run: int, order: str) -> list[T]:
         columns = ", ".join(field.name for field in fields(kind))
