@@ -115,7 +115,7 @@ def test_a_node_says_who_it_is():
 )
 def test_a_fault_is_reported_with_its_place_and_the_node_starts_again(tmp_path: Path, image: Path):
     """The debugger's stub sends the processor to an instruction that is none."""
-    somewhere = 0x2030_0000  # RAM that the image does not use
+    somewhere = Program.read(image).functions["tmf_select"]  # which no boot needs
     undefined = 0xDE00
 
     def packet(text: str) -> bytes:

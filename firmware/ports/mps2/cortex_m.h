@@ -28,6 +28,7 @@
 
 #define RBAR_VALID (1u << 4) /* the number of the region is in the lower bits */
 #define RASR_NEVER_CODE (1u << 28)
+#define RASR_NO_ACCESS 0u
 #define RASR_READ_ONLY (6u << 24)
 #define RASR_READ_WRITE (3u << 24)
 #define RASR_NORMAL (1u << 17) /* memory that a cache may hold, written through */

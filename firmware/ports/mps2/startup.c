@@ -24,6 +24,7 @@ static void trap_mistakes(void)
         uint32_t base, attributes;
     } regions[] = {
         {0x00000000, RASR_READ_ONLY | RASR_NORMAL | RASR_SIZE(20)},                   /* FLASH */
+        {0x10000000, RASR_NO_ACCESS | RASR_NEVER_CODE | RASR_SIZE(28)}, /* below it; Renode has to be told */
         {0x20000000, RASR_READ_WRITE | RASR_NEVER_CODE | RASR_NORMAL | RASR_SIZE(18)}, /* RAM */
         {0x21000000, RASR_READ_WRITE | RASR_NEVER_CODE | RASR_NORMAL | RASR_SIZE(24)}, /* PSRAM */
         {0x40000000, RASR_READ_WRITE | RASR_NEVER_CODE | RASR_DEVICE | RASR_SIZE(29)}, /* peripherals */
@@ -121,6 +122,9 @@ __attribute__((section(".vectors"), used)) static const void *const vectors[] = 
     stack_top,
     (const void *)reset_handler,
     [3] = (const void *)hard_fault_handler,
+    [4] = (const void *)hard_fault_handler, /* these three are not enabled, and end in a HardFault; */
+    [5] = (const void *)hard_fault_handler, /* Renode takes them all the same */
+    [6] = (const void *)hard_fault_handler,
     [16] = (const void *)uart_receive_handler,
     [17] = (const void *)uart_transmit_handler,
 };
