@@ -16,6 +16,7 @@ from robot.api import ExecutionResult, SkipExecution
 from robot.libdoc import LibraryDocumentation
 
 from conftest import SMALL
+from planting import line, plant
 from tinymetafed.nodes import renode
 from tinymetafed.places import PROJECT
 from tinymetafed.robot import Energy, FederationLibrary, Size
@@ -306,6 +307,89 @@ def test_nothing_stays_behind_a_test_that_fails(tmp_path: Path, small: Path):
     )
     assert not list(tmp_path.glob("tinymetafed-*"))
     assert not _processes(str(tmp_path))
+
+
+FAULTS = """
+*** Settings ***
+Library    tinymetafed.robot
+
+*** Test Cases ***
+Learns
+    Start Federation    {small}    nodes.backend=qemu    nodes.count=1
+    Run Rounds    1
+    Node Should Not Have Faulted
+
+Faults
+    Start Federation    {small}    nodes.backend=qemu    nodes.count=1
+    Run Rounds    2
+
+Fails And Faults
+    Start Federation    {small}    nodes.backend=qemu    nodes.count=1
+    Run Rounds    2
+    Stop Federation
+    Fail    For another reason
+
+Expects It
+    Start Federation    {small}    nodes.backend=qemu    nodes.count=1
+    Run Rounds    2
+    Run Keyword And Expect Error    *HardFault in bad_write*    Node Should Not Have Faulted
+
+Tolerates It
+    Start Federation    {small}    nodes.backend=qemu    nodes.count=1    faults.tolerate=true
+    Run Rounds    2
+"""
+
+
+FAULTS_AFTERWARDS = """
+*** Settings ***
+Library           tinymetafed.robot
+Suite Teardown    Fault Afterwards
+
+*** Test Cases ***
+Learns
+    Start Federation    {small}
+
+*** Keywords ***
+Fault Afterwards
+    Start Federation    {small}    nodes.backend=qemu    nodes.count=1
+    Run Rounds    2
+"""
+
+
+@pytest.fixture
+def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Emulated nodes have a mistake, also in a process of the test's; what is said of it."""
+    image = plant("bad_write", tmp_path)
+    (tmp_path / "sitecustomize.py").write_text(
+        "from pathlib import Path\nfrom tinymetafed.nodes import backends\n"
+        f"backends.MPS2_IMAGE = Path({str(image)!r})\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    return (
+        "firmware fault in federation, node-0: HardFault in bad_write, "
+        f"planted_faults.c:{line('line: bad_write')}"
+    )
+
+
+def test_a_test_in_which_a_node_faults_fails(tmp_path: Path, small: Path, faulty: str):
+    """With function, file and line, in JUnit too."""
+    suite = tmp_path / "suite.robot"
+    suite.write_text(FAULTS.format(small=small))
+    status, tests = _robot(tmp_path, "--xunit=junit.xml", suite)
+    assert status == 2
+    assert tests["Faults"][0] == tests["Fails And Faults"][0] == "FAIL"
+    assert tests["Faults"][1].startswith(faulty)
+    assert tests["Fails And Faults"][1].startswith(f"For another reason\n\nAlso: {faulty}")
+    assert (tmp_path / "junit.xml").read_text().count(faulty) >= 2
+
+
+def test_a_suite_in_whose_teardown_a_node_faults_fails(tmp_path: Path, small: Path, faulty: str):
+    suite = tmp_path / "suite.robot"
+    suite.write_text(FAULTS_AFTERWARDS.format(small=small))
+    status, tests = _robot(tmp_path, suite)
+    assert status == 1
+    assert tests["Learns"] == ("FAIL", tests["Learns"][1])
+    assert tests["Learns"][1].startswith(f"Parent suite teardown failed:\n{faulty}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGINT, signal.SIGTERM])

@@ -189,11 +189,9 @@ size_t tmf_fault_frame(const struct tmf_fault *fault, uint8_t frame[TMF_FAULT_SI
     const struct response_body_r response = {
         .response_body_choice = response_body_fault_m_c,
         .response_body_fault_m = {
-            .fault_pc = fault->pc,
-            .fault_lr = fault->lr,
-            .fault_cfsr = fault->cfsr,
-            .fault_hfsr = fault->hfsr,
-            .fault_address = fault->address,
+            .fault_exception = fault->exception,
+            .fault_reason = fault->reason,
+            .fault_registers = { (const uint8_t *)&fault->registers, sizeof fault->registers },
         },
     };
     body[0] = LIST_HEAD + 2;

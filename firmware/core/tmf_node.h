@@ -9,7 +9,7 @@
 #include "tmf_model.h"
 #include "tmf_select.h"
 
-#define TMF_PROTOCOL 2
+#define TMF_PROTOCOL 3
 
 /* The same on every port, so that a node takes or refuses a model whatever it runs on. With the stack,
  * the frame buffers and what an operating system needs it makes up the 256 KiB of an nRF52840. */
@@ -78,12 +78,15 @@ void tmf_node_poll(struct tmf_node *node);
  * behind one that fails, and builds the response's body in their place. Returns its size. `response` has the answers then. */
 size_t tmf_node_answer(struct tmf_node *node, size_t size, struct tmf_response *response);
 
-/* What stopped the processor, as Arm v7-M's fault registers tell it. */
+/* What stopped the processor, as protocol.cddl has it; a register that is not known is 0. */
 struct tmf_fault {
-    uint32_t pc, lr, cfsr, hfsr, address;
+    uint32_t exception, reason;
+    struct tmf_registers {
+        uint32_t r0, r1, r2, r3, r12, lr, pc, xpsr, sp, cfsr, hfsr, mmfar, bfar;
+    } registers;
 };
 
-#define TMF_FAULT_SIZE 48u /* bytes of a fault's frame, at most */
+#define TMF_FAULT_SIZE 80u /* bytes of a fault's frame, at most */
 
 /* The frame that reports a fault; uses no state of the node. Returns its size. */
 size_t tmf_fault_frame(const struct tmf_fault *fault, uint8_t frame[TMF_FAULT_SIZE]);

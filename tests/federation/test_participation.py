@@ -18,7 +18,7 @@ from tinymetafed.energy.ledger import SLEEP
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments.experiment import Experiment, parse
 from tinymetafed.federation import participation
-from tinymetafed.federation.client import Client, FitInstructions, FitResult
+from tinymetafed.federation.client import Client, FitInstructions, FitResult, Fitted
 from tinymetafed.federation.engines import LinkEngine
 from tinymetafed.federation.federation import Federation
 from tinymetafed.federation.host_clients import HostClients, HostNode
@@ -191,7 +191,7 @@ def test_a_node_that_comes_back_has_lost_its_residual(
         instructions: Sequence[FitInstructions],
     ) -> list[FitResult]:
         for node, one in zip(nodes, instructions, strict=True):
-            had[broadcast.version - 1, node.index] = one.kept is not None
+            had[broadcast.version - 1, node.number] = one.kept is not None
         return fit(self, program, broadcast, nodes, instructions)
 
     monkeypatch.setattr(HostClients, "fit", recorded)
@@ -398,7 +398,7 @@ def test_a_lost_node_is_late_where_it_would_have_been(
         broadcast: Broadcast,
         instructions: FitInstructions,
         samples: tuple[Samples, Samples],
-    ) -> FitResult:
+    ) -> Fitted:
         number = int(node.name.removeprefix("node-"))
         if broadcast.version == number + 1:
             to_lose.add(node.name)

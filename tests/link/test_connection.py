@@ -70,9 +70,9 @@ def test_sequence_numbers_go_on_from_one_after_the_last():
 
 def test_what_a_node_sends_unasked_is_told():
     connection = Connection()
-    fault = messages.Fault(1, 2, 3, 4, 5)
+    fault = messages.Fault(3, 0, bytes(range(52)))
     sequence = sequence_of(frame_of(connection, HelloRequest()))
-    unasked = hello(NO_SEQUENCE) + response(NO_SEQUENCE, [10, 1, 2, 3, 4, 5])
+    unasked = hello(NO_SEQUENCE) + response(NO_SEQUENCE, [10, 3, 0, bytes(range(52))])
     booted, stopped, answer = responses(connection.receive(unasked + response(sequence, DONE)))
     assert isinstance(booted, Hello)
     assert (stopped, answer) == (fault, Done())

@@ -60,7 +60,7 @@ RESPONSES = st.one_of(
     st.builds(messages.Selected, U32),
     st.builds(messages.Updated, CHUNKS),
     st.builds(messages.Error, U8, st.text(max_size=20), U64, U64),
-    st.builds(messages.Fault, U32, U32, U32, U32, U32),
+    st.builds(messages.Fault, U32, U32, st.binary(min_size=52, max_size=52)),
 )  # fmt: skip
 
 

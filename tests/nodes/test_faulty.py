@@ -29,6 +29,12 @@ class Echo:
         data, self.data = self.data, b""
         return data or b"\0"
 
+    async def executed(self) -> None:
+        return None
+
+    async def stand(self) -> None:
+        return None
+
     async def computing(self) -> bool:
         return False
 

@@ -142,8 +142,8 @@ def test_a_program_that_only_computes_is_no_node():
 
 
 def test_a_node_of_another_protocol(experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(messages, "PROTOCOL", 3)
-    with pytest.raises(TinyMetaFedError, match="speaks version 2 of the protocol.*make firmware"):
+    monkeypatch.setattr(messages, "PROTOCOL", 4)
+    with pytest.raises(TinyMetaFedError, match="speaks version 3 of the protocol.*make firmware"):
         _train(experiment(), HostTransport())
 
 

@@ -144,7 +144,7 @@ async def _round(backend: str, firmware: str) -> list[tuple[Counts, Profile]]:
             assert counts is not None
             delta = counts if before is None else counts.since(before)
             assert delta is not None
-            profile = node.pricing.profile(delta)
+            [profile] = node.pricing.profiles([delta])
             assert profile is not None
             found.append((delta, profile))
             before = counts

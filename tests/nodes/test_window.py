@@ -132,12 +132,13 @@ def test_only_a_zero_that_ends_nothing_is_a_doorbell(tmp_path: Path):
     offset = PLACE.start - MEMORY.start
 
     async def talk() -> list[bytes]:
-        ours, theirs = socket.socketpair()
+        (ours, theirs), (monitor, end) = socket.socketpair(), socket.socketpair()
         process = await asyncio.create_subprocess_exec("true")
         streams = await asyncio.open_unix_connection(sock=ours)
-        transport = QemuTransport(process, streams, tmp_path / "log", None, shared)
+        log = tmp_path / "log"
+        transport = QemuTransport(process, streams, monitor, log, None, shared, tmp_path / "image")
         found: list[bytes] = []
-        with theirs:
+        with theirs, end:
             for sent in (b"\0fault\0", b"\0", b"\0", b"hello\0\0"):
                 with path.open("r+b") as file:
                     file.seek(offset)

@@ -98,6 +98,7 @@ void uart_write(const uint8_t *data, size_t size)
 
 void uart_write_polled(const uint8_t *data, size_t size)
 {
+    UART0->divider = BAUD_DIVIDER; /* the fault may be one of the start */
     UART0->control = CONTROL_TRANSMIT;
     for (size_t i = 0; i < size; i++) {
         while (UART0->state & STATE_TRANSMIT_FULL) {

@@ -14,13 +14,16 @@ import typer
 from rich.logging import RichHandler
 from rich.markup import escape
 
-from ..errors import TinyMetaFedError
+from ..errors import FirmwareFault, TinyMetaFedError
 from ..signals import INTERRUPTED
 from . import bench, compare, energy, plan, report, run
 from .terminal import error_console
 
 app = typer.Typer(
     help="A bench for federated meta-learning on emulated microcontrollers.",
+    epilog="Exit status: 0 after success, 1 after a failure, 2 for wrong arguments, 3 where the "
+    "firmware of a node faulted and the experiment does not say faults.tolerate = true, 130 after "
+    "an interruption.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -53,8 +56,8 @@ def main() -> None:
     """Runs the command that the process's arguments name.
 
     A TinyMetaFedError becomes a message on standard error without a traceback. Raises SystemExit
-    with the exit status: 0 after success, 1 after a failure, 2 for wrong arguments, 130 after an
-    interruption.
+    with the exit status: 0 after success, 1 after a failure, 2 for wrong arguments, 3 after a
+    firmware fault, 130 after an interruption.
     """
     handler = RichHandler(console=error_console, show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
@@ -63,4 +66,4 @@ def main() -> None:
     except TinyMetaFedError as error:
         for line in str(error).splitlines():
             error_console.print(f"[red]error:[/] {escape(line)}", soft_wrap=True, highlight=False)
-        raise SystemExit(1) from None
+        raise SystemExit(3 if isinstance(error, FirmwareFault) else 1) from None

@@ -10,7 +10,7 @@ from ..experiments.comparison import Cell, read
 from ..experiments.scheduler import ENDED, Comparison, default_jobs
 from ..places import STORE
 from ..results.store import Store
-from .terminal import console, error_console, progress_bar
+from .terminal import console, error_console, exit_by_faults, progress_bar
 
 
 def compare(
@@ -23,7 +23,9 @@ def compare(
     ] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="The same as JSON.")] = None,
 ) -> None:
-    """Run strategies × tasks × seeds, as far as they are not in the store; compare them."""
+    """Run strategies × tasks × seeds, as far as they are not in the store; compare them. The exit
+    status is 3 where the firmware of a node faulted in one of them and its experiment does not say
+    faults.tolerate = true."""
     from ..report import comparison as comparison_tables  # imports SciPy, which is slow to import
 
     settings, cells = read(file)
@@ -40,6 +42,7 @@ def compare(
         if target is not None:
             write(outcome, target)
             console.print(f"Runs, values and results written to {target}", soft_wrap=True)
+    exit_by_faults(store, [run for run in comparison.runs if run is not None])
     raise typer.Exit(1 if comparison.failed else 0)
 
 

@@ -12,7 +12,7 @@ from ..places import STORE
 from ..report import summary
 from ..results.store import Run, Store
 from .arguments import OverrideOption
-from .terminal import console, error_console, print_run, progress_bar
+from .terminal import console, error_console, exit_by_faults, print_run, progress_bar
 
 
 def run(
@@ -25,7 +25,8 @@ def run(
     override: OverrideOption = None,
     profile: Annotated[bool, typer.Option(help="Show where the time went.")] = False,
 ) -> None:
-    """Run an experiment; show what it came to."""
+    """Run an experiment; show what it came to. The exit status is 3 where the firmware of a node
+    faulted and the experiment does not say faults.tolerate = true."""
     if (experiment is None) == (resume is None):
         raise typer.BadParameter("give either an experiment file or --resume RUN")
     if resume is not None and override:
@@ -44,6 +45,7 @@ def run(
     print_run(store, finished)
     if profile:
         console.print(_time_table(time_profile))
+    exit_by_faults(store, [finished])
 
 
 def _execute(

@@ -1,5 +1,8 @@
 """What several commands write to the terminal: the consoles, the progress bar, a run's tables."""
 
+from collections.abc import Iterable
+
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -11,7 +14,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ..report import summary
+from ..nodes.events import FIRMWARE_FAULTS
+from ..report import events, summary
 from ..results.store import Run, Store
 
 console = Console()
@@ -38,3 +42,25 @@ def print_run(store: Store, run: Run) -> None:
 
     for part in summary.summary(store, run, figure.draw(store, run)):
         console.print(part, soft_wrap=isinstance(part, str))
+
+
+def exit_by_faults(store: Store, runs: Iterable[Run]) -> None:
+    """Says which runs have seen firmware faults, and the first of them.
+
+    Raises typer.Exit with status 3 where there are any in a run that does not tolerate them.
+    """
+    status = 0
+    for run in runs:
+        found = store.event_counts(run.id)
+        faults = sum(count for (kind, _), count in found.items() if kind in FIRMWARE_FAULTS)
+        if not faults or summary.settings(run).faults.tolerate:
+            continue
+        (first,), status = store.events(run.id, *FIRMWARE_FAULTS, most=1), 3
+        count = f"{faults} firmware fault{'s' if faults > 1 else ''}"
+        where = "" if first.round is None else f" in round {first.round}"
+        error_console.print(
+            f"Run {run.id}: {count}, the first on node-{first.node}{where}: {events.text(first)}",
+            soft_wrap=True, highlight=False, markup=False,
+        )  # fmt: skip
+    if status:
+        raise typer.Exit(status)

@@ -16,6 +16,7 @@ from ..federation.engines import LinkEngine, together
 from ..federation.federation import Federation, RoundResult
 from ..federation.state import FederationState
 from ..nodes.backends import make_nodes
+from ..results.store import Event
 from .experiment import Experiment
 
 
@@ -52,6 +53,10 @@ class EmulatedSample:
         await self._engine.boot([0])
         await self.close()
 
+    def take_events(self) -> list[Event]:
+        """Those of a round that an error has ended. See Federation."""
+        return self._federation.take_events()
+
     async def close(self) -> None:
         """Ends the nodes."""
         await self._federation.close()
@@ -83,7 +88,8 @@ class EmulatedSample:
             )
         counted = {row.node: row.counted for row in emulated.rows}
         rows = [dataclasses.replace(row, counted=counted[row.node]) for row in result.rows]
-        return RoundResult(result.state, rows, emulated.phases)
+        events = [*result.events, *emulated.events]
+        return RoundResult(result.state, rows, emulated.phases, events)
 
     async def _bring(self, index: int, state: FederationState) -> None:
         """Boots a node; what it is sent in the round is then what the host's was sent."""

@@ -7,13 +7,15 @@ import platform
 import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF
 
-from ..errors import TinyMetaFedError
+from ..errors import FirmwareFault, TinyMetaFedError
 from ..federation.engines import make_engine
 from ..federation.federation import Federation
 from ..federation.state import FederationState
@@ -103,6 +105,10 @@ async def _execute(
             if sample is not None:
                 await sample.start()
             return await _rounds(experiment, federation, state, sample, store, run, progress)
+        except FirmwareFault as error:
+            if not experiment.faults.tolerate:
+                raise
+            raise TinyMetaFedError(str(error)) from None
         finally:
             await federation.close()
             if sample is not None:
@@ -133,6 +139,7 @@ async def _rounds(
         run = store.create(
             evaluations,
             state.server.kept,
+            federation.take_events(),
             name=experiment.name,
             # Also those of a strategy that is an object of the caller's own, and in no union.
             settings=experiment.model_dump_json(serialize_as_any=True, warnings=False),
@@ -158,6 +165,27 @@ async def _rounds(
         state = await federation.resume(state, last)
         if sample is not None:
             sample.last |= last
+    try:
+        await _train(experiment, federation, state, sample, store, run, progress, lap)
+    except TinyMetaFedError:
+        events = federation.take_events() + (sample.take_events() if sample else [])
+        with suppress(TinyMetaFedError, sqlite3.Error):  # the store may be why
+            store.add_events(run.id, events)
+        raise
+    return store.run(str(run.id))
+
+
+async def _train(
+    experiment: Experiment,
+    federation: Federation,
+    state: FederationState,
+    sample: EmulatedSample | None,
+    store: Store,
+    run: Run,
+    progress: Progress,
+    lap: Callable[[], float],
+) -> None:
+    """The rounds that are left."""
     while state.done < experiment.rounds:
         progress(state.done, "training")
         before = state
@@ -175,11 +203,10 @@ async def _rounds(
         kept = {i: one for i, one in state.kept.items() if one is not before.kept.get(i)}
         store.commit(
             run.id, state.done, state.theta, state.broadcast.changed, lap(), rows, evaluations,
-            phases, entries, kept, state.server.kept,
+            phases, entries, kept, state.server.kept, [*result.events, *federation.take_events()],
         )  # fmt: skip
         await _hear_signals()
     progress(state.done, "done")
-    return store.run(str(run.id))
 
 
 async def _hear_signals() -> None:

@@ -4,6 +4,7 @@ import itertools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from ..link import messages
 from ..models.model import Model
 from ..nodes.answers import NodeRefused
 from ..nodes.broadcast import Broadcast
+from ..nodes.events import NodeEvent
 from ..nodes.node import Node, Vector
 from ..nodes.outcome import Evaluation, evaluation
 from ..nodes.program import Evaluate, Program
@@ -149,7 +151,8 @@ class Client:
             update = Update(instructions.device, len(query), outcome.indices, outcome.values)
             return update, await node.get_kept() if settings.strategy.keeps else None
 
-        return Fitted(*await _persistently(node, fit), before)
+        with node.playing(instructions.device):
+            return Fitted(*await _persistently(node, fit), before)
 
     async def evaluate(
         self, node: Node, broadcast: Broadcast, done: int, devices: Sequence[int]
@@ -159,12 +162,11 @@ class Client:
         had judged. Raises TinyMetaFedError."""
         held = node.version
         with node.not_counted():
-            rows = [
-                await _persistently(
-                    node, lambda device=device: self._evaluate(node, broadcast, done, device)
-                )
-                for device in devices
-            ]
+            rows: list[DeviceEvaluation] = []
+            for device in devices:
+                work = partial(self._evaluate, node, broadcast, done, device)
+                with node.playing(self.settings.devices.seen + device):
+                    rows.append(await _persistently(node, work))
             await self.hold(node, broadcast.theta, held)
         return rows
 
@@ -205,10 +207,13 @@ async def _persistently(node: Node, work: Callable[[], Awaitable[T]], *, restart
     """
     for restarts in itertools.count():
         try:
+            if restarts:
+                node.note(NodeEvent("restart", f"{restarts} of {RESTARTS} times for this work"))
             if restarts and restart:
                 await node.restart()
             return await work()
         except NodeLost as error:
+            node.note(error.event)
             if restarts == RESTARTS:
                 raise
             log.warning("%s; it is started again", error)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..link import Hello
 from ..nodes.backends import make_nodes
 from ..nodes.broadcast import Broadcast
+from ..nodes.events import NodeEvent
 from ..nodes.host import open_host
 from ..nodes.node import Node, take_usages
 from ..nodes.program import Program
@@ -81,6 +82,10 @@ class Engine(Protocol):
     ) -> list[DeviceEvaluation]:
         """Few-shot adaptation of unseen devices after `done` rounds, by the node that each is given
         to. It is not counted. Raises TinyMetaFedError."""
+        ...
+
+    def take_events(self) -> list[tuple[int, NodeEvent]]:
+        """Events since the last call, with the nodes' indices."""
         ...
 
     async def close(self) -> None:
@@ -152,6 +157,10 @@ class LinkEngine:
             for i, mine in devices.items()
         )
         return list(chain(*rows))
+
+    def take_events(self) -> list[tuple[int, NodeEvent]]:
+        """See Engine."""
+        return [(i, event) for i, node in enumerate(self.nodes) for event in node.take_events()]
 
     async def close(self) -> None:
         """See Engine."""
@@ -241,6 +250,10 @@ class HostEngine:
         assert self._clients is not None
         every = list(chain(*devices.values()))
         return self._clients.evaluate(broadcast, done, every)
+
+    def take_events(self) -> list[tuple[int, NodeEvent]]:
+        """See Engine: there is no link, and no processor but this."""
+        return []
 
     async def close(self) -> None:
         """See Engine."""

@@ -13,7 +13,7 @@ from ..errors import TinyMetaFedError
 from ..nodes.update import Update
 from ..nodes.usage import Usage
 from ..results import accounts
-from ..results.store import DeviceEvaluation, NodeRound, PhaseCount
+from ..results.store import DeviceEvaluation, Event, NodeRound, PhaseCount
 from ..strategies import Round, ServerState
 from . import participation
 from .client import FitInstructions, FitResult
@@ -26,11 +26,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RoundResult:
-    """What a round came to: the next state, what every node of it did, and what it executed."""
+    """What a round came to: the next state, what every node of it did, what it executed, and the
+    nodes' events."""
 
     state: FederationState
     rows: list[NodeRound]
     phases: list[PhaseCount]
+    events: list[Event]
 
 
 class Federation:
@@ -53,6 +55,8 @@ class Federation:
         self.attendance = settings.attendance
         self.away: frozenset[int] = frozenset()
         self._warns = warns
+        self._under_way: int | None = None  # the number of a round
+        self._events: list[Event] = []
         self._slowness: list[float] = participation.slowness(
             settings.participation, settings.seed, settings.nodes.count
         ).tolist()
@@ -111,6 +115,19 @@ class Federation:
             await self.engine.end(self.away - before)
             await self.engine.boot(before - self.away - self.unplugged)
 
+    def take_events(self) -> list[Event]:
+        """The nodes' events since the last round: outside of rounds, or in one that an error has
+        ended."""
+        self._collect_events()
+        events, self._events, self._under_way = self._events, [], None
+        return events
+
+    def _collect_events(self) -> None:
+        self._events += [
+            Event(self._under_way, node, event.device, event.kind, event.detail)
+            for node, event in self.engine.take_events()
+        ]
+
     def _present(self, done: int) -> list[int]:
         """Nodes that are there after `done` rounds. Raises TinyMetaFedError where none is."""
         absent = self.unplugged | self.attendance.away(done)
@@ -135,6 +152,8 @@ class Federation:
             FitInstructions(device, state.kept.get(owner))
             for device, owner in zip(devices, owners, strict=True)
         ]
+        self._collect_events()  # of boots
+        self._under_way = at.number + 1
         results = await self.engine.fit(RoundOrder(nodes, program, state.broadcast, instructions))
         self._note_diverged(at.number + 1, nodes, devices, results)
         rows = [
@@ -161,7 +180,7 @@ class Federation:
             if result.kept is not None
         }
         lost = self.away if strategy.keeps == "residual" else ()
-        return RoundResult(state.advance(server, kept, lost), rows, phases)
+        return RoundResult(state.advance(server, kept, lost), rows, phases, self.take_events())
 
     def _select(self, done: int) -> tuple[list[int], list[int]]:
         """M nodes, or all that are there, and for each the device whose task it plays in this

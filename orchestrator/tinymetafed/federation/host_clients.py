@@ -17,10 +17,10 @@ from .client import Client, FitInstructions, FitResult, judged
 
 
 class HostNode(NamedTuple):
-    """Where a host node stands: its index, the version of the weights that it holds (0 for none),
+    """Where a host node stands: its number, the version of the weights that it holds (0 for none),
     and the number of its last frame."""
 
-    index: int
+    number: int
     held: int = 0
     sequence: int = 0
 
@@ -103,7 +103,7 @@ def _result(
 ) -> FitResult:
     usage = played.usage
     if played.refused is not None:
-        _raise_unless_diverged(f"node-{node.index}", played)
+        _raise_unless_diverged(f"node-{node.number}", played)
         return FitResult(None, instructions.kept, usage, usage, played.sequence)
     update = Update(instructions.device, len(client.query), played.indices, played.values)
     return FitResult(update, client.kept, usage, usage, played.sequence)

@@ -11,7 +11,7 @@ import numpy as np
 from . import chunk
 from .chunk import Chunk
 
-PROTOCOL = 2
+PROTOCOL = 3
 UNASKED = 0  # the sequence number of what a node sends by itself
 MOST_REQUESTS = 22
 """Requests in a frame, at most: its list's head is one byte then."""
@@ -19,6 +19,10 @@ RESIDUAL, MARK, VARIATE = 1, 2, 4
 """Bits of Load.room."""
 FROM_MARK, CORRECTED = 1, 2
 """Bits of Train.options."""
+REGISTERS: tuple[str, ...] = (
+    "r0", "r1", "r2", "r3", "r12", "lr", "pc", "xpsr", "sp", "cfsr", "hfsr", "mmfar", "bfar",
+)  # fmt: skip
+"""Of a fault, in their order."""
 
 
 @dataclass(frozen=True)
@@ -208,11 +212,15 @@ class Error:
 @dataclass(frozen=True)
 class Fault:
     CODE: ClassVar = 10
-    pc: int
-    lr: int
-    cfsr: int
-    hfsr: int
-    address: int
+    exception: int
+    reason: int
+    registers: bytes = field(metadata={"size": 4 * len(REGISTERS)})
+
+    @property
+    def by_name(self) -> dict[str, int]:
+        """The registers."""
+        words = np.frombuffer(self.registers, "<u4").tolist()
+        return dict(zip(REGISTERS, words, strict=True))
 
 
 Response = (

@@ -1,10 +1,13 @@
 """What a node may answer to its requests, and what anything else means."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..errors import TinyMetaFedError
 from ..link import Answers, Error, Fault, Hello, Response, messages
-from .transport import NodeLost
+from . import fault
+from .events import NodeEvent
+from .transport import NodeFaulted, NodeLost
 
 DIVERGED = 10
 """The code of an error that says that a value is not finite: enum tmf_error of the firmware."""
@@ -36,28 +39,29 @@ class NodeRefused(TinyMetaFedError):
         return self.error.code == DIVERGED
 
 
-def checked(node: str, names: Sequence[str], answers: Answers) -> tuple[Response, ...]:
-    """The responses. Raises TinyMetaFedError where they are no answers to the requests."""
+def checked(
+    node: str, names: Sequence[str], answers: Answers, image: Path | None = None
+) -> tuple[Response, ...]:
+    """The responses. image: what the node runs, where that is known, for the places of a fault.
+    Raises TinyMetaFedError where they are no answers to the requests."""
     for name, response in zip(names, answers.responses, strict=False):
         if not isinstance(response, EXPECTED[name]):
-            raise _unexpected(node, response, name)
+            raise _unexpected(node, response, name, image)
     if len(answers.responses) != len(names):
         raise NodeLost(f"{node} answered {len(answers.responses)} of {len(names)} requests")
     return answers.responses
 
 
-def _unexpected(node: str, event: Response, name: str) -> TinyMetaFedError:
+def _unexpected(node: str, event: Response, name: str, image: Path | None) -> TinyMetaFedError:
     match event:
         case Error():
             return NodeRefused(node, name, event)
         case Fault():
-            return NodeLost(
-                f"{node}: HardFault at pc {event.pc:#010x}, lr {event.lr:#010x}, "
-                f"CFSR {event.cfsr:#010x}, HFSR {event.hfsr:#010x}, "
-                f"address {event.address:#010x}"
-            )
+            found = fault.of_message(event, image)
+            return NodeFaulted(f"{node}: {found.text}", found)
         case Hello():
-            return NodeLost(f"{node} has restarted by itself")
+            text = f"{node} has restarted by itself"
+            return NodeFaulted(text, NodeEvent("reset", text))
         case _:
             answer = type(event).__name__.lower()
             return NodeLost(f"{node} answered '{name}' with {answer}")

@@ -35,13 +35,15 @@ def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
             QemuTransport.open, directory, image=image, program=pricing.program,
             place=window.find(image) if settings.uses_dma else None,
         )  # fmt: skip
-        return [make(name, partial(start, name=name), pricing=pricing) for name in names]
+        return [
+            make(name, partial(start, name=name), pricing=pricing, image=image) for name in names
+        ]
     traced = TracedPricing(pricing)
     renode = Renode(directory, image, PLATFORMS[settings.board], traced)
     return [
         make(
             name, partial(RenodeTransport.open, renode, name), pricing=traced,
-            watch=partial(renode.watch, name),
+            watch=partial(renode.watch, name), image=image,
         )
         for name in names
     ]  # fmt: skip

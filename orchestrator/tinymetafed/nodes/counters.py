@@ -22,6 +22,7 @@ _LAYOUT = np.dtype(
         ("left", "u8", (PHASES, BLOCKS, WAYS)),
     ]
 )
+_HEAD = (_LAYOUT.fields or {})["block"][1]  # bytes before the blocks
 
 
 class CountersFile:
@@ -41,7 +42,7 @@ class CountersFile:
                 file.truncate(_LAYOUT.itemsize)
                 # A page that finds no room when it is first read ends who reads it. The plugin
                 # takes room for blocks before it counts them.
-                os.posix_fallocate(file.fileno(), 0, _LAYOUT.fields["block"][1])
+                os.posix_fallocate(file.fileno(), 0, _HEAD)
                 self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         except OSError as error:
             raise TinyMetaFedError(

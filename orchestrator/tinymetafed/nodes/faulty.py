@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..energy.profile import Counts
+from .fault import Stand
 from .transport import NodeLost, OpenTransport, Transport
 
 
@@ -44,6 +45,14 @@ class FaultyLink:
     async def computing(self) -> bool:
         """See Transport."""
         return self._transport is not None and await self._transport.computing()
+
+    async def executed(self) -> int | None:
+        """See Transport."""
+        return None if self._transport is None else await self._transport.executed()
+
+    async def stand(self) -> Stand | None:
+        """See Transport."""
+        return None if self._transport is None else await self._transport.stand()
 
     def counts(self) -> Counts | None:
         """See Transport."""

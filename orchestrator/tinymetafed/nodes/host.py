@@ -42,6 +42,12 @@ class HostTransport:
         """See Transport; it has done all when `write` returns."""
         return False
 
+    async def executed(self) -> None:
+        """See Transport."""
+
+    async def stand(self) -> None:
+        """See Transport."""
+
     def counts(self) -> None:
         """None: the host's processor is not the node's."""
         return None

@@ -11,8 +11,8 @@ NODE_MEMORY = {"qemu": 17.4 * MIB, "renode": 10 * MIB}
 """Bytes that a node adds, by backend, measured after its boot (proportional set size)."""
 BENCH_MEMORY = {"qemu": 0, "renode": 300 * MIB}
 """Bytes of what nodes share."""
-NODE_FILES = {"qemu": 4, "renode": 2}
-"""That the orchestrator has open for a node: UART, counters, window, its process."""
+NODE_FILES = {"qemu": 5, "renode": 2}
+"""That the orchestrator has open for a node: UART, monitor, counters, window, its process."""
 BENCH_FILES = 100
 CGROUP = Path("/sys/fs/cgroup")
 LIMITS = (

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +14,21 @@ from ..errors import TinyMetaFedError
 from ..link import Answers, Connection, Hello, Response, chunk, messages
 from ..models.model import Model
 from ..tasks.samples import Samples
+from . import fault
 from .answers import NodeRefused, checked
 from .broadcast import CHUNK_OVERHEAD, Broadcast
+from .events import NodeEvent
 from .meter import Meter, take_together
 from .outcome import Collected, Evaluation, Outcome, entries_of, evaluation
 from .packing import WEIGHTS, Frame, Piece, Room, pack
 from .program import Evaluate, Program
-from .transport import NodeLost, OpenTransport, Transport
+from .transport import NodeHung, NodeLost, OpenTransport, Transport
 from .usage import Usage
 
 CLOCK = 64e6
 """Cycles a second by which a node's own time is reckoned: the nRF52840's."""
+BOOT_PATIENCE = 10.0
+"""Seconds of its own time that a node may compute before it says hello."""
 GRACE = 0.2
 """Seconds for the answer of a node that had just ended its work when it was looked at."""
 Vector = NDArray[np.float32]
@@ -53,6 +58,7 @@ class Node:
         watch: entered around each frame, with the names of its requests, where the node's backend
             looks at some of them.
         version: of the weights that the node holds; 0 for none.
+        image: what it runs, where its backend runs one: for the places of its faults.
     """
 
     name: str
@@ -63,7 +69,10 @@ class Node:
     pricing: Pricer | None = None
     watch: Callable[[Sequence[str]], AbstractAsyncContextManager[None]] = _unwatched
     version: int = 0
+    image: Path | None = None
 
+    _events: list[NodeEvent] = field(default_factory=list[NodeEvent])
+    _device: int | None = None
     _transport: Transport | None = None
     _connection: Connection = field(default_factory=Connection)
     _model: Model | None = None
@@ -83,8 +92,8 @@ class Node:
         self._connection.sequence = sequence
         self._transport = await self.open_transport()
         try:  # it says hello by itself, unless it booted before anybody listened
-            async with asyncio.timeout(self.timeout / 4):
-                (hello,) = (await self._answers(self._transport, "hello")).responses
+            answers = await self._awaited(self._transport, ["hello"], self.timeout / 4)
+            (hello,) = checked(self.name, ["hello"], answers, self.image)
         except TimeoutError:
             hello = await self.greet()
         assert isinstance(hello, Hello)
@@ -154,6 +163,24 @@ class Node:
     def forget(self) -> None:
         """What the node did since the last call of take_usage is not counted. It is closed."""
         self._meter.forget()
+
+    def note(self, event: NodeEvent) -> None:
+        """Notes an event, under the device that the node plays."""
+        self._events.append(replace(event, device=self._device))
+
+    @contextmanager
+    def playing(self, device: int) -> Iterator[None]:
+        """The device whose task the node plays meanwhile, for its events."""
+        before, self._device = self._device, device
+        try:
+            yield
+        finally:
+            self._device = before
+
+    def take_events(self) -> list[NodeEvent]:
+        """What was noted since the last call."""
+        events, self._events = self._events, []
+        return events
 
     def carry(self, usage: Usage) -> None:
         """Counts what another node did in this one's place."""
@@ -337,12 +364,17 @@ class Node:
         counted = not self._measured and names[0] not in ("hello", "load")
         data = self._connection.send(requests, counted=counted)
         async with self.watch(names):
-            for _ in range(self.attempts):
+            for attempt in range(self.attempts):
                 self._meter.sent(frame, len(data), sensor)
+                if attempt:
+                    text = f"'{names[0]}' was sent again, {attempt} of {self.attempts - 1} times"
+                    self.note(NodeEvent("repetition", text))
                 try:
                     answers = await self._sent(transport, data, names)
-                    return checked(self.name, names, answers)
+                    return checked(self.name, names, answers, self.image)
                 except TimeoutError:
+                    text = f"no answer to '{names[0]}' within {self.timeout:g} s"
+                    self.note(NodeEvent("timeout", text))
                     data = self._connection.resend()
         raise NodeLost(
             f"{self.name} did not answer '{names[0]}', sent {self.attempts} times, "
@@ -357,28 +389,48 @@ class Node:
             return await self._answers(transport, *names)
         async with asyncio.timeout(self.timeout):
             await transport.write(data)
+        return await self._awaited(transport, names, self.timeout)
+
+    async def _awaited(self, transport: Transport, names: Sequence[str], seconds: float) -> Answers:
+        """The next frame. Raises TimeoutError where none comes within so many seconds although the
+        node does not compute."""
         while True:
             try:
-                async with asyncio.timeout(self.timeout):
+                async with asyncio.timeout(seconds):
                     return await self._answers(transport, *names)
             except TimeoutError:
-                # A hello takes no time: who computes instead is no node, or a broken one.
-                if names[0] == "hello" or not await transport.computing():
+                if not await transport.computing() or not await self._has_time(transport, names):
                     break
-                self._check_patience(transport, names)
         async with asyncio.timeout(min(GRACE, self.timeout)):  # it may have answered meanwhile
             return await self._answers(transport, *names)
 
-    def _check_patience(self, transport: Transport, names: Sequence[str]) -> None:
-        """Raises TinyMetaFedError where the node has computed for too long. A busy bench, or a slow
-        emulator, takes nothing of its time."""
-        seconds = self._meter.instructions(transport) / CLOCK
-        if seconds > self.patience:
-            raise TinyMetaFedError(
-                f"{self.name} has computed for {seconds:,.1f} s of its own time without an answer "
-                f"to '{names[0]}', and nodes.patience is {self.patience:g} s; raise it, or have "
-                "the node do less"
-            )
+    async def _has_time(self, transport: Transport, names: Sequence[str]) -> bool:
+        """Whether a node that computes may go on; it may not where it is asked for no more than a
+        hello, and nobody knows how long it has computed. A busy bench, or a slow emulator, takes
+        nothing of its time. Raises HungNode where it has computed for too long."""
+        computed, booting = await self._computed(transport), names[0] == "hello"
+        if computed is None:
+            return not booting
+        seconds = computed / CLOCK
+        if seconds <= (min(BOOT_PATIENCE, self.patience) if booting else self.patience):
+            return True
+        limit = f"without an answer to '{names[0]}', and "
+        limit += (
+            f"{BOOT_PATIENCE:g} s are the most for a boot"
+            if booting and self.patience > BOOT_PATIENCE
+            else f"nodes.patience is {self.patience:g} s; raise it, or have the node do less"
+        )
+        event = fault.of_hang(seconds, limit, await transport.stand(), self.image)
+        self.note(event)
+        raise NodeHung(f"{self.name}: {event.text}")
+
+    async def _computed(self, transport: Transport) -> int | None:
+        """Instructions since the last `take_usage`, or what the transport knows in place of these;
+        None where nothing is known."""
+        executed = await transport.executed()
+        if executed is not None or transport.counts() is None:
+            return executed
+        return self._meter.instructions(transport)
 
     async def _answers(self, transport: Transport, *names: str) -> Answers:
         """The next frame that the node sends. names: of the requests that it answers."""

@@ -11,13 +11,16 @@ from ..energy.program import Program
 from ..errors import TinyMetaFedError
 from ..places import MPS2_IMAGE, QEMU_PLUGIN
 from .counters import CountersFile
+from .events import NodeEvent
+from .fault import Stand, of_lockup, qemu_registers
 from .process import is_running, last_words, start
-from .transport import NodeLost
+from .transport import NodeFaulted, NodeLost
 from .window import MEMORY, Window
 
 QEMU = "qemu-system-arm"
 MISSING = "'make setup' installs it, or: apt-get install qemu-system-arm"
-MACHINE = ("-machine", "mps2-an386", "-display", "none", "-monitor", "none", "-nic", "none")
+MACHINE = ("-machine", "mps2-an386", "-display", "none", "-nic", "none")
+MONITOR_TIMEOUT = 10.0  # seconds for QEMU's monitor
 
 # An emulated UART sends a byte at a time, and to take each by itself would cost the orchestrator
 # more than the node: while a frame is incomplete its next bytes are left to gather.
@@ -57,12 +60,16 @@ class QemuTransport:
         self,
         process: asyncio.subprocess.Process,
         uart: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        monitor: socket.socket,
         log: Path,
         counters: CountersFile | None,
         window: Window | None,
+        image: Path,
     ) -> None:
         self.process = process
         self.log = log
+        self._monitor = monitor
+        self._image = image
         self._reader, self._writer = uart
         self._counters = counters
         self._window = window
@@ -102,27 +109,32 @@ class QemuTransport:
             arguments += ["-object", f"memory-backend-file,id=psram,size={len(MEMORY)},{file}"]
             arguments += ["-machine", "memory-backend=psram"]
         try:
-            uart, end = socket.socketpair()
+            (uart, uart_end), (monitor, monitor_end) = socket.socketpair(), socket.socketpair()
         except OSError as error:
             raise TinyMetaFedError(f"{name}: no UART can be made: {error.strerror}") from None
         # A multiplexed character device buffers 32 bytes before the UART, where a plain one takes a
         # byte per trip through the main loop: four to nine times as fast. Its escape character is
         # one that no byte is.
-        arguments += ["-chardev", f"socket,id=uart,fd={end.fileno()},mux=on"]
+        arguments += ["-chardev", f"socket,id=uart,fd={uart_end.fileno()},mux=on"]
         arguments += ["-serial", "chardev:uart", "-echr", "0x100"]
+        # Nobody talks to the monitor unless the node hangs: see stand.
+        arguments += ["-chardev", f"socket,id=monitor,fd={monitor_end.fileno()}"]
+        arguments += ["-mon", "chardev=monitor,mode=readline"]
         streams = await asyncio.open_unix_connection(sock=uart)
         try:
-            with end, log.open("ab") as output:
+            with uart_end, monitor_end, log.open("ab") as output:
                 process = await start(
                     QEMU, *arguments, missing=MISSING, stdin=asyncio.subprocess.DEVNULL,
-                    stdout=output, stderr=output, pass_fds=[end.fileno()],
+                    stdout=output, stderr=output,
+                    pass_fds=[uart_end.fileno(), monitor_end.fileno()],
                 )  # fmt: skip
         except BaseException as error:
             streams[1].close()
+            monitor.close()
             if isinstance(error, OSError):
                 raise TinyMetaFedError(f"{log}: {error.strerror}") from None
             raise
-        return cls(process, streams, log, counters, window)
+        return cls(process, streams, monitor, log, counters, window, image)
 
     async def write(self, data: bytes) -> None:
         """See Transport."""
@@ -132,16 +144,16 @@ class QemuTransport:
             self._writer.write(data)
             await self._writer.drain()
         except OSError as error:
-            raise NodeLost(await self._ended()) from error
+            raise await self._ended() from error
 
     async def read(self) -> bytes:
         """See Transport."""
         try:
             data = await self._reader.read(65536)
         except OSError as error:
-            raise NodeLost(await self._ended()) from error
+            raise await self._ended() from error
         if not data:
-            raise NodeLost(await self._ended())
+            raise await self._ended()
         if not data.endswith(b"\0"):
             self._gathered += data  # a caller that waits no longer finds them with the next
             await asyncio.sleep(GATHERING_TIME)
@@ -160,6 +172,26 @@ class QemuTransport:
             await asyncio.sleep(GATHERING_TIME)
         return False
 
+    async def executed(self) -> None:
+        """See Transport; the plugin counts."""
+
+    async def stand(self) -> Stand | None:
+        """See Transport; asked of QEMU's monitor. A processor that is not stopped first would tell
+        where it was when it last left the code that QEMU has translated."""
+        said = b""
+        with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+            async with asyncio.timeout(MONITOR_TIMEOUT):
+                reader, writer = await asyncio.open_unix_connection(sock=self._monitor.dup())
+                try:
+                    for command in (b"stop", b"info registers"):
+                        writer.write(command + b"\n")
+                        await reader.readuntil(command)  # it repeats the command
+                        said = await reader.readuntil(b"(qemu)")
+                finally:
+                    writer.close()
+        registers = qemu_registers(said.decode(errors="replace"))
+        return Stand(registers) if "pc" in registers else None
+
     def counts(self) -> BlockCounts | None:
         """See Transport; counted by the plugin."""
         return None if self._counters is None else self._counters.read()
@@ -171,14 +203,20 @@ class QemuTransport:
     async def close(self) -> None:
         """See Transport."""
         self._writer.close()
+        self._monitor.close()
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
         await self.process.wait()
 
-    async def _ended(self) -> str:
+    async def _ended(self) -> NodeLost:
+        """Why there is no link any more."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self.process.wait()
         status = self.process.returncode
         what = "closed the UART" if status is None else f"ended with status {status}"
-        return f"{self.log.stem}: {QEMU} {what}; {self.said()}"
+        text = f"{self.log.stem}: {QEMU} {what}; {self.said()}"
+        words = self.log.read_text(errors="replace") if self.log.is_file() else ""
+        if (fault := of_lockup(words, self._image)) is not None:
+            return NodeFaulted(f"{self.log.stem}: {fault.text}", fault)
+        return NodeLost(text, NodeEvent("lost", text, {"status": status}))

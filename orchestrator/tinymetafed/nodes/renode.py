@@ -17,6 +17,7 @@ from pathlib import Path
 from ..energy.opcodes import OpcodeCounts, TracedPricing, traced_blocks
 from ..errors import TinyMetaFedError
 from ..places import EMULATION, RENODE
+from .fault import Stand
 from .process import last_words, start
 from .renode_counting import PhaseMarks, read_trace
 from .transport import NodeLost
@@ -41,6 +42,7 @@ _ERROR = re.compile(
 )
 _LOG = re.compile(r"^\d\d:\d\d:\d\d\.\d+ \[")
 _INSTRUCTIONS = re.compile(r"^0x([0-9A-F]{16})", re.MULTILINE)
+_REGISTER = re.compile(r"^0x([0-9A-Fa-f]+)", re.MULTILINE)
 _TIME = re.compile(r"Elapsed Virtual Time: (\d+):(\d+):(\d+\.\d+)")
 _MARKER = re.compile(r'(?<!")tinymetafed-\d+;')  # in quotes it is the command for it
 
@@ -166,6 +168,25 @@ class Renode:
                 if seconds >= LOOK_AT:
                     return await self._executed() - before >= AT_WORK * seconds
         return False
+
+    async def executed(self, name: str) -> int:
+        """Instructions that a machine's processor has executed. Raises TinyMetaFedError."""
+        async with self._turn:
+            await self._command(f'mach set "{name}"')
+            return await self._executed()
+
+    async def stand(self, name: str) -> dict[str, int]:
+        """Registers of a machine's processor. Raises TinyMetaFedError."""
+        async with self._turn:
+            # One that stands still would hold up the others' time, so it goes on.
+            await self._commands(f'mach set "{name}"', "machine Pause")
+            try:
+                return {
+                    ours: int((await self._ask(f"sysbus.cpu {theirs}", _REGISTER))[1], 16)
+                    for ours, theirs in (("pc", "PC"), ("lr", "LR"), ("sp", "SP"))
+                }
+            finally:
+                await self._command("start")
 
     async def _executed(self) -> int:
         """Instructions, by the machine's processor."""
@@ -313,6 +334,7 @@ class RenodeTransport:
         self._renode = renode
         self._name = name
         self._uart = uart
+        self._since: int | None = None  # instructions executed when `executed` counts from there
 
     @classmethod
     async def open(cls, renode: Renode, name: str) -> "RenodeTransport":
@@ -355,11 +377,23 @@ class RenodeTransport:
             loop.remove_reader(self._uart)
         if not data:
             raise self._lost()
+        self._since = None
         return data
 
     async def computing(self) -> bool:
         """See Transport: its processor executes instructions, and a sleeping one none."""
         return await self._renode.executes(self._name)
+
+    async def executed(self) -> int:
+        """See Transport: what is counted by phase stands still within a phase."""
+        now = await self._renode.executed(self._name)
+        if self._since is None:
+            self._since = now
+        return now - self._since
+
+    async def stand(self) -> Stand:
+        """See Transport."""
+        return Stand(await self._renode.stand(self._name))
 
     def counts(self) -> OpcodeCounts | None:
         """See Transport; counted by Renode until the latest change of phase."""

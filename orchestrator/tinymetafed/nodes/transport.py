@@ -4,12 +4,30 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from ..energy.profile import Counts
-from ..errors import TinyMetaFedError
+from ..errors import FirmwareFault, TinyMetaFedError
+from .events import NodeEvent
+from .fault import Stand
 
 
 class NodeLost(TinyMetaFedError):
     """A node stopped answering: its emulator ended, its processor faulted, its link broke. What it
-    held is gone; a new transport starts it afresh."""
+    held is gone; a new transport starts it afresh.
+
+    Attributes:
+        event: what the store is to say of it.
+    """
+
+    def __init__(self, text: str, event: NodeEvent | None = None) -> None:
+        super().__init__(text)
+        self.event = event or NodeEvent("lost", text)
+
+
+class NodeFaulted(NodeLost, FirmwareFault):
+    """The node's firmware is why."""
+
+
+class NodeHung(FirmwareFault):
+    """A node computes for longer than it may. It would do so again."""
 
 
 class Transport(Protocol):
@@ -33,6 +51,16 @@ class Transport(Protocol):
     async def computing(self) -> bool:
         """Whether the node is at work, as far as can be known: it lives, and does not wait for a
         frame."""
+        ...
+
+    async def executed(self) -> int | None:
+        """Instructions of a node that computes, since it has sent anything or since it was looked
+        at first; None where `counts` has all that is known."""
+        ...
+
+    async def stand(self) -> Stand | None:
+        """Where a node stands that computes and comes to no end; None where that cannot be known. A
+        node of which it was asked is not to be used again."""
         ...
 
     def counts(self) -> Counts | None:

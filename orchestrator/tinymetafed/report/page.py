@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from ..energy.ledger import Entry, balance
 from ..errors import TinyMetaFedError
-from . import charts, svg
+from . import charts, events, svg
 from .charts import Chart, Stack
 from .colors import ACCOUNTS, MESSAGES, ON_DARK
 from .results import MOST_POINTS, Result, TaskRuns, compare, differing
@@ -38,6 +38,10 @@ SENT = (
     "To the left what the server sends, to the right what the nodes answer, framing and "
     "repetitions included. The samples that train and store carry here come from sensors, and are "
     "no communication."
+)
+EVENTS = (
+    "Faults, restarts, repeated frames, timeouts and lost nodes. The firmware is to blame for a "
+    "fault, a hang (it computes without end) and a reset (it starts again by itself)."
 )
 ORDER = (
     "A round, node by node: the lengths are the ledger's, which is counted instructions and bytes "
@@ -75,6 +79,7 @@ def chapters(results: Sequence[Result]) -> list[Chapter]:
     known = _counting(results)
     found = [
         Chapter("Runs", [*known, *_left_out(results, tasks)], [_runs(results)]),
+        Chapter("Events", [EVENTS], _events(results)),
         Chapter("Learning", [BANDS], [_learning(*task) for task in tasks]),
         Chapter("Cost", [FRONT, *known], [_cost(*task) for task in tasks]),
         Chapter("Energy", [ESTIMATED, *known], list(_parts(_energy, tasks))),
@@ -84,6 +89,11 @@ def chapters(results: Sequence[Result]) -> list[Chapter]:
         ),
     ]
     return [one for one in found if one.parts]
+
+
+def _events(results: Sequence[Result]) -> list[Part]:
+    tables = events.tables([(one.run.id, one.event_counts, one.events) for one in results])
+    return [Part("", [], tables, True)] if tables else []
 
 
 def _parts(

@@ -13,7 +13,8 @@ from ..energy.ledger import Entry
 from ..experiments.experiment import Experiment
 from ..results import accounts
 from ..results.statistics import mean_and_interval
-from ..results.store import NodeRound, Run, Store
+from ..results.store import Event, NodeRound, Run, Store
+from .events import MOST_ON_PAGE
 from .summary import LossOnUnseen, losses, settings, shares
 
 MOST_POINTS = 60
@@ -37,7 +38,8 @@ _Flat = Mapping[str, str]
 @dataclass(frozen=True)
 class Result:
     """One run, read from the store. judged: its evaluations; thinned: some of them only. entries:
-    its ledger, empty where nothing was counted, of all rounds where a sample was."""
+    its ledger, empty where nothing was counted, of all rounds where a sample was. events: the first
+    MOST_ON_PAGE; event_counts: of all, by kind and node."""
 
     run: Run
     experiment: Experiment
@@ -45,6 +47,8 @@ class Result:
     thinned: bool
     rows: list[NodeRound]
     entries: list[Entry]
+    events: list[Event]
+    event_counts: dict[tuple[str, int], int]
 
     @classmethod
     def read(cls, store: Store, run: Run) -> "Result":
@@ -61,7 +65,8 @@ class Result:
             entries = accounts.book(
                 rows, phases, experiment.energy, nodes.count, experiment.attendance.away
             )
-        return cls(run, experiment, judged, thinned, rows, entries)
+        events = store.events(run.id, most=MOST_ON_PAGE), store.event_counts(run.id)
+        return cls(run, experiment, judged, thinned, rows, entries, *events)
 
     @property
     def name(self) -> str:

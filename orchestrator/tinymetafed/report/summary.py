@@ -16,7 +16,7 @@ from ..energy.ledger import Entry, balance
 from ..experiments.experiment import Experiment
 from ..results import accounts
 from ..results.store import NodeRound, PhaseCount, Run, Store
-from . import energy
+from . import energy, events
 
 MOST_NODES = 16  # with a line of their own
 
@@ -76,6 +76,8 @@ def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableT
     yield _nodes(rows, phases, entries, experiment.nodes.count)
     if lines := list(_participation(shares(experiment, run.done, rows))):
         yield Text("\n".join(lines))
+    if (table := events.terminal(store, run)) is not None:
+        yield table
     if entries:
         traced = run.backend == "renode"
         yield energy.by_account(

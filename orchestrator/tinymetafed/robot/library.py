@@ -8,9 +8,12 @@ from typing import Any, TypeVar
 import numpy as np
 from robot.api import SkipExecution, logger
 from robot.api.deco import keyword, library
+from robot.result import TestCase
+from robot.running import TestSuite as RunningSuite
 
 from ..errors import TinyMetaFedError
 from ..nodes import renode
+from ..report import events
 from .loop import Loop
 from .running import Running, start
 from .units import Energy, Size
@@ -57,6 +60,17 @@ class FederationLibrary:
     ``renode`` emulate a Cortex-M4F, ``host`` runs the firmware's core in-process. The same
     experiment ends in the same weights on all of them, bit for bit.
 
+    = Faults =
+
+    A test in which the firmware of a node faults fails, whatever else it finds: `Node Should Not
+    Have Faulted` is on at the end of each test, and of the suite. The message names function, file
+    and line, and has the registers; it is in Robot's log and in JUnit (``--xunit``). It is off for
+    federations with ``faults.tolerate=true``:
+
+    | Start Federation | experiments/demo.toml | faults.tolerate=true |
+
+    A node that is unplugged, or whose link is spoiled, has not faulted.
+
     = Figures =
 
     Bytes, instructions and energy are those of all nodes together in the rounds of the last
@@ -72,21 +86,44 @@ class FederationLibrary:
         self._loop = Loop()
         self._running: dict[str, Running] = {}  # the last one is the current one
         self._of_suite: dict[str, Running] = {}
+        self._of_ended: list[str] = []  # faults in federations that have ended
 
     # What Robot Framework tells a listener.
+
+    def start_suite(self, data: RunningSuite, result: object) -> None:
+        """The suite's teardown ends with a look at faults: a listener cannot fail a suite."""
+        check = "Node Should Not Have Faulted"
+        if data.has_teardown:
+            mine = data.teardown
+            mine.config(name="Run Keywords", args=(mine.name, *mine.args, "AND", check))
+        else:
+            data.teardown.config(name=check)
 
     def start_test(self, data: object, result: object) -> None:
         """What runs already is the suite's."""
         self._of_suite = dict(self._running)
 
-    def end_test(self, data: object, result: object) -> None:
-        """Ends what the test started; the current federation is the suite's again."""
+    def end_test(self, data: object, result: TestCase) -> None:
+        """Fails the test where a node has faulted in it. Ends what it started; the current
+        federation is the suite's again."""
+        if faults := self._new_faults():
+            if result.passed or result.skipped:
+                result.status = "FAIL"
+                result.message = faults
+            else:
+                result.message += f"\n\nAlso: {faults}"
         for name, running in list(self._running.items()):
             if self._of_suite.get(name) is not running:
                 self._stop(name)
         self._running = {
             name: self._running[name] for name in self._of_suite if name in self._running
         }
+
+    def _new_faults(self) -> str:
+        """What nodes of all federations have done that was not looked at yet; empty for nothing."""
+        found = self._of_ended + [text for one in self._running.values() if (text := _faults(one))]
+        self._of_ended = []
+        return "\n".join(found)
 
     def close(self) -> None:
         """Ends all federations: the suite is over."""
@@ -194,6 +231,17 @@ class FederationLibrary:
         """Fails if a node answers. One that was unplugged, or has no power, does not."""
         if self._do(self._current.lost(node)) is None:
             raise AssertionError(f"node-{node} is running")
+
+    @keyword
+    def node_should_not_have_faulted(self) -> None:
+        """Fails if the firmware of a node has faulted, hung or started again by itself, in any
+        federation, since this was looked at last: here, or at the end of a test, see `Faults`.
+
+        | Run Rounds | 10 |
+        | Node Should Not Have Faulted |
+        """
+        if faults := self._new_faults():
+            raise AssertionError(faults)
 
     @keyword
     def every_node_should_run_version(self, version: str = VERSION) -> None:
@@ -344,7 +392,10 @@ class FederationLibrary:
         return self._running[name]
 
     def _stop(self, name: str) -> None:
-        self._do(self._running.pop(name).resources.aclose())
+        running = self._running.pop(name)
+        if faults := _faults(running):
+            self._of_ended.append(faults)
+        self._do(running.resources.aclose())
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         """The result. Raises AssertionError where the federation cannot do it."""
@@ -352,6 +403,17 @@ class FederationLibrary:
             return self._loop.run(work)
         except TinyMetaFedError as error:
             raise AssertionError(str(error)) from None
+
+
+def _faults(running: Running) -> str:
+    """What the nodes of a federation have done that was not asked for before, a line for each;
+    empty for nothing."""
+    lines = [
+        f"firmware fault in {running.name}, node-{one.node}: {events.text(one)} "
+        f"({events.registers(one)})"
+        for one in running.take_faults()
+    ]
+    return "\n".join(lines)
 
 
 def _should_be_below(what: str, found: float, limit: float, unit: str) -> None:

@@ -16,11 +16,12 @@ from ..federation.federation import Federation
 from ..federation.settings import FederationSettings
 from ..federation.state import FederationState
 from ..nodes.backends import make_nodes, private_directory
+from ..nodes.events import FIRMWARE_FAULTS
 from ..nodes.faulty import FaultyLink
 from ..nodes.node import Node
 from ..nodes.transport import NodeLost
 from ..results import accounts
-from ..results.store import NodeRound, PhaseCount
+from ..results.store import Event, NodeRound, PhaseCount
 
 
 @dataclass
@@ -28,7 +29,8 @@ class Running:
     """A federation under test.
 
     resources: end it, its nodes and its files. rounds, rows, phases: of the last `Run Rounds`.
-    absent: nodes that were unplugged in these rounds.
+    absent: nodes that were unplugged in these rounds. events: of all nodes, until somebody takes
+    them.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Running:
     rows: list[NodeRound] = field(default_factory=list)
     phases: list[PhaseCount] = field(default_factory=list)
     absent: frozenset[int] = frozenset()
+    events: list[Event] = field(default_factory=list[Event])
 
     @property
     def experiment(self) -> FederationSettings:
@@ -51,6 +54,13 @@ class Running:
     def counts_instructions(self) -> bool:
         """Whether its backend does."""
         return all(node.pricing is not None for node in self.nodes)
+
+    def take_faults(self) -> list[Event]:
+        """The firmware's, since the last call; none where the experiment tolerates them."""
+        found, self.events = self.events + self.federation.take_events(), []
+        if self.experiment.faults.tolerate:
+            return []
+        return [event for event in found if event.kind in FIRMWARE_FAULTS]
 
     def need_node(self, index: int) -> None:
         """Raises AssertionError where there is none of that number."""
@@ -74,6 +84,7 @@ class Running:
             self.rounds += 1
             self.rows += result.rows
             self.phases += result.phases
+            self.events += result.events
 
     async def loss(self) -> float:
         """Mean loss on devices that training never sees, after adaptation to each. Raises
@@ -97,6 +108,7 @@ class Running:
             try:
                 await node.greet()
             except NodeLost as error:
+                node.note(error.event)
                 return str(error)
         return None
 

@@ -84,33 +84,46 @@ static void write(void *context, const uint8_t *data, size_t size)
     k_sem_take(&sent, K_FOREVER);
 }
 
+#define EXC_RETURN_PSP (1u << 2)
+#define XPSR_ALIGNED (1u << 9)
+
 /* What the fault was, before Zephyr has cleared the registers that tell it. */
-static uint32_t cfsr, hfsr, address;
+static struct tmf_fault fault;
 
 void __real_z_arm_fault(uint32_t msp, uint32_t psp, uint32_t exc_return, void *callee_regs);
 void __wrap_z_arm_fault(uint32_t msp, uint32_t psp, uint32_t exc_return, void *callee_regs);
 
 void __wrap_z_arm_fault(uint32_t msp, uint32_t psp, uint32_t exc_return, void *callee_regs)
 {
-    cfsr = SCB->CFSR;
-    hfsr = SCB->HFSR;
-    address = cfsr & SCB_CFSR_BFARVALID_Msk    ? SCB->BFAR
-              : cfsr & SCB_CFSR_MMARVALID_Msk ? SCB->MMFAR
-                                               : 0;
+    fault.exception = __get_IPSR();
+    fault.registers.sp = (exc_return & EXC_RETURN_PSP) != 0 ? psp : msp;
+    fault.registers.cfsr = SCB->CFSR;
+    fault.registers.hfsr = SCB->HFSR;
+    fault.registers.mmfar = SCB->MMFAR;
+    fault.registers.bfar = SCB->BFAR;
     __real_z_arm_fault(msp, psp, exc_return, callee_regs);
 }
 
-/* Says what and where over the UART, then starts again. */
+/* Says what and where over the UART, then starts again. Where the stack has run over, what Zephyr found
+ * on it are no registers. */
 void k_sys_fatal_error_handler(unsigned int reason, const struct arch_esf *esf)
 {
-    ARG_UNUSED(reason);
-    const struct tmf_fault fault = {
-        .pc = esf != NULL ? esf->basic.pc : 0,
-        .lr = esf != NULL ? esf->basic.lr : 0,
-        .cfsr = cfsr,
-        .hfsr = hfsr,
-        .address = address,
-    };
+    struct tmf_registers *registers = &fault.registers;
+    const uint32_t unstacked = SCB_CFSR_MSTKERR_Msk | SCB_CFSR_STKERR_Msk;
+    fault.reason = reason;
+    if (esf != NULL && (registers->cfsr & unstacked) == 0) {
+        registers->r0 = esf->basic.r0;
+        registers->r1 = esf->basic.r1;
+        registers->r2 = esf->basic.r2;
+        registers->r3 = esf->basic.r3;
+        registers->r12 = esf->basic.r12;
+        registers->lr = esf->basic.lr;
+        registers->pc = esf->basic.pc;
+        registers->xpsr = esf->basic.xpsr;
+        if (registers->sp != 0) { /* past what the exception stacked */
+            registers->sp += sizeof esf->basic + ((registers->xpsr & XPSR_ALIGNED) != 0 ? 4 : 0);
+        }
+    }
     static uint8_t out[TMF_FAULT_SIZE];
     const size_t size = tmf_fault_frame(&fault, out);
     uart_poll_out(uart, 0); /* ends a frame that the fault has cut */
