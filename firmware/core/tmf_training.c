@@ -97,11 +97,14 @@ enum tmf_error tmf_do_renew(const struct tmf_node *node, const struct renew *ren
     }
     tmf_phase_learn();
     const float factor = 1.0f / ((float)node->steps * rate);
+    bool finite = true;
     for (uint32_t i = 0; i < model->parameters; i++) {
-        model->variate[i] = (model->held[i] - model->working[i]) * factor - model->variate[i];
+        const float value = (model->held[i] - model->working[i]) * factor - model->variate[i];
+        model->variate[i] = value;
+        finite &= tmf_is_finite(value);
     }
     answer->response_body_choice = response_body_done_m_c;
-    return TMF_OK;
+    return finite ? TMF_OK : TMF_ERROR_DIVERGED;
 }
 
 /* What is not sent of the update is the residual. */

@@ -853,7 +853,7 @@ class Contract:
         if isinstance(request, Renew):
             if not self.has(VARIATE) or not 0 < request.rate < np.inf or self.steps == 0:
                 return {ARGUMENT}
-            return {OK} if self.steps else {OK, ARGUMENT}
+            return {OK, DIVERGED} if self.steps else {OK, DIVERGED, ARGUMENT}
         return {ARGUMENT} if request.values > INT8 else {OK, DIVERGED}
 
     def may_train(self, request: Train, shape: Shape) -> set[int]:
@@ -918,7 +918,7 @@ class Contract:
             self.marked = True
         elif isinstance(request, Train) and code == DIVERGED:
             self.steps = None
-        elif isinstance(request, Renew) and code == OK:
+        elif isinstance(request, Renew) and code in (OK, DIVERGED):
             self.kept = None
         elif isinstance(request, Variate) and code == OK and self.kept is not None:
             self.follow_variate(request.chunk, self.kept)

@@ -2,9 +2,6 @@
 update, what a node keeps, its error, the number of its last frame, and what passed the link."""
 
 import asyncio
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from numpy.typing import NDArray
 
+import sanitizing
 from conftest import MakeExperiment
 from learning import seeded
 from running import STRATEGIES
@@ -40,7 +38,6 @@ from tinymetafed.nodes.program import (
     Variate,
 )
 from tinymetafed.nodes.usage import UNUSED, Usage
-from tinymetafed.places import PROJECT
 from tinymetafed.strategies import Round
 from tinymetafed.tasks.samples import Samples
 
@@ -590,27 +587,7 @@ def test_the_strategies_programs(experiment: MakeExperiment, name: str):
 def test_none_of_this_reads_or_writes_what_is_not_its_own():
     """The tests above with worked examples, under AddressSanitizer and UBSan."""
     names = "several_frames or threads or judge or diverges or refused or little or numbers"
-    runtimes = [
-        subprocess.run(
-            ["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        for name in ("libasan.so", "libubsan.so")
-    ]
-    done = subprocess.run(
-        [sys.executable, PROJECT / "tests/sanitizing.py", __file__, "-k", names],
-        env=os.environ
-        | {
-            "LD_PRELOAD": " ".join(runtimes),
-            "ASAN_OPTIONS": "detect_leaks=0",  # Python's own
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=PROJECT,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "passed" in done.stdout
+    sanitizing.check(__file__, names)
 
 
 # ---- lengths of frames ---------------------------------------------------------------------------

@@ -20,7 +20,7 @@ target_compile_options(tinymetafed PRIVATE ${TMF_WARNINGS})
 
 set(tests "${CMAKE_CURRENT_SOURCE_DIR}/../tests/firmware")
 add_library(tinymetafed_test SHARED "${tests}/math_probe.c" "${tests}/node_probe.c"
-            "${tests}/clients_probe.c" "${tests}/select_probe.c" ports/host/tmf_host.c)
+            "${tests}/clients_probe.c" "${tests}/select_probe.c" "${tests}/forward_probe.c" ports/host/tmf_host.c)
 target_include_directories(tinymetafed_test PRIVATE ports/host)
 target_compile_options(tinymetafed_test PRIVATE ${TMF_WARNINGS})
 target_link_libraries(tinymetafed_test PRIVATE -Wl,--whole-archive tmf_core -Wl,--no-whole-archive tmf_protocol)
