@@ -6,13 +6,13 @@ from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..energy.profile import Pricer
 from ..errors import TinyMetaFedError
 from ..link import Answers, Connection, Hello, Response, chunk, messages
 from ..models.model import Model
-from ..tasks.samples import Samples
+from ..tasks.samples import Samples, as_inputs, check
 from .answers import NodeRefused, checked
 from .broadcast import CHUNK_OVERHEAD, Broadcast
 from .meter import Meter, take_together
@@ -198,10 +198,11 @@ class Node:
         """Carries out the program on these samples; where there is a broadcast, on its weights, of
         which only what has changed since the node's own version is sent.
 
-        Raises NodeRefused, NodeLost, and what packing.pack raises.
+        Raises NodeRefused, NodeLost, SamplesError, and what packing.pack raises.
         """
         assert self._model is not None
         samples = {"support": support, "query": query}
+        check([one for one in samples.values() if one is not None], self._model)
         packed = {source: one.packed for source, one in samples.items() if one is not None}
         size = next((one.size for one in samples.values() if one is not None), 1)
         weights: Sequence[bytes] = ()
@@ -271,9 +272,11 @@ class Node:
         """Judges the working weights."""
         return evaluation(await self.run((Evaluate("query"),), query=samples), 0)
 
-    async def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """inputs: float32 [n, inputs]; returns the model's outputs, float32 [n, outputs]."""
-        inputs = inputs.astype("<f4")
+    async def predict(self, inputs: ArrayLike) -> NDArray[np.float32]:
+        """inputs: float32 [n, inputs], or what is converted to these, see Samples; returns the
+        model's outputs, float32 [n, outputs]. Raises SamplesError, NodeRefused, NodeLost."""
+        assert self._model is not None
+        inputs = as_inputs(inputs, self._model).astype("<f4")
         size = max(1, inputs[:1].nbytes)
         room = max(1, (self.capacity - CHUNK_OVERHEAD) // size)
         found: list[NDArray[np.float32]] = []
