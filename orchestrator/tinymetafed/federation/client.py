@@ -177,12 +177,13 @@ class Client:
             node.sequence = sequence
             try:
                 outcome = await node.run(program, support, query, broadcast)
+                kept = await node.get_kept() if settings.strategy.keeps else None
             except NodeRefused as refused:
                 if not refused.diverged:
                     raise
                 return None, instructions.kept
             update = Update(instructions.device, len(query), outcome.indices, outcome.values)
-            return update, await node.get_kept() if settings.strategy.keeps else None
+            return update, kept
 
         return Fitted(*await _persistently(node, fit), before)
 

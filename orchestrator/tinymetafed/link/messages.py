@@ -8,6 +8,7 @@ from typing import Any, ClassVar, cast, get_args
 import cbor2
 import numpy as np
 
+from ..errors import printable
 from . import chunk
 from .chunk import Chunk
 
@@ -327,6 +328,7 @@ def _response(part: Any) -> Response | None:
     cls, limits = _RESPONSES[code]
     if len(values) != len(limits) or not all(map(_fits, values, limits)):
         return None
+    values = [printable(one) if isinstance(one, str) else cast("Any", one) for one in values]
     return Updated(Chunk(*values)) if cls is Updated else cls(*values)
 
 

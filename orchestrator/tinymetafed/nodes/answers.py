@@ -1,5 +1,6 @@
 """What a node may answer to its requests, and what anything else means."""
 
+import math
 from collections.abc import Sequence
 
 from ..errors import TinyMetaFedError
@@ -36,11 +37,21 @@ class NodeRefused(TinyMetaFedError):
         return self.error.code == DIVERGED
 
 
+def not_finite(node: str, request: str) -> NodeRefused:
+    """For a node that sends a number that is not finite, where it should have said that it
+    diverged: it is treated as if it had."""
+    return NodeRefused(node, request, Error(DIVERGED, "it sent a number that is not finite", 0, 0))
+
+
 def checked(node: str, names: Sequence[str], answers: Answers) -> tuple[Response, ...]:
     """The responses. Raises TinyMetaFedError where they are no answers to the requests."""
     for name, response in zip(names, answers.responses, strict=False):
         if not isinstance(response, EXPECTED[name]):
             raise _unexpected(node, response, name)
+        if isinstance(response, messages.Trained | messages.Evaluated) and not math.isfinite(
+            response.loss
+        ):
+            raise not_finite(node, name)
     if len(answers.responses) != len(names):
         raise NodeLost(f"{node} answered {len(answers.responses)} of {len(names)} requests")
     return answers.responses

@@ -13,7 +13,7 @@ from ..errors import TinyMetaFedError
 from ..link import Answers, Connection, Hello, Response, chunk, messages
 from ..models.model import Model
 from ..tasks.samples import Samples, as_inputs, check
-from .answers import NodeRefused, checked
+from .answers import NodeRefused, checked, not_finite
 from .broadcast import CHUNK_OVERHEAD, Broadcast
 from .meter import Meter, take_together
 from .outcome import Collected, Evaluation, Outcome, entries_of, evaluation
@@ -84,7 +84,8 @@ class Node:
         self._transport = await self.open_transport()
         try:  # it says hello by itself, unless it booted before anybody listened
             async with asyncio.timeout(self.timeout / 4):
-                (hello,) = (await self._answers(self._transport, "hello")).responses
+                answers = await self._answers(self._transport, "hello")
+            (hello,) = checked(self.name, ["hello"], answers)
         except TimeoutError:
             hello = await self.greet()
         assert isinstance(hello, Hello)
@@ -186,6 +187,12 @@ class Node:
         self._model, self._load = model, description
         response = await self._request("load", description)
         assert isinstance(response, messages.Loaded)
+        if response.parameters != model.parameters:
+            raise TinyMetaFedError(
+                f"{self.name} counts {response.parameters} parameters of the model, the "
+                f"orchestrator {model.parameters}; build both from the same source "
+                "('make firmware')"
+            )
         return response
 
     async def run(
@@ -243,15 +250,14 @@ class Node:
             requests.append(b"".join((piece.before, *samples, piece.behind)))
         try:
             responses = await self._exchange(frame, requests, sensor)
+            for piece, response in zip(frame, responses, strict=True):
+                if piece.place != WEIGHTS:
+                    found[piece.place].append(response)
+                    update.take(piece, response)
         except NodeRefused as refused:
             if broadcast is not None and refused.request != "weights":
                 self.version = broadcast.version
             raise
-        for piece, response in zip(frame, responses, strict=True):
-            if piece.place == WEIGHTS:
-                continue
-            found[piece.place].append(response)
-            update.take(piece, response)
 
     async def set_weights(self, broadcast: Broadcast) -> None:
         """Brings the node's weights to the broadcast's version and starts its working weights from
@@ -284,7 +290,11 @@ class Node:
             piece = inputs[first : first + room]
             response = await self._request("predict", messages.Predict(piece.tobytes()))
             assert isinstance(response, messages.Outputs)
+            if len(response.values) != 4 * len(piece) * self._model.outputs:
+                raise NodeLost(f"{self.name} sent another number of outputs than it was asked for")
             values = np.frombuffer(response.values, "<f4").astype(np.float32)
+            if not np.isfinite(values).all():
+                raise not_finite(self.name, "predict")
             found.append(values.reshape(len(piece), -1))
         return np.concatenate(found)
 
@@ -338,7 +348,12 @@ class Node:
         names = [piece.name for piece in frame]
         # What boots a node has numbers apart, so that a round's frames have the same in each run.
         counted = not self._measured and names[0] not in ("hello", "load")
-        data = self._connection.send(requests, counted=counted)
+        try:
+            data = self._connection.send(requests, counted=counted)
+        except ValueError as error:
+            raise TinyMetaFedError(
+                f"{self.name} cannot be sent '{names[0]}': {error}, as its hello says"
+            ) from None
         async with self.watch(names):
             for _ in range(self.attempts):
                 self._meter.sent(frame, len(data), sensor)
