@@ -46,6 +46,7 @@ REQUESTS = st.one_of(
     st.just(messages.Mark()),
     st.builds(messages.Variate, CHUNKS),
     st.builds(messages.Renew, FLOAT32),
+    st.builds(messages.Part, U32, BYTES),
 )  # fmt: skip
 PRINTABLE = st.text(max_size=20).filter(str.isprintable)
 RESPONSES = st.one_of(

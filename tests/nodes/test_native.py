@@ -200,8 +200,12 @@ def check(case: Case, threads: int = 1) -> list[list[Found | None]]:
 WIDTHS = st.sampled_from([1, 2, 3, 5]) | st.sampled_from([20, 45, 70])
 
 
+LARGE = st.sampled_from([2028, 2030, 2031, 2032, 2035, 2040, 2116, 4100])
+"""Values of a sample that is about as long as a frame, or longer."""
+
+
 @st.composite
-def models(draw: st.DrawFn) -> Model:
+def models(draw: st.DrawFn, inputs: st.SearchStrategy[int] = WIDTHS) -> Model:
     """Of few parameters or several frames of them, of which some are local, also in between."""
     loss = draw(st.sampled_from(["mse", "softmax_cross_entropy"]))
     layers: list[dict[str, Any]] = [
@@ -210,13 +214,13 @@ def models(draw: st.DrawFn) -> Model:
             "activation": draw(st.sampled_from(["relu", "tanh", "linear"])),
             "local": draw(st.booleans()),
         }
-        for units in draw(st.lists(WIDTHS, max_size=4))
+        for units in draw(st.lists(st.integers(1, 2) if inputs is LARGE else WIDTHS, max_size=4))
     ]
     layers.append({"units": draw(st.integers(2, 4)), "local": draw(st.booleans())})
     if all(layer["local"] for layer in layers):
         layers[0]["local"] = False
     described = {"layers": layers, "loss": loss}
-    model = Model.build(ModelSettings.model_validate(described), draw(WIDTHS))
+    model = Model.build(ModelSettings.model_validate(described), draw(inputs))
     assume(model.parameters <= 9000)  # five vectors of which fit onto a node
     return model
 
@@ -268,14 +272,17 @@ def programs(draw: st.DrawFn, model: Model, load: Load, seed: int) -> Program:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
-    model, seed = draw(models()), draw(st.integers(0, 2**32 - 1))
+def cases(draw: st.DrawFn, *, large: bool = False) -> Case:
+    """large: samples that do not fit into a frame, or just so."""
+    model, seed = draw(models(LARGE if large else WIDTHS)), draw(st.integers(0, 2**32 - 1))
     accumulate, store = draw(st.booleans()), draw(st.sampled_from([60, 60, 3]))
+    if large:  # in mini-batches they do not fit into a frame, and of 60 the node has no memory
+        accumulate, store = False, 3
     room = draw(st.sampled_from([0, RESIDUAL, MARK, RESIDUAL | MARK, VARIATE, VARIATE | MARK]))
     load = model.description(accumulate=accumulate, capacity=store, room=room)
     rounds, count = draw(st.integers(1, 3)), draw(st.integers(1, 4))
     rng = np.random.default_rng(seed)
-    problem = seeded(model, seed, samples=draw(st.sampled_from([6, 6, 60])))
+    problem = seeded(model, seed, samples=3 if large else draw(st.sampled_from([6, 6, 60])))
     theta, changed = problem.theta, np.ones(model.parameters, np.int64)
     sizes = st.integers(1, len(problem.samples))
     case = Case(model, load, [], [], [])
@@ -300,6 +307,12 @@ def cases(draw: st.DrawFn) -> Case:
 @settings(EXAMPLES, max_examples=300)
 @given(cases(), st.integers(1, 3))
 def test_a_program_comes_to_the_same_as_over_a_link(case: Case, threads: int):
+    check(case, threads)
+
+
+@settings(EXAMPLES, max_examples=80)
+@given(cases(large=True), st.integers(1, 2))
+def test_samples_longer_than_a_frame_come_to_the_same(case: Case, threads: int):
     check(case, threads)
 
 

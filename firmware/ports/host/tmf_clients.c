@@ -334,6 +334,7 @@ static bool stand_in(struct tmf_host *host, const struct tmf_job *job, const str
     node->broadcast = (struct tmf_broadcast){.to = 0};
     node->version = client->held;
     node->working = TMF_EMPTY;
+    node->arrived = 0;
     model->stored = 0;
     if (client->held == job->version) {
         tmf_request_ready(node);

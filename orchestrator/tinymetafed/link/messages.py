@@ -133,9 +133,16 @@ class Renew:
     rate: float  # rounded to float32
 
 
+@dataclass(frozen=True)
+class Part:
+    CODE: ClassVar = 14
+    first: int
+    samples: bytes
+
+
 Request = (
     HelloRequest | Load | Weights | Train | Store | Evaluate | Predict | Select | Update
-    | Residual | Restore | Mark | Variate | Renew
+    | Residual | Restore | Mark | Variate | Renew | Part
 )  # fmt: skip
 
 
@@ -261,7 +268,7 @@ def encode_request(request: Request) -> bytes:
     return _ENCODER.encode_to_bytes(_items(request))
 
 
-def around_samples(request: Train | Store | Evaluate, size: int) -> tuple[bytes, bytes]:
+def around_samples(request: Train | Store | Evaluate | Part, size: int) -> tuple[bytes, bytes]:
     """The CBOR of a request with `size` bytes of samples in place of its own: what comes before
     these bytes, and what comes behind them."""
     items = _items(request)

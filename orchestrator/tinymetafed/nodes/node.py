@@ -245,13 +245,13 @@ class Node:
         requests: list[bytes] = []
         sensor = 0
         for piece in frame:
-            samples = [packed[source][a * size : b * size] for source, a, b in piece.samples]
+            samples = [packed[source][a:b] for source, a, b in piece.ranges(size)]
             sensor += sum(map(len, samples))
             requests.append(b"".join((piece.before, *samples, piece.behind)))
         try:
             responses = await self._exchange(frame, requests, sensor)
             for piece, response in zip(frame, responses, strict=True):
-                if piece.place != WEIGHTS:
+                if piece.place != WEIGHTS and piece.name != "part":
                     found[piece.place].append(response)
                     update.take(piece, response)
         except NodeRefused as refused:
@@ -288,7 +288,11 @@ class Node:
         found: list[NDArray[np.float32]] = []
         for first in range(0, len(inputs), room):
             piece = inputs[first : first + room]
-            response = await self._request("predict", messages.Predict(piece.tobytes()))
+            request = messages.Predict(piece.tobytes())
+            if size > self.capacity - CHUNK_OVERHEAD:
+                await self._send_in_parts(piece.tobytes())
+                request = messages.Predict(b"")
+            response = await self._request("predict", request)
             assert isinstance(response, messages.Outputs)
             if len(response.values) != 4 * len(piece) * self._model.outputs:
                 raise NodeLost(f"{self.name} sent another number of outputs than it was asked for")
@@ -297,6 +301,12 @@ class Node:
                 raise not_finite(self.name, "predict")
             found.append(values.reshape(len(piece), -1))
         return np.concatenate(found)
+
+    async def _send_in_parts(self, sample: bytes) -> None:
+        """What does not fit into a frame."""
+        for first in range(0, len(sample), self.capacity - CHUNK_OVERHEAD):
+            part = sample[first:][: self.capacity - CHUNK_OVERHEAD]
+            await self._request("part", messages.Part(first, part))
 
     async def get_kept(self) -> Vector:
         """What the node keeps from round to round. A look into the node, as no server would have
