@@ -40,6 +40,8 @@ struct tmf_chunk tmf_chunk_encode(const float *values, const struct tmf_selectio
                                   uint32_t first, uint32_t end, uint8_t *out, size_t capacity);
 uint32_t tmf_probe_hurried(const uint8_t *request, size_t size, uint32_t rounds,
                            uint32_t *overruns);
+void tmf_probe_flush(bool flush);
+bool tmf_probe_flushes(void);
 uint32_t tmf_probe_forward(const uint32_t *layers, size_t count, uint32_t inputs,
                            const float *theta, const float *x, float *y);
 int tmf_chunk_apply(const struct tmf_chunk *chunk, float *values, uint32_t n);

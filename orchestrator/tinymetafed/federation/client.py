@@ -13,6 +13,7 @@ from ..link import messages
 from ..models.model import Model
 from ..nodes.answers import NodeRefused
 from ..nodes.broadcast import Broadcast
+from ..nodes.library import node_floats
 from ..nodes.node import Node, Vector
 from ..nodes.outcome import Evaluation, evaluation
 from ..nodes.program import Evaluate, Program
@@ -127,7 +128,8 @@ class Client:
         Raises TinyMetaFedError."""
         task = self.settings.task.name
         try:
-            found = make()
+            with node_floats():
+                found = make()
             if len(found) != len(devices):
                 raise SamplesError(
                     f"samples of {len(found)} devices, where {len(devices)} were asked for"
