@@ -2,7 +2,7 @@
 subnormal numbers are numbers, and sums are rounded to nearest."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from conftest import MakeExperiment
 from learning import full, load, seeded
+from tinymetafed.experiments.experiment import Experiment
 from tinymetafed.federation.client import Client
 from tinymetafed.federation.engines import HostEngine, LinkEngine
 from tinymetafed.federation.federation import Federation
@@ -82,7 +82,7 @@ def test_updates_are_added_up_with_their_subnormal_values(core: SimpleNamespace)
 
 @pytest.mark.parametrize("engine", ["threads", "links"])
 def test_a_federation_comes_to_the_same(
-    core: SimpleNamespace, experiment: MakeExperiment, engine: str
+    core: SimpleNamespace, experiment: Callable[..., Experiment], engine: str
 ):
     """Samples, programs, training, aggregation: all of a round; at a rate at which the last layer,
     which starts at zero, has subnormal weights."""

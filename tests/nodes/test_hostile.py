@@ -227,13 +227,10 @@ def spoiling(name: str, value: float) -> Change:
 
     def change(items: list[Any]) -> None:
         for answer in items[1:]:
-            match name, answer:
-                case "loss", [3, _, _] | [5, _, _, _]:
-                    answer[2] = value
-                case "update", [8, _, count, 0, data] if count:
-                    answer[4] = np.float32(value).tobytes() + data[4:]
-                case _:
-                    pass
+            if name == "loss" and answer[0] in (3, 5):
+                answer[2] = value
+            if name == "update" and answer[0] == 8 and answer[2] and answer[3] == 0:
+                answer[4] = np.float32(value).tobytes() + answer[4][4:]
 
     return change
 
@@ -253,8 +250,8 @@ def test_they_are_treated_as_a_device_that_diverged(
         "nodes.count=3", "strategy.percent=100", f"participation.diverged={then}",
         "evaluation.devices=3",
     )  # fmt: skip
-    change = spoiling(name, value)
-    nodes = [node_with([]), node_with(200 * [change]), node_with([])]
+    changes: list[Change | None] = [spoiling(name, value) for _ in range(200)]
+    nodes = [node_with([]), node_with(changes), node_with([])]
     for i, node in enumerate(nodes):
         node.name = f"node-{i}"
 

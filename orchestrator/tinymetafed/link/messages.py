@@ -335,7 +335,9 @@ def _response(part: Any) -> Response | None:
     cls, limits = _RESPONSES[code]
     if len(values) != len(limits) or not all(map(_fits, values, limits)):
         return None
-    values = [printable(one) if isinstance(one, str) else cast("Any", one) for one in values]
+    for i, value in enumerate(values):
+        if isinstance(value, str):
+            values[i] = printable(value)
     return Updated(Chunk(*values)) if cls is Updated else cls(*values)
 
 

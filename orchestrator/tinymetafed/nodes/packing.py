@@ -311,7 +311,7 @@ def _cut_in_parts(
     begun = False
     for source, first, end in ranges:
         for i in range(first, end):
-            one = ((source, i, i + 1),)
+            one: tuple[Range, ...] = ((source, i, i + 1),)
             for part, start, stop in _parts(packer, room.sample):
                 packer.add(Piece("part", place, part, b"", one, (start, stop)), stop - start)
             before, behind = messages.around_samples(request(not begun), 0)
