@@ -64,7 +64,7 @@ class Trainer:
             x = values[-1]
             match layer.kind:
                 case "relu":
-                    values.append(np.where(x > 0, x, np.float32(0)))
+                    values.append(np.where(x <= 0, np.float32(0), x))
                 case "tanh":
                     values.append(self._map("tmf_tanhf", x))
                 case kind:
@@ -95,7 +95,7 @@ class Trainer:
             layer, part, x, y = self._layers[i], self._parts[i], values[i], values[i + 1]
             match layer.kind:
                 case "relu":
-                    dy = np.where(y > 0, dy, np.float32(0))
+                    dy = np.where(y <= 0, np.float32(0), dy)
                 case "tanh":
                     dy *= np.float32(1) - y * y
                 case kind:

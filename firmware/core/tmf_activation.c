@@ -14,7 +14,7 @@ static void relu_forward(const struct tmf_layer *layer, const float *w)
 {
     (void)w;
     for (uint32_t i = 0; i < layer->outputs; i++) {
-        layer->y[i] = layer->x[i] > 0.0f ? layer->x[i] : 0.0f;
+        layer->y[i] = layer->x[i] <= 0.0f ? 0.0f : layer->x[i]; /* NaN stays, and −0 becomes +0 */
     }
 }
 
@@ -25,7 +25,7 @@ static void relu_backward(const struct tmf_layer *layer, const float *w, const f
     const float *y = layer->y;
     for (uint32_t left = dx != NULL ? layer->outputs : 0; left > 0; left--) {
         const float slope = *dy++;
-        *dx++ = *y++ > 0.0f ? slope : 0.0f; /* loaded in any case: no branch */
+        *dx++ = *y++ <= 0.0f ? 0.0f : slope; /* loaded in any case: no branch */
     }
 }
 

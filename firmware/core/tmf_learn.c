@@ -166,7 +166,7 @@ enum tmf_error tmf_train(struct tmf_model *model, const struct tmf_training *tra
         }
     }
     *loss = sum / ((float)count * (float)training->epochs);
-    return TMF_OK;
+    return tmf_is_finite(*loss) ? TMF_OK : TMF_ERROR_DIVERGED;
 }
 
 enum tmf_error tmf_evaluate(struct tmf_model *model, const uint8_t *samples, uint32_t count,

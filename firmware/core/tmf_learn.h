@@ -26,7 +26,7 @@ enum tmf_error tmf_samples_check(const struct tmf_model *model, const uint8_t *s
 /* SGD on `count` samples in their order, epoch after epoch; the last mini-batch of an epoch may be
  * smaller and counts by its own size. With a batch of one this is online learning: a sample is used
  * and dropped. `loss` is the mean over all samples seen, each before the step that it takes part in.
- * TMF_ERROR_DIVERGED at the first loss that is not finite. */
+ * TMF_ERROR_DIVERGED at the first loss that is not finite, or where their sum is not. */
 enum tmf_error tmf_train(struct tmf_model *model, const struct tmf_training *training,
                          const uint8_t *samples, uint32_t count, uint32_t *steps, float *loss);
 

@@ -123,13 +123,15 @@ static uint64_t lay_out(struct tmf_model *model, struct pen *pen, bool accumulat
     model->mark = room & TMF_ROOM_MARK ? take(pen, parameters) : NULL;
     model->gradient = accumulate ? take(pen, parameters) : NULL;
     model->store = take(pen, (uint64_t)model->capacity * (model->sample_size / sizeof(float)));
+    const bool in_parts = model->sample_size > TMF_WHOLE_SAMPLE;
+    model->arriving = in_parts ? take(pen, model->sample_size / sizeof(float)) : NULL;
     model->sizes.held = parameters * sizeof(float);
     model->sizes.working = model->sizes.held;
     model->sizes.residual = room & TMF_ROOM_RESIDUAL ? model->sizes.held : 0;
     model->sizes.variate = room & TMF_ROOM_VARIATE ? model->sizes.held : 0;
     model->sizes.mark = room & TMF_ROOM_MARK ? model->sizes.held : 0;
     model->sizes.gradient = accumulate ? model->sizes.held : 0;
-    model->sizes.store = (uint64_t)model->capacity * model->sample_size;
+    model->sizes.store = ((uint64_t)model->capacity + in_parts) * model->sample_size;
     return parameters;
 }
 

@@ -10,6 +10,7 @@
 
 #define TMF_MAX_LAYERS 32     /* one bit each in a mask */
 #define TMF_MAX_ARGUMENTS 6
+#define TMF_WHOLE_SAMPLE 8100u /* bytes of a sample that fits into a frame, with its request around it */
 #define TMF_MAX_VALUES (1u << 24) /* of a layer's inputs or outputs; keeps sizes within 64 bits */
 
 struct tmf_operation;
@@ -49,6 +50,7 @@ struct tmf_model {
     float *gradient;      /* parameters values, or NULL where only batches of one are trained */
     float *dy;            /* ∂loss/∂outputs; before the loss is known, the target where it has values */
     uint8_t *store;       /* capacity samples */
+    uint8_t *arriving;    /* one that comes in parts; NULL where each fits into a frame */
     struct tmf_sizes sizes;
 };
 

@@ -16,6 +16,7 @@
 #define TMF_MODEL_MEMORY (216u * 1024u)
 
 #define TMF_BODY_SIZE 8152u    /* the longest body sent: its frame is no longer than one received */
+_Static_assert(TMF_WHOLE_SAMPLE <= TMF_BODY_SIZE - 40, "a request around a sample fits");
 #define TMF_BUILD_SIZE 20u     /* bytes of a build-id (SHA-1) */
 
 struct tmf_response;
@@ -45,6 +46,7 @@ struct tmf_node {
     struct tmf_model model;
     uint32_t version; /* of model.held; 0: not complete */
     struct tmf_broadcast broadcast;
+    uint32_t arrived; /* bytes of model.arriving */
     enum { TMF_EMPTY, TMF_TRAINING, TMF_SELECTED } working; /* what model.working holds */
     uint32_t steps; /* of training since these were the weights held */
     bool marked;    /* model.mark was set since then */

@@ -15,15 +15,20 @@ static enum tmf_error plan(struct tmf_layer *layer)
     return TMF_OK;
 }
 
-/* Index in x of the first largest, row by row. */
-static size_t largest(const struct tmf_kernel *kernel, const struct tmf_place *place, const float *x,
-                      uint32_t channel)
+/* Where in x the first largest lies, row by row; the first NaN where there is one. */
+static const float *largest(const struct tmf_kernel *kernel, const struct tmf_place *place, const float *x,
+                            uint32_t channel)
 {
-    size_t best = tmf_kernel_pixel(kernel, place, 0, 0) + channel;
+    const float *best = x + tmf_kernel_pixel(kernel, place, 0, 0) + channel;
+    float most = *best;
     for (uint32_t row = 0; row < kernel->size; row++) {
-        size_t pixel = tmf_kernel_pixel(kernel, place, row, 0) + channel;
-        for (uint32_t column = 0; column < kernel->size; column++) {
-            best = x[pixel] > x[best] ? pixel : best;
+        const float *pixel = x + tmf_kernel_pixel(kernel, place, row, 0) + channel;
+        for (uint32_t left = kernel->size; left > 0; left--) {
+            const float value = *pixel;
+            if (!(value <= most) && most == most) { /* NaN passes what is none, and nothing passes it */
+                best = pixel;
+                most = value;
+            }
             pixel += kernel->channels;
         }
     }
@@ -38,7 +43,7 @@ static void max_forward(const struct tmf_layer *layer, const float *w)
     for (uint32_t i = 0; i < tmf_kernel_places(&kernel); i++) {
         const struct tmf_place place = tmf_kernel_place(&kernel, i);
         for (uint32_t c = 0; c < kernel.channels; c++) {
-            *y++ = layer->x[largest(&kernel, &place, layer->x, c)];
+            *y++ = *largest(&kernel, &place, layer->x, c);
         }
     }
 }
@@ -53,7 +58,7 @@ static void max_backward(const struct tmf_layer *layer, const float *w, const fl
     for (uint32_t i = 0; i < tmf_kernel_places(&kernel); i++) {
         const struct tmf_place place = tmf_kernel_place(&kernel, i);
         for (uint32_t c = 0; c < kernel.channels; c++) {
-            dx[largest(&kernel, &place, layer->x, c)] += *dy++;
+            dx[largest(&kernel, &place, layer->x, c) - layer->x] += *dy++;
         }
     }
 }

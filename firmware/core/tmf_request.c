@@ -65,6 +65,7 @@ static enum tmf_error handle_load(struct tmf_node *node, const struct load *load
     node->version = 0;
     node->broadcast = (struct tmf_broadcast){.to = 0};
     node->working = TMF_EMPTY;
+    node->arrived = 0;
     tmf_model_begin(model, load->load_inputs, load->load_capacity);
     for (size_t i = 0; i < load->load_layers_layer_m_count; i++) {
         const struct layer *layer = &load->load_layers_layer_m[i];
@@ -152,39 +153,20 @@ static enum tmf_error handle_weights(struct tmf_node *node, const struct weights
     return TMF_OK;
 }
 
-static enum tmf_error handle_store(struct tmf_node *node, const struct store *store,
-                            struct response_body_r *answer)
-{
-    struct tmf_model *model = &node->model;
-    const struct zcbor_string *samples = &store->store_samples;
-    uint32_t count;
-    enum tmf_error error = tmf_samples_check(model, samples->value, samples->len, &count);
-    if (error != TMF_OK) {
-        return error;
-    }
-    uint32_t held = store->store_append ? model->stored : 0;
-    if (count > model->capacity - held) {
-        return TMF_ERROR_RANGE;
-    }
-    memcpy(model->store + (size_t)held * model->sample_size, samples->value, samples->len);
-    model->stored = held + count;
-    answer->response_body_choice = response_body_done_m_c;
-    return TMF_OK;
-}
-
 static enum tmf_error handle_evaluate(struct tmf_node *node, const struct evaluate *evaluate,
                                struct response_body_r *answer)
 {
-    const struct zcbor_string *samples = &evaluate->evaluate_samples;
+    const struct zcbor_string samples =
+        tmf_samples_given(node, &evaluate->evaluate_samples, node->model.sample_size);
     struct evaluated *evaluated = &answer->response_body_evaluated_m;
-    enum tmf_error error = tmf_samples_check(&node->model, samples->value, samples->len,
+    enum tmf_error error = tmf_samples_check(&node->model, samples.value, samples.len,
                                              &evaluated->evaluated_samples);
     if (error != TMF_OK) {
         return error;
     }
     tmf_phase_evaluate();
     answer->response_body_choice = response_body_evaluated_m_c;
-    return tmf_evaluate(&node->model, samples->value, evaluated->evaluated_samples,
+    return tmf_evaluate(&node->model, samples.value, evaluated->evaluated_samples,
                         &evaluated->evaluated_loss, &evaluated->evaluated_correct);
 }
 
@@ -193,16 +175,16 @@ static enum tmf_error handle_predict(struct tmf_node *node, const struct predict
                                      struct response_body_r *answer)
 {
     struct tmf_model *model = &node->model;
-    const struct zcbor_string *samples = &predict->predict_samples;
     size_t size = model->inputs * sizeof(float), outputs = model->outputs * sizeof(float);
+    const struct zcbor_string samples = tmf_samples_given(node, &predict->predict_samples, size);
     size_t room;
     uint8_t *const values = place(node, response, &room), *out = values;
-    if (samples->len == 0 || samples->len % size != 0 || samples->len / size > room / outputs) {
+    if (samples.len == 0 || samples.len % size != 0 || samples.len / size > room / outputs) {
         return TMF_ERROR_SAMPLES;
     }
     tmf_phase_evaluate();
-    for (size_t i = 0; i < samples->len; i += size, out += outputs) {
-        const float *y = tmf_predict(model, samples->value + i);
+    for (size_t i = 0; i < samples.len; i += size, out += outputs) {
+        const float *y = tmf_predict(model, samples.value + i);
         for (uint32_t o = 0; o < model->outputs; o++) {
             if (!tmf_is_finite(y[o])) {
                 return TMF_ERROR_DIVERGED;
@@ -323,7 +305,8 @@ static enum tmf_error handle(struct tmf_node *node, const struct request_body_r 
     }
     switch (request->request_body_choice) {
     case request_body_weights_m_c: return handle_weights(node, &request->request_body_weights_m, answer);
-    case request_body_store_m_c: return handle_store(node, &request->request_body_store_m, answer);
+    case request_body_store_m_c: return tmf_do_store(node, &request->request_body_store_m, answer);
+    case request_body_part_m_c: return tmf_do_part(node, &request->request_body_part_m, answer);
     case request_body_residual_m_c:
         return handle_residual(node, &request->request_body_residual_m, response, answer);
     case request_body_restore_m_c: return handle_restore(node, &request->request_body_restore_m, answer);

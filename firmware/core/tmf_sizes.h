@@ -14,7 +14,7 @@ struct tmf_sizes {
     uint64_t variate;     /* control variate */
     uint64_t mark;        /* weights to come back to */
     uint64_t gradient;    /* of a mini-batch */
-    uint64_t store;       /* samples */
+    uint64_t store;       /* samples, also one that comes in parts */
 };
 
 #endif

@@ -6,6 +6,54 @@
 #include "tmf_matrix.h"
 #include "tmf_phase.h"
 
+struct zcbor_string tmf_samples_given(struct tmf_node *node, const struct zcbor_string *own, size_t whole)
+{
+    if (own->len > 0 || node->arrived != whole) {
+        return *own;
+    }
+    node->arrived = 0;
+    return (struct zcbor_string){.value = node->model.arriving, .len = whole};
+}
+
+enum tmf_error tmf_do_part(struct tmf_node *node, const struct part *part,
+                           struct response_body_r *answer)
+{
+    const struct tmf_model *model = &node->model;
+    const struct zcbor_string *bytes = &part->part_samples;
+    const uint32_t first = part->part_first;
+    if (model->arriving == NULL || bytes->len == 0) {
+        return TMF_ERROR_SAMPLES;
+    }
+    if ((first != 0 && first != node->arrived) || bytes->len > model->sample_size - first) {
+        return TMF_ERROR_RANGE;
+    }
+    memcpy(model->arriving + first, bytes->value, bytes->len);
+    node->arrived = first + (uint32_t)bytes->len;
+    answer->response_body_choice = response_body_done_m_c;
+    return TMF_OK;
+}
+
+enum tmf_error tmf_do_store(struct tmf_node *node, const struct store *store,
+                            struct response_body_r *answer)
+{
+    struct tmf_model *model = &node->model;
+    const struct zcbor_string samples =
+        tmf_samples_given(node, &store->store_samples, model->sample_size);
+    uint32_t count;
+    enum tmf_error error = tmf_samples_check(model, samples.value, samples.len, &count);
+    if (error != TMF_OK) {
+        return error;
+    }
+    uint32_t held = store->store_append ? model->stored : 0;
+    if (count > model->capacity - held) {
+        return TMF_ERROR_RANGE;
+    }
+    memcpy(model->store + (size_t)held * model->sample_size, samples.value, samples.len);
+    model->stored = held + count;
+    answer->response_body_choice = response_body_done_m_c;
+    return TMF_OK;
+}
+
 /* Training that moves local layers only is the algorithm's reconstruction. */
 static bool reconstructs(const struct tmf_model *model, uint32_t frozen)
 {
@@ -52,9 +100,10 @@ enum tmf_error tmf_do_train(struct tmf_node *node, const struct train *train,
     const uint8_t *samples = model->store;
     uint32_t count = model->stored;
     if (train->train_samples_choice == train_samples_bstr_c) {
-        samples = train->train_samples_bstr.value;
-        enum tmf_error error =
-            tmf_samples_check(model, samples, train->train_samples_bstr.len, &count);
+        const struct zcbor_string given =
+            tmf_samples_given(node, &train->train_samples_bstr, model->sample_size);
+        samples = given.value;
+        enum tmf_error error = tmf_samples_check(model, samples, given.len, &count);
         if (error != TMF_OK) {
             return error;
         }
@@ -97,11 +146,14 @@ enum tmf_error tmf_do_renew(const struct tmf_node *node, const struct renew *ren
     }
     tmf_phase_learn();
     const float factor = 1.0f / ((float)node->steps * rate);
+    bool finite = true;
     for (uint32_t i = 0; i < model->parameters; i++) {
-        model->variate[i] = (model->held[i] - model->working[i]) * factor - model->variate[i];
+        const float value = (model->held[i] - model->working[i]) * factor - model->variate[i];
+        model->variate[i] = value;
+        finite &= tmf_is_finite(value);
     }
     answer->response_body_choice = response_body_done_m_c;
-    return TMF_OK;
+    return finite ? TMF_OK : TMF_ERROR_DIVERGED;
 }
 
 /* What is not sent of the update is the residual. */

@@ -7,3 +7,16 @@ class TinyMetaFedError(Exception):
 
 class FirmwareFault(TinyMetaFedError):
     """What ended the work is the firmware's own fault. The command line exits 3."""
+
+
+MOST_SAID = 200
+"""Characters of a text that somebody else wrote, in a message."""
+
+
+def printable(text: str) -> str:
+    """A text that somebody else wrote, as part of a line: what a terminal would act on is escaped,
+    and what is too long is cut."""
+    cut = text if len(text) <= MOST_SAID else text[:MOST_SAID] + "…"
+    if cut.isprintable():
+        return cut
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in cut)

@@ -5,7 +5,9 @@ from types import SimpleNamespace
 import cffi
 import pytest
 
-from tinymetafed.places import BUILD
+from tinymetafed import places
+
+TEST_LIBRARY = "libtinymetafed_test"
 
 DECLARATIONS = """
 float tmf_expf(float x);
@@ -38,13 +40,19 @@ struct tmf_chunk tmf_chunk_encode(const float *values, const struct tmf_selectio
                                   uint32_t first, uint32_t end, uint8_t *out, size_t capacity);
 uint32_t tmf_probe_hurried(const uint8_t *request, size_t size, uint32_t rounds,
                            uint32_t *overruns);
+void tmf_probe_flush(bool flush);
+bool tmf_probe_flushes(void);
+uint32_t tmf_probe_forward(const uint32_t *layers, size_t count, uint32_t inputs,
+                           const float *theta, const float *x, float *y);
 int tmf_chunk_apply(const struct tmf_chunk *chunk, float *values, uint32_t n);
 """
 
 
 @pytest.fixture(scope="session")
 def core() -> SimpleNamespace:
-    """`ffi` and `lib` of the host build."""
+    """`ffi` and `lib` of the host build, or of that with sanitizers."""
     ffi = cffi.FFI()
     ffi.cdef(DECLARATIONS)
-    return SimpleNamespace(ffi=ffi, lib=ffi.dlopen(str(BUILD / "host/libtinymetafed_test.so")))
+    return SimpleNamespace(
+        ffi=ffi, lib=ffi.dlopen(str(places.HOST_LIBRARY.with_stem(TEST_LIBRARY)))
+    )

@@ -39,6 +39,7 @@ from learning import (
     update,
     way,
 )
+from tinymetafed.link import messages
 from tinymetafed.link.messages import MARK, RESIDUAL, VARIATE, Layer, Loaded
 from tinymetafed.models.model import OPERATIONS, Dense, Model, ModelSettings, Part
 from tinymetafed.nodes.answers import NodeRefused
@@ -354,6 +355,8 @@ def test_of_equal_outputs_the_first_is_the_class():
 # ---- memory --------------------------------------------------------------------------------------
 
 
+WHOLE = 8100
+"""Bytes of a sample that fits into a frame."""
 ROOMS = [0, RESIDUAL, MARK, VARIATE, RESIDUAL | MARK, MARK | VARIATE]
 
 
@@ -383,7 +386,7 @@ def needed(model: Model, *, accumulate: bool, capacity: int, room: int = 0) -> d
         "variate": model.parameters if room & VARIATE else 0,
         "mark": model.parameters if room & MARK else 0,
         "gradient": model.parameters if accumulate else 0,
-        "store": capacity * sample,
+        "store": (capacity + (4 * sample > WHOLE)) * sample,  # one more that comes in parts
     }
     return {part: 4 * n for part, n in values.items()}
 
@@ -437,6 +440,13 @@ def test_weights_that_do_not_fit_are_counted_even_past_32_bits(units):
 
 ONE = np.ones((1, 1), np.float32)
 CLASS = Samples(ONE, np.array([0], np.uint32))
+
+
+def raw(request: messages.Request) -> Callable[[Node], Awaitable[object]]:
+    """Has a node sent what an orchestrator would refuse to send."""
+    return lambda node: node._request(type(request).__name__.lower(), request)
+
+
 NO_CLASS = Samples(np.ones((3, 1), np.float32), np.array([0, 1, 2], np.uint32))
 
 
@@ -448,12 +458,14 @@ NO_CLASS = Samples(np.ones((3, 1), np.float32), np.array([0, 1, 2], np.uint32))
         pytest.param(lambda n: train(n, None, rate=0.1, epochs=0), ARGUMENT, id="no epoch"),
         pytest.param(lambda n: train(n, CLASS, rate=-0.1), ARGUMENT, id="negative rate"),
         pytest.param(lambda n: train(n, CLASS, rate=np.nan), ARGUMENT, id="rate that is no number"),
-        pytest.param(lambda n: train(n, NO_CLASS, rate=0.1), SAMPLES, id="class out of range"),
-        pytest.param(lambda n: n.evaluate(NO_CLASS), SAMPLES, id="class to be judged by"),
-        pytest.param(lambda n: store(n, NO_CLASS), SAMPLES, id="class to be stored"),
+        pytest.param(
+            raw(messages.Train(0.1, 0, 1, 1, NO_CLASS.packed)), SAMPLES, id="class out of range"
+        ),
+        pytest.param(raw(messages.Evaluate(NO_CLASS.packed)), SAMPLES, id="class to be judged by"),
+        pytest.param(raw(messages.Store(False, NO_CLASS.packed)), SAMPLES, id="class to be stored"),
         pytest.param(lambda n: store(n, CLASS), RANGE, id="more samples than the store holds"),
         pytest.param(lambda n: train(n, None, rate=0.1), SAMPLES, id="nothing stored"),
-        pytest.param(lambda n: n.predict(np.ones((1, 0), "f4")), SAMPLES, id="no inputs"),
+        pytest.param(raw(messages.Predict(b"")), SAMPLES, id="no inputs"),
     ],
 )
 def test_what_is_refused_changes_nothing(work: Callable[[Node], Awaitable[object]], code: int):

@@ -544,3 +544,15 @@ def test_a_control_variate_that_is_not_finite_is_noticed():
             assert await refused(node.run((Select(2), Send()))) == DIVERGED
 
     asyncio.run(session())
+
+
+def test_a_control_variate_that_would_not_be_finite_is_not_kept():
+    """At such a rate the difference of the weights is divided by next to nothing; whoever is not
+    told would correct by it in the round after."""
+
+    async def session() -> None:
+        async with started(LINE, TWO, room=VARIATE) as node:
+            program = (Train("query", 0.25), Renew(1e-39))
+            assert await refused(node.run(program, query=POINT)) == DIVERGED
+
+    asyncio.run(session())

@@ -41,6 +41,7 @@ from tinymetafed.link.messages import (
     Loaded,
     Mark,
     Outputs,
+    Part,
     Predict,
     Renew,
     Request,
@@ -532,6 +533,7 @@ REQUESTS: list[list[Field]] = [
     [],
     [U32, U32, U8, DATA],
     [RATE],
+    [U32, DATA],
 ]
 
 
@@ -550,7 +552,7 @@ OPTIONAL = {
 }  # fmt: skip
 ANSWERS = [
     Hello, Loaded, Done, Trained, Done, Evaluated, Outputs, Selected, Updated, Updated, Done, Done,
-    Done, Done,
+    Done, Done, Done,
 ]  # fmt: skip
 HELLO = b"\x81\0"
 
@@ -707,7 +709,7 @@ def shape_of(load: Load) -> Shape | None:
         return None
     sample = load.inputs + (1 if load.loss else outputs)
     vectors = 2 + load.accumulate + load.room.bit_count()
-    least = vectors * parameters + load.capacity * sample
+    least = vectors * parameters + (load.capacity + (4 * sample > WHOLE)) * sample
     most = least + sum(widths) + 2 * max(widths) + patch
     return Shape(load, outputs, parameters, tuple(local), 4 * least, 4 * most)
 
@@ -747,6 +749,7 @@ def read_leb(data: bytes) -> tuple[int, bytes]:
     return 2**40, b""
 
 
+WHOLE = 8100  # bytes of a sample that never comes in parts
 ALONE = 8152 - 40  # bytes of data in the only answer of a response, at most
 CHUNK_LEAST = 16  # bytes without which there is no entry in a chunk
 
@@ -819,6 +822,8 @@ class Contract:
             if count is None:
                 return {SAMPLES}
             return {RANGE if held + count > shape.load.capacity else OK}
+        if isinstance(request, Part):  # no sample here is longer, and has all of its parts
+            return {SAMPLES} if shape.sample_size <= WHOLE else {SAMPLES, RANGE, OK}
         if isinstance(request, Residual):
             right = request.first < request.end <= shape.parameters
             return {OK if self.has(RESIDUAL | VARIATE) and right else RANGE}
@@ -853,7 +858,7 @@ class Contract:
         if isinstance(request, Renew):
             if not self.has(VARIATE) or not 0 < request.rate < np.inf or self.steps == 0:
                 return {ARGUMENT}
-            return {OK} if self.steps else {OK, ARGUMENT}
+            return {OK, DIVERGED} if self.steps else {OK, DIVERGED, ARGUMENT}
         return {ARGUMENT} if request.values > INT8 else {OK, DIVERGED}
 
     def may_train(self, request: Train, shape: Shape) -> set[int]:
@@ -918,7 +923,7 @@ class Contract:
             self.marked = True
         elif isinstance(request, Train) and code == DIVERGED:
             self.steps = None
-        elif isinstance(request, Renew) and code == OK:
+        elif isinstance(request, Renew) and code in (OK, DIVERGED):
             self.kept = None
         elif isinstance(request, Variate) and code == OK and self.kept is not None:
             self.follow_variate(request.chunk, self.kept)

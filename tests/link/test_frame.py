@@ -4,6 +4,7 @@ import zlib
 from itertools import pairwise
 
 import hypothesis.strategies as st
+import pytest
 from cobs import cobs
 from hypothesis import given, settings
 
@@ -112,3 +113,30 @@ def test_capacity_is_the_longest_body_that_is_certain_to_fit(frame_size):
 @given(BODIES)
 def test_no_frame_is_longer_than_that_of_a_body_without_zeros(body):
     assert len(frame.encode(body)) <= len(frame.encode(body_without_zeros(len(body))))
+
+
+@pytest.mark.parametrize("piece", [1000, 65536, 10**6])
+def test_a_frame_without_an_end_is_dropped_and_takes_no_memory(piece: int):
+    """Counted once, however long it is; the receiver is in step again at the zero."""
+    receiver = frame.FrameReceiver()
+    for _ in range(3 * 10**6 // piece):
+        assert receiver.receive(piece * b"\1") == []
+        assert len(receiver._partial) <= frame.LONGEST
+    assert receiver.bad_frames == 1
+    assert receiver.receive(b"\1\0" + frame.encode(b"after")) == [b"after"]
+    assert receiver.bad_frames == 1
+
+
+def test_a_frame_of_the_longest_size_is_taken_and_none_that_is_longer():
+    longest = next(
+        body for size in range(frame.LONGEST, 0, -1)
+        if len(frame.encode(body := size * b"\1")) <= frame.LONGEST + 1
+    )  # fmt: skip
+    receiver = frame.FrameReceiver()
+    for pieces in (1, 7000):
+        sent = frame.encode(longest) + frame.encode(longest + b"\1") + frame.encode(b"after")
+        found: list[bytes] = []
+        for first in range(0, len(sent), len(sent) // pieces):
+            found += receiver.receive(sent[first : first + len(sent) // pieces])
+        assert found == [longest, b"after"]
+    assert receiver.bad_frames == 2

@@ -46,10 +46,12 @@ REQUESTS = st.one_of(
     st.just(messages.Mark()),
     st.builds(messages.Variate, CHUNKS),
     st.builds(messages.Renew, FLOAT32),
+    st.builds(messages.Part, U32, BYTES),
 )  # fmt: skip
+PRINTABLE = st.text(max_size=20).filter(str.isprintable)
 RESPONSES = st.one_of(
     st.builds(
-        messages.Hello, U8, st.text(max_size=10), st.binary(min_size=20, max_size=20),
+        messages.Hello, U8, PRINTABLE, st.binary(min_size=20, max_size=20),
         U32, U32, U32, U32,
     ),
     st.builds(messages.Loaded, U32, U32, U32),
@@ -59,7 +61,7 @@ RESPONSES = st.one_of(
     st.builds(messages.Outputs, BYTES),
     st.builds(messages.Selected, U32),
     st.builds(messages.Updated, CHUNKS),
-    st.builds(messages.Error, U8, st.text(max_size=20), U64, U64),
+    st.builds(messages.Error, U8, PRINTABLE, U64, U64),
     st.builds(messages.Fault, U32, U32, st.binary(min_size=52, max_size=52)),
 )  # fmt: skip
 
@@ -325,3 +327,23 @@ def test_a_changed_response_is_none_or_well_typed_messages(sequence, found, chan
         body[place % len(body)] = byte
     changed = bytes(body[: len(body) - end % 3])
     check_decoded(messages.decode(changed), changed)
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ("out of memory", "out of memory"), ("größer als 8 KiB", "größer als 8 KiB"),
+        ("\x1b[2Jgone\a", r"\x1b[2Jgone\x07"), ("two\r\nlines", r"two\r\nlines"),
+        ("\u202egnorw\u2028", r"\u202egnorw\u2028"), (9000 * "a", 200 * "a" + "…"),
+    ],
+)  # fmt: skip
+def test_what_a_terminal_would_act_on_does_not_come_in(said: str, read: str):
+    body = messages.body_head(1, 2) + b"".join(
+        cbor2.dumps(one) for one in ([9, 1, said, 0, 0], [0, 2, said, bytes(20), 8192, 1, 0, 0])
+    )
+    decoded = messages.decode(body)
+    assert decoded is not None
+    error, hello = decoded.responses
+    assert isinstance(error, messages.Error)
+    assert isinstance(hello, messages.Hello)
+    assert error.message == hello.version == read

@@ -52,7 +52,7 @@ def samples_of(room: Room) -> dict[str, bytes]:
 
 def request_of(piece: Piece, room: Room, sets: dict[str, bytes]) -> bytes:
     size = room.sample
-    parts = (sets[source][a * size : b * size] for source, a, b in piece.samples)
+    parts = (sets[source][a:b] for source, a, b in piece.ranges(size))
     return b"".join((piece.before, *parts, piece.behind))
 
 
@@ -286,6 +286,57 @@ def test_a_mini_batch_is_sent_in_one_piece_or_not_at_all(batch: int, sample: int
     else:
         assume(around <= capacity - HEAD_SIZE - 2)  # a head for all samples may be longer
         assert pack(program, room)
+
+
+LARGE = st.builds(
+    room_of, st.integers(1, 9), st.integers(1, 9), st.integers(290, 2000), st.integers(300, 600)
+)
+"""Of which some samples are longer than a frame."""
+
+
+@settings(EXAMPLES, max_examples=200)
+@given(
+    st.lists(
+        st.sampled_from([
+            Store("query"), Evaluate("support"), Train("query", 0.1), Mark(), Select(3), Send(),
+            Train("support", 0.1, steps=12), Train("query", 0.1, part=(1, 4)),
+        ]), max_size=6,
+    ), LARGE, WEIGHTS_SIZES,
+)  # fmt: skip
+def test_a_sample_longer_than_a_frame_comes_in_parts(some: list[Any], room: Room, sizes: list[int]):
+    """As whoever puts them together finds it: the parts of each sample one behind the other, and
+    behind the last a request without samples, which is for this one. No frame is too long, and
+    none that others follow has room for a part."""
+    sets, program = samples_of(room), tuple(some)
+    frames = pack(program, room, weights_of(sizes))
+    found: dict[int, bytes] = {}
+    arrived = b""
+    for piece in chain(*frames):
+        request = cbor2.loads(request_of(piece, room, sets))
+        if piece.name == "part":
+            assert request[1] in (0, len(arrived))
+            arrived = arrived[: request[1]] + request[2]
+        elif piece.samples:
+            [given] = [one for one in request if isinstance(one, bytes)]
+            assert (given == b"") == (len(arrived) == room.sample)
+            found[piece.place] = found.get(piece.place, b"") + (given or arrived)
+            if piece.name == "store":
+                assert request[1] == (found[piece.place] != (given or arrived))
+            arrived = b""
+    assert arrived == b""
+    for place, primitive in enumerate(program):
+        match primitive:
+            case Store() | Evaluate():
+                assert found[place] == sets[primitive.samples]
+            case Train():
+                assert found.get(place, b"") == used_by(primitive, sets, room)
+            case _:
+                assert place not in found
+    for one in frames:
+        assert len(body_of(one, room, sets)) <= room.capacity
+    for one, other in pairwise(frames):
+        if other[0].name == "part" and len(one) < messages.MOST_REQUESTS:
+            assert room.capacity - len(body_of(one, room, sets)) < 40
 
 
 def test_the_same_packing_serves_all_that_stand_alike():

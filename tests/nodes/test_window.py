@@ -167,5 +167,5 @@ def test_a_size_that_is_wrong_reads_nothing_else(tmp_path: Path, size: int):
 
 def test_a_frame_longer_than_the_window_is_not_laid_down(tmp_path: Path):
     shared = Window(tmp_path / "node-0.psram", PLACE)
-    with pytest.raises(ValueError, match="memoryview"):
+    with pytest.raises(TinyMetaFedError, match="8193 bytes is longer than the node's window"):
         shared.put(bytes(RECEIVE + 2))

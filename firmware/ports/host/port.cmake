@@ -14,21 +14,23 @@ if(NOT TMF_SANITIZE)
   set_source_files_properties("${TMF_CORE}/tmf_select.c" PROPERTIES COMPILE_OPTIONS -O3)
 endif()
 
-add_library(tinymetafed SHARED ports/host/tmf_host.c ports/host/tmf_clients.c)
-target_link_libraries(tinymetafed PRIVATE tmf_core tmf_protocol)
+set(host ports/host/tmf_host.c ports/host/tmf_floats.c)
+add_library(tinymetafed SHARED ${host} ports/host/tmf_clients.c)
+target_link_libraries(tinymetafed PRIVATE tmf_core tmf_protocol m)
 target_compile_options(tinymetafed PRIVATE ${TMF_WARNINGS})
 
 set(tests "${CMAKE_CURRENT_SOURCE_DIR}/../tests/firmware")
 add_library(tinymetafed_test SHARED "${tests}/math_probe.c" "${tests}/node_probe.c"
-            "${tests}/clients_probe.c" "${tests}/select_probe.c" ports/host/tmf_host.c)
+            "${tests}/clients_probe.c" "${tests}/select_probe.c" "${tests}/forward_probe.c"
+            "${tests}/floats_probe.c" ${host})
 target_include_directories(tinymetafed_test PRIVATE ports/host)
 target_compile_options(tinymetafed_test PRIVATE ${TMF_WARNINGS})
-target_link_libraries(tinymetafed_test PRIVATE -Wl,--whole-archive tmf_core -Wl,--no-whole-archive tmf_protocol)
+target_link_libraries(tinymetafed_test PRIVATE -Wl,--whole-archive tmf_core -Wl,--no-whole-archive tmf_protocol m)
 
-add_executable(tinymetafed_pipe "${tests}/pipe_node.c" ports/host/tmf_host.c)
+add_executable(tinymetafed_pipe "${tests}/pipe_node.c" ${host})
 target_include_directories(tinymetafed_pipe PRIVATE ports/host)
 target_compile_options(tinymetafed_pipe PRIVATE ${TMF_WARNINGS})
-target_link_libraries(tinymetafed_pipe PRIVATE tmf_core)
+target_link_libraries(tinymetafed_pipe PRIVATE tmf_core m)
 
 add_executable(tinymetafed_layouts "${tests}/layouts.c")
 target_compile_options(tinymetafed_layouts PRIVATE ${TMF_WARNINGS})

@@ -5,6 +5,7 @@
 
 #include "tmf_chunk.h"
 #include "tmf_crc32.h"
+#include "tmf_floats.h"
 #include "tmf_host_node.h"
 #include "tmf_number.h"
 #include "tmf_request.h"
@@ -334,6 +335,7 @@ static bool stand_in(struct tmf_host *host, const struct tmf_job *job, const str
     node->broadcast = (struct tmf_broadcast){.to = 0};
     node->version = client->held;
     node->working = TMF_EMPTY;
+    node->arrived = 0;
     model->stored = 0;
     if (client->held == job->version) {
         tmf_request_ready(node);
@@ -346,13 +348,18 @@ static bool stand_in(struct tmf_host *host, const struct tmf_job *job, const str
 
 void tmf_clients_add(double *sum, const int32_t *indices, const float *values, size_t count, double weight)
 {
+    struct tmf_floats before;
+    tmf_floats_begin(&before);
     for (size_t i = 0; i < count; i++) {
         sum[indices[i]] += weight * (double)values[i];
     }
+    tmf_floats_end(&before);
 }
 
 void tmf_clients_run(struct tmf_host *host, const struct tmf_job *job, struct tmf_client *clients, size_t count)
 {
+    struct tmf_floats before;
+    tmf_floats_begin(&before);
     for (size_t i = 0; i < count; i++) {
         struct play play = {.node = &host->node, .job = job, .client = &clients[i]};
         for (uint32_t run = 0; run < job->run_count; run++) {
@@ -366,4 +373,5 @@ void tmf_clients_run(struct tmf_host *host, const struct tmf_job *job, struct tm
             play.client->entries = 0;
         }
     }
+    tmf_floats_end(&before);
 }

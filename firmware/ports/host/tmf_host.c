@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tmf_floats.h"
 #include "tmf_host_node.h"
 
 static void keep(struct tmf_host *host, const uint8_t *data, size_t size)
@@ -73,6 +74,8 @@ static void receive(struct tmf_host *host, uint8_t byte)
 
 void tmf_host_write(struct tmf_host *host, const uint8_t *data, size_t size)
 {
+    struct tmf_floats before;
+    tmf_floats_begin(&before);
     while (size > 0) {
         const uint8_t *zero = memchr(data, 0, size);
         size_t piece = zero != NULL ? (size_t)(zero - data) : size;
@@ -94,6 +97,7 @@ void tmf_host_write(struct tmf_host *host, const uint8_t *data, size_t size)
         data += piece;
         size -= piece;
     }
+    tmf_floats_end(&before);
 }
 
 size_t tmf_host_read(struct tmf_host *host, uint8_t *data, size_t size)

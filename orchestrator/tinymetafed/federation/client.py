@@ -15,6 +15,7 @@ from ..models.model import Model
 from ..nodes.answers import NodeRefused
 from ..nodes.broadcast import Broadcast
 from ..nodes.events import NodeEvent
+from ..nodes.library import node_floats
 from ..nodes.node import Node, Vector
 from ..nodes.outcome import Evaluation, evaluation
 from ..nodes.program import Evaluate, Program
@@ -22,7 +23,7 @@ from ..nodes.transport import NodeLost
 from ..nodes.update import Update
 from ..nodes.usage import Usage
 from ..results.store import DeviceEvaluation
-from ..tasks.samples import Samples
+from ..tasks.samples import BadSamples, Samples, SamplesError, check
 from .settings import FederationSettings
 
 log = logging.getLogger(__name__)
@@ -101,16 +102,52 @@ class Client:
         """Support and query of training devices. Raises TinyMetaFedError."""
         settings = self.settings
         queries = [settings.query(device) for device in devices]
-        return settings.task.population(settings.seed, devices, settings.strategy.support, queries)
+        support = settings.strategy.support
+        return self._checked(
+            devices, lambda: settings.task.population(settings.seed, devices, support, queries)
+        )
 
     def unseen(self, device: int) -> tuple[Samples, Samples]:
         """Support and query of an unseen device, by its number among these. Raises
         TinyMetaFedError."""
         settings, judged = self.settings, self.settings.evaluation
         number = settings.devices.seen + device
-        return settings.task.device(
-            settings.seed, number, judged.support, judged.query, unseen=True
-        )
+
+        def make() -> list[tuple[Samples, Samples]]:
+            counts = judged.support, judged.query
+            try:
+                return [settings.task.device(settings.seed, number, *counts, unseen=True)]
+            except SamplesError as error:
+                raise error.of(number) from None
+
+        [found] = self._checked([number], make)
+        return found
+
+    def _checked(
+        self, devices: Sequence[int], make: Callable[[], list[tuple[Samples, Samples]]]
+    ) -> list[tuple[Samples, Samples]]:
+        """The samples of these devices, looked at before any node is sent them, whichever way.
+        Raises TinyMetaFedError."""
+        task = self.settings.task.name
+        try:
+            with node_floats():
+                found = make()
+            if len(found) != len(devices):
+                raise SamplesError(
+                    f"samples of {len(found)} devices, where {len(devices)} were asked for"
+                )
+        except SamplesError as error:
+            raise SamplesError(f"task {task}, {error}") from None
+        try:
+            check(list(itertools.chain(*found)), self.model)
+        except BadSamples as wrong:
+            for device, pair in zip(devices, found, strict=True):
+                for source, one in zip(("support", "query"), pair, strict=True):
+                    if one is wrong.samples:
+                        where = SamplesError(f"{source} {wrong}").of(device)
+                        raise SamplesError(f"task {task}, {where}") from None
+            raise
+        return found
 
     @property
     def evaluation(self) -> Program:
@@ -144,12 +181,13 @@ class Client:
             node.sequence = sequence
             try:
                 outcome = await node.run(program, support, query, broadcast)
+                kept = await node.get_kept() if settings.strategy.keeps else None
             except NodeRefused as refused:
                 if not refused.diverged:
                     raise
                 return None, instructions.kept
             update = Update(instructions.device, len(query), outcome.indices, outcome.values)
-            return update, await node.get_kept() if settings.strategy.keeps else None
+            return update, kept
 
         with node.playing(instructions.device):
             return Fitted(*await _persistently(node, fit), before)

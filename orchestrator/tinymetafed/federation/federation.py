@@ -10,6 +10,7 @@ from pydantic_core import to_json
 
 from ..energy.profile import COUNTED
 from ..errors import TinyMetaFedError
+from ..nodes.library import node_floats
 from ..nodes.update import Update
 from ..nodes.usage import Usage
 from ..results import accounts
@@ -69,9 +70,10 @@ class Federation:
 
     def first_state(self) -> FederationState:
         """The state before the first round."""
-        theta = self.model.initial(self.settings.seed)
         strategy = self.settings.strategy
-        return FederationState.start(strategy.start(theta, self.settings.devices.seen))
+        with node_floats():
+            theta = self.model.initial(self.settings.seed)
+            return FederationState.start(strategy.start(theta, self.settings.devices.seen))
 
     async def resume(
         self, state: FederationState, last: Mapping[int, tuple[int, int]]
@@ -146,7 +148,8 @@ class Federation:
         nodes, devices = self._select(state.done)
 
         # 2. Broadcast the weights; 3. reconstruct, 4. learn and 5. select on the nodes.
-        program = strategy.program(state.server, self.model, at)
+        with node_floats():
+            program = strategy.program(state.server, self.model, at)
         owners = nodes if strategy.keeps == "residual" else devices
         instructions = [
             FitInstructions(device, state.kept.get(owner))
@@ -195,7 +198,8 @@ class Federation:
     def _aggregate(self, state: ServerState, updates: Sequence[Update], at: Round) -> ServerState:
         """Step 6 of a round. Raises TinyMetaFedError where what comes of it are no weights."""
         strategy = self.settings.strategy
-        after = strategy.aggregate(state, updates, at)
+        with node_floats():
+            after = strategy.aggregate(state, updates, at)
         before, theta = state.theta, after.theta
         if (theta.dtype, theta.shape) != (before.dtype, before.shape):
             raise TinyMetaFedError(

@@ -5,6 +5,8 @@ import zlib
 from cobs import cobs  # pyright: ignore[reportMissingTypeStubs]
 
 CRC_SIZE = 4
+LONGEST = 1 << 16
+"""Bytes of a frame that is received, at most. Nodes send frames of 8 KiB."""
 
 
 def encode(body: bytes) -> bytes:
@@ -20,29 +22,37 @@ def capacity(frame_size: int) -> int:
 
 
 class FrameReceiver:
-    """Cuts a byte stream into bodies. What is not a frame is counted and dropped; the receiver is
-    in step again at the next zero."""
+    """Cuts a byte stream into bodies. What is not a frame, or longer than LONGEST, is counted and
+    dropped; the receiver is in step again at the next zero."""
 
     def __init__(self) -> None:
         self._partial = bytearray()
+        self._skipping = False  # the rest of a frame that was dropped
         self.bad_frames = 0
 
     def receive(self, data: bytes) -> list[bytes]:
         """The bodies that `data` completes, in order."""
-        if not self._partial and data.find(b"\0") == len(data) - 1:  # one, whole
-            return self._checked(data[:-1])
+        if not (self._partial or self._skipping) and data.find(b"\0") == len(data) - 1:
+            return self._checked(data[:-1])  # one, whole
         *complete, rest = data.split(b"\0")
         bodies: list[bytes] = []
         for piece in complete:
-            bodies += self._checked(bytes(self._partial) + piece)
+            if not self._skipping:
+                bodies += self._checked(bytes(self._partial) + piece)
             self._partial.clear()
-        self._partial += rest
+            self._skipping = False
+        if not self._skipping:
+            self._partial += rest
+        if len(self._partial) > LONGEST:
+            self._partial.clear()
+            self._skipping = True
+            self.bad_frames += 1
         return bodies
 
     def _checked(self, encoded: bytes) -> list[bytes]:
         if not encoded:
             return []
-        body = _decode(encoded)
+        body = _decode(encoded) if len(encoded) <= LONGEST else None
         if body is None:
             self.bad_frames += 1
             return []

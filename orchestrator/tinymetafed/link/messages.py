@@ -8,6 +8,7 @@ from typing import Any, ClassVar, cast, get_args
 import cbor2
 import numpy as np
 
+from ..errors import printable
 from . import chunk
 from .chunk import Chunk
 
@@ -136,9 +137,16 @@ class Renew:
     rate: float  # rounded to float32
 
 
+@dataclass(frozen=True)
+class Part:
+    CODE: ClassVar = 14
+    first: int
+    samples: bytes
+
+
 Request = (
     HelloRequest | Load | Weights | Train | Store | Evaluate | Predict | Select | Update
-    | Residual | Restore | Mark | Variate | Renew
+    | Residual | Restore | Mark | Variate | Renew | Part
 )  # fmt: skip
 
 
@@ -268,7 +276,7 @@ def encode_request(request: Request) -> bytes:
     return _ENCODER.encode_to_bytes(_items(request))
 
 
-def around_samples(request: Train | Store | Evaluate, size: int) -> tuple[bytes, bytes]:
+def around_samples(request: Train | Store | Evaluate | Part, size: int) -> tuple[bytes, bytes]:
     """The CBOR of a request with `size` bytes of samples in place of its own: what comes before
     these bytes, and what comes behind them."""
     items = _items(request)
@@ -335,6 +343,9 @@ def _response(part: Any) -> Response | None:
     cls, limits = _RESPONSES[code]
     if len(values) != len(limits) or not all(map(_fits, values, limits)):
         return None
+    for i, value in enumerate(values):
+        if isinstance(value, str):
+            values[i] = printable(value)
     return Updated(Chunk(*values)) if cls is Updated else cls(*values)
 
 

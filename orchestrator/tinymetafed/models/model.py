@@ -248,6 +248,11 @@ class Model:
         return cls(inputs, shape.values, settings.loss, tuple(layers), tuple(parts))
 
     @property
+    def target_is_class(self) -> bool:
+        """Whether a target is the number of a class."""
+        return self.loss == "softmax_cross_entropy"
+
+    @property
     def parameters(self) -> int:
         """Number of parameters."""
         return self.parts[-1].end

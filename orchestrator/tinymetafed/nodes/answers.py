@@ -1,5 +1,6 @@
 """What a node may answer to its requests, and what anything else means."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ EXPECTED: dict[str, type[Response]] = {
     "train": messages.Trained, "evaluate": messages.Evaluated, "predict": messages.Outputs,
     "select": messages.Selected, "update": messages.Updated, "residual": messages.Updated,
     "restore": messages.Done, "mark": messages.Done, "variate": messages.Done,
-    "renew": messages.Done,
+    "renew": messages.Done, "part": messages.Done,
 }  # fmt: skip
 """The answer to a request, by the request's name."""
 
@@ -39,6 +40,12 @@ class NodeRefused(TinyMetaFedError):
         return self.error.code == DIVERGED
 
 
+def not_finite(node: str, request: str) -> NodeRefused:
+    """For a node that sends a number that is not finite, where it should have said that it
+    diverged: it is treated as if it had."""
+    return NodeRefused(node, request, Error(DIVERGED, "it sent a number that is not finite", 0, 0))
+
+
 def checked(
     node: str, names: Sequence[str], answers: Answers, image: Path | None = None
 ) -> tuple[Response, ...]:
@@ -47,6 +54,10 @@ def checked(
     for name, response in zip(names, answers.responses, strict=False):
         if not isinstance(response, EXPECTED[name]):
             raise _unexpected(node, response, name, image)
+        if isinstance(response, messages.Trained | messages.Evaluated) and not math.isfinite(
+            response.loss
+        ):
+            raise not_finite(node, name)
     if len(answers.responses) != len(names):
         raise NodeLost(f"{node} answered {len(answers.responses)} of {len(names)} requests")
     return answers.responses

@@ -2,6 +2,8 @@
 
 import hashlib
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,10 @@ import cffi
 from ..errors import TinyMetaFedError
 from ..places import FIRMWARE, HOST_LIBRARY
 
-HEADERS = ("core/tmf_sizes.h", "ports/host/tmf_host.h", "ports/host/tmf_clients.h")
+HEADERS = (
+    "core/tmf_sizes.h", "ports/host/tmf_host.h", "ports/host/tmf_clients.h",
+    "ports/host/tmf_floats.h",
+)  # fmt: skip
 
 
 class Library:
@@ -62,6 +67,19 @@ library = cache(Library)
 def host_library() -> Library:
     """The host build. Raises TinyMetaFedError where there is none."""
     return library(HOST_LIBRARY)
+
+
+@contextmanager
+def node_floats() -> Iterator[None]:
+    """Has this thread compute as a node does, whatever another library has set: rounded to nearest,
+    with subnormal numbers. Not to be entered where something is awaited."""
+    found = host_library()
+    before = found.ffi.new("struct tmf_floats *")
+    found.lib.tmf_floats_begin(before)
+    try:
+        yield
+    finally:
+        found.lib.tmf_floats_end(before)
 
 
 def library_build(path: Path = HOST_LIBRARY) -> bytes:

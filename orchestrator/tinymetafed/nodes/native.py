@@ -243,8 +243,8 @@ class _Orders:
                     self._alive.append(buffer)
                     parts.append((buffer, 0, 0, len(part)))
             parts[1:1] = [
-                (ffi.NULL, _SOURCES[source], first * size, (end - first) * size)
-                for source, first, end in piece.samples
+                (ffi.NULL, _SOURCES[source], first, end - first)
+                for source, first, end in piece.ranges(size)
             ]
             ordinal = piece.run or 0
             if piece.name == "evaluate":

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..energy.profile import Pricer
 from ..errors import TinyMetaFedError
 from ..link import Answers, Connection, Hello, Response, chunk, messages
 from ..models.model import Model
-from ..tasks.samples import Samples
+from ..tasks.samples import Samples, as_inputs, check
 from . import fault
-from .answers import NodeRefused, checked
+from .answers import NodeRefused, checked, not_finite
 from .broadcast import CHUNK_OVERHEAD, Broadcast
 from .events import NodeEvent
 from .meter import Meter, take_together
@@ -213,6 +213,12 @@ class Node:
         self._model, self._load = model, description
         response = await self._request("load", description)
         assert isinstance(response, messages.Loaded)
+        if response.parameters != model.parameters:
+            raise TinyMetaFedError(
+                f"{self.name} counts {response.parameters} parameters of the model, the "
+                f"orchestrator {model.parameters}; build both from the same source "
+                "('make firmware')"
+            )
         return response
 
     async def run(
@@ -225,10 +231,11 @@ class Node:
         """Carries out the program on these samples; where there is a broadcast, on its weights, of
         which only what has changed since the node's own version is sent.
 
-        Raises NodeRefused, NodeLost, and what packing.pack raises.
+        Raises NodeRefused, NodeLost, SamplesError, and what packing.pack raises.
         """
         assert self._model is not None
         samples = {"support": support, "query": query}
+        check([one for one in samples.values() if one is not None], self._model)
         packed = {source: one.packed for source, one in samples.items() if one is not None}
         size = next((one.size for one in samples.values() if one is not None), 1)
         weights: Sequence[bytes] = ()
@@ -264,20 +271,19 @@ class Node:
         requests: list[bytes] = []
         sensor = 0
         for piece in frame:
-            samples = [packed[source][a * size : b * size] for source, a, b in piece.samples]
+            samples = [packed[source][a:b] for source, a, b in piece.ranges(size)]
             sensor += sum(map(len, samples))
             requests.append(b"".join((piece.before, *samples, piece.behind)))
         try:
             responses = await self._exchange(frame, requests, sensor)
+            for piece, response in zip(frame, responses, strict=True):
+                if piece.place != WEIGHTS and piece.name != "part":
+                    found[piece.place].append(response)
+                    update.take(piece, response)
         except NodeRefused as refused:
             if broadcast is not None and refused.request != "weights":
                 self.version = broadcast.version
             raise
-        for piece, response in zip(frame, responses, strict=True):
-            if piece.place == WEIGHTS:
-                continue
-            found[piece.place].append(response)
-            update.take(piece, response)
 
     async def set_weights(self, broadcast: Broadcast) -> None:
         """Brings the node's weights to the broadcast's version and starts its working weights from
@@ -298,19 +304,35 @@ class Node:
         """Judges the working weights."""
         return evaluation(await self.run((Evaluate("query"),), query=samples), 0)
 
-    async def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """inputs: float32 [n, inputs]; returns the model's outputs, float32 [n, outputs]."""
-        inputs = inputs.astype("<f4")
+    async def predict(self, inputs: ArrayLike) -> NDArray[np.float32]:
+        """inputs: float32 [n, inputs], or what is converted to these, see Samples; returns the
+        model's outputs, float32 [n, outputs]. Raises SamplesError, NodeRefused, NodeLost."""
+        assert self._model is not None
+        inputs = as_inputs(inputs, self._model).astype("<f4")
         size = max(1, inputs[:1].nbytes)
         room = max(1, (self.capacity - CHUNK_OVERHEAD) // size)
         found: list[NDArray[np.float32]] = []
         for first in range(0, len(inputs), room):
             piece = inputs[first : first + room]
-            response = await self._request("predict", messages.Predict(piece.tobytes()))
+            request = messages.Predict(piece.tobytes())
+            if size > self.capacity - CHUNK_OVERHEAD:
+                await self._send_in_parts(piece.tobytes())
+                request = messages.Predict(b"")
+            response = await self._request("predict", request)
             assert isinstance(response, messages.Outputs)
+            if len(response.values) != 4 * len(piece) * self._model.outputs:
+                raise NodeLost(f"{self.name} sent another number of outputs than it was asked for")
             values = np.frombuffer(response.values, "<f4").astype(np.float32)
+            if not np.isfinite(values).all():
+                raise not_finite(self.name, "predict")
             found.append(values.reshape(len(piece), -1))
         return np.concatenate(found)
+
+    async def _send_in_parts(self, sample: bytes) -> None:
+        """What does not fit into a frame."""
+        for first in range(0, len(sample), self.capacity - CHUNK_OVERHEAD):
+            part = sample[first:][: self.capacity - CHUNK_OVERHEAD]
+            await self._request("part", messages.Part(first, part))
 
     async def get_kept(self) -> Vector:
         """What the node keeps from round to round. A look into the node, as no server would have
@@ -362,7 +384,12 @@ class Node:
         names = [piece.name for piece in frame]
         # What boots a node has numbers apart, so that a round's frames have the same in each run.
         counted = not self._measured and names[0] not in ("hello", "load")
-        data = self._connection.send(requests, counted=counted)
+        try:
+            data = self._connection.send(requests, counted=counted)
+        except ValueError as error:
+            raise TinyMetaFedError(
+                f"{self.name} cannot be sent '{names[0]}': {error}, as its hello says"
+            ) from None
         async with self.watch(names):
             for attempt in range(self.attempts):
                 self._meter.sent(frame, len(data), sensor)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..link import Response, chunk, messages
+from .answers import not_finite
 from .packing import Frame, Piece, update_piece
 from .transport import NodeLost
 
@@ -57,9 +58,17 @@ class Collected:
         self._left = 0
 
     def take(self, piece: Piece, response: Response) -> None:
-        """What a request of the program was answered with."""
+        """What a request of the program was answered with. Raises NodeLost where it is nothing
+        that the node can have come to, NodeRefused where a value is not finite."""
         if isinstance(response, messages.Selected):
             self._left = response.entries
+        elif isinstance(response, messages.Evaluated):
+            judged = sum(end - first for _, first, end in piece.samples)
+            if response.samples != judged or response.correct > judged:
+                raise NodeLost(
+                    f"{self._node} judged {response.samples} samples, {response.correct} of them "
+                    f"right, where it was sent {judged}"
+                )
         elif isinstance(response, messages.Updated):
             assert piece.run is not None
             self._place, run = piece.place, piece.run
@@ -104,13 +113,19 @@ class Collected:
 def entries_of(
     node: str, response: Response, first: int, end: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], int]:
-    """What an `updated` has from `first` on: indices, values, and entries that these are of. Raises
-    NodeLost where it is another part than was asked for."""
+    """What an `updated` has from `first` on: indices, values, and entries that these are of.
+
+    Raises NodeLost where it is another part than was asked for, NodeRefused where a value is not
+    finite.
+    """
     assert isinstance(response, messages.Updated)
     piece = response.chunk
     if piece.first != first or piece.count > end - first:
         raise NodeLost(f"{node} sent another part of its update than asked for")
     try:
-        return *chunk.decode(piece), piece.count
+        where, what = chunk.decode(piece)
     except chunk.ChunkError as error:
         raise NodeLost(f"{node} sent a part of its update: {error}") from None
+    if not np.isfinite(what).all():
+        raise not_finite(node, "update")
+    return where, what, piece.count

@@ -20,6 +20,9 @@ from .program import Program, Source
 HEAD_SIZE = 3
 """Bytes of a body before its first request, at most."""
 
+PART_OVERHEAD = 12
+"""Bytes of a part of a sample without the sample's, at most."""
+
 WEIGHTS = -1
 """Place of what brings the weights, before the program's first primitive."""
 
@@ -35,7 +38,9 @@ class Piece:
         name: of the request.
         place: of the primitive in the program that it is of, or WEIGHTS.
         before, behind: its CBOR around the samples; all of it in `before` where it has none.
-        samples: that it carries, one behind the other.
+        samples: that it carries, one behind the other, or that it is about.
+        within: of these samples' bytes, the first that it carries and the one after the last; all
+            of them where not given.
         run: of an `update` request, which of the global part's runs it asks for.
     """
 
@@ -44,12 +49,19 @@ class Piece:
     before: bytes
     behind: bytes = b""
     samples: tuple[Range, ...] = ()
+    within: tuple[int, int] | None = None
     run: int | None = None
 
     @property
     def size(self) -> int:
         """Bytes of it without the samples."""
         return len(self.before) + len(self.behind)
+
+    def ranges(self, sample: int) -> Iterator[Range]:
+        """What it carries of either set, in bytes. sample: bytes of one."""
+        for source, first, end in self.samples:
+            start, stop = self.within or (0, (end - first) * sample)
+            yield source, first * sample + start, first * sample + stop
 
 
 Frame = tuple[Piece, ...]
@@ -267,6 +279,9 @@ def _cut(
         before, behind = messages.around_samples(request(not begun), total * room.sample)
         around = len(before) + len(behind)
         fit = [(space - around) // room.sample for space in (packer.left, packer.most)]
+        if fit[1] == 0 and min(batch, total) == 1:
+            _cut_in_parts(packer, place, left, room, name, request)
+            return
         if fit[1] < min(batch, total):
             raise TinyMetaFedError(
                 f"{batch} samples of {room.sample} bytes do not fit into a node's receive buffer, "
@@ -282,6 +297,39 @@ def _cut(
         packer.add(Piece(name, place, before, behind, taken), count * room.sample)
         total -= count
         begun = True
+
+
+def _cut_in_parts(
+    packer: _Packer,
+    place: int,
+    ranges: Sequence[Range],
+    room: Room,
+    name: str,
+    request: Callable[[bool], messages.Train | messages.Store | messages.Evaluate],
+) -> None:
+    """Each sample in parts that fill the frames, and behind them a request for it."""
+    begun = False
+    for source, first, end in ranges:
+        for i in range(first, end):
+            one: tuple[Range, ...] = ((source, i, i + 1),)
+            for part, start, stop in _parts(packer, room.sample):
+                packer.add(Piece("part", place, part, b"", one, (start, stop)), stop - start)
+            before, behind = messages.around_samples(request(not begun), 0)
+            packer.add(Piece(name, place, before, behind, one, (0, 0)))
+            begun = True
+
+
+def _parts(packer: _Packer, size: int) -> Iterator[tuple[bytes, int, int]]:
+    """Of a sample of `size` bytes, the parts: the CBOR before the bytes of each, the first of these
+    and the one after the last."""
+    first = 0
+    while first < size:
+        if packer.left < 2 * PART_OVERHEAD:
+            packer.close()
+        end = min(size, first + packer.left - PART_OVERHEAD)
+        before, _ = messages.around_samples(messages.Part(first, b""), end - first)
+        yield before, first, end
+        first = end
 
 
 def _split(ranges: Sequence[Range], count: int) -> tuple[tuple[Range, ...], list[Range]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import TinyMetaFedError
+from ..errors import TinyMetaFedError, printable
 
 _PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -100,7 +100,7 @@ def last_words(log: Path) -> str:
     that names it, and not the trace behind that."""
     said = [line for line in words(log) if not _FRAME.match(line)]
     if said:
-        return f"it said: {said[-1]} ({log})"
+        return f"it said: {printable(said[-1])} ({log})"
     if is_full(log.parent):
         return f"no space is left in {log.parent} for what it says; name another folder in TMPDIR"
     return "it said nothing"

@@ -76,9 +76,14 @@ class Window:
     def put(self, frame: bytes) -> bytes:
         """Lays a frame down for the node. Returns what is left to send over the UART.
 
-        Raises ValueError where the frame is longer than the window.
+        Raises TinyMetaFedError where the frame is longer than the window.
         """
-        size = len(frame) - 1
+        size, most = len(frame) - 1, len(self._down) - 4
+        if size > most:
+            raise TinyMetaFedError(
+                f"{self.path}: a frame of {size} bytes is longer than the node's window of {most}; "
+                "its hello says that it takes such frames"
+            )
         self._down[4 : 4 + size] = frame[:-1]
         self._down[:4] = size.to_bytes(4, "little")
         return frame[-1:]

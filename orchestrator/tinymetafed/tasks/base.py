@@ -9,7 +9,7 @@ from functools import cache
 
 from ..models.model import Shape
 from ..settings import Settings
-from .samples import Samples
+from .samples import Samples, SamplesError
 
 log = logging.getLogger(__name__)
 
@@ -80,5 +80,10 @@ class Task(Settings):
         self, seed: int, devices: Sequence[int], support: int, queries: Sequence[int]
     ) -> list[tuple[Samples, Samples]]:
         """`device` of several training devices, each with its own number of query samples."""
-        pairs = zip(devices, queries, strict=True)
-        return [self.device(seed, device, support, query) for device, query in pairs]
+        device, found = -1, list[tuple[Samples, Samples]]()
+        try:
+            for device, query in zip(devices, queries, strict=True):
+                found.append(self.device(seed, device, support, query))
+        except SamplesError as error:
+            raise error.of(device) from None
+        return found
