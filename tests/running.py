@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tinymetafed.energy.ledger import Entry
 from tinymetafed.experiments import runner
 from tinymetafed.experiments.experiment import Experiment
 from tinymetafed.federation.client import Client
@@ -17,6 +18,7 @@ from tinymetafed.federation.state import FederationState
 from tinymetafed.nodes.host import HostTransport
 from tinymetafed.nodes.node import Node
 from tinymetafed.nodes.transport import Transport
+from tinymetafed.report.described import describe
 from tinymetafed.results.store import Run, Store
 
 STRATEGIES: dict[str, tuple[str, ...]] = {
@@ -51,6 +53,11 @@ STRATEGIES: dict[str, tuple[str, ...]] = {
     "scaffold": ("strategy={name='scaffold', query=6, batch=3, epochs=2}", "devices.seen=20"),
 }  # fmt: skip
 """Changes to the small experiment that make it one of each."""
+
+
+def ledger(store: Store, run: Run) -> list[Entry]:
+    """The energy of a run, by round and node."""
+    return list(describe(store, run).account(store, run).entries())
 
 
 def execute(experiment: Experiment, folder: Path) -> tuple[Store, Run]:

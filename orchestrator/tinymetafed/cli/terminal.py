@@ -1,5 +1,7 @@
 """What several commands write to the terminal: the consoles, the progress bar, a run's tables."""
 
+import logging
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -11,8 +13,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ..errors import TinyMetaFedError
+from ..places import STORE
 from ..report import summary
 from ..results.store import Run, Store
+
+log = logging.getLogger(__name__)
 
 console = Console()
 """Standard output, for results."""
@@ -29,12 +35,26 @@ def progress_bar() -> Progress:
     )  # fmt: skip
 
 
-def print_run(store: Store, run: Run) -> None:
-    """Draws the figure of a run into the store's folder and prints the run's tables.
+def reading() -> Store:
+    """The store for a command that only reads it, with a warning of what it cannot show."""
+    store = Store(STORE, read_only=True)
+    if store.notice is not None:
+        log.warning("%s", store.notice)
+    return store
 
-    Raises TinyMetaFedError where the run cannot be drawn or priced.
+
+def print_run(store: Store, run: Run) -> None:
+    """Draws the figure of a run into the store's folder and prints the run's tables; where it
+    cannot be drawn, a warning says why.
+
+    Raises TinyMetaFedError where the store cannot be read.
     """
     from ..report import figure  # imports matplotlib, which is slow to import
 
-    for part in summary.summary(store, run, figure.draw(store, run)):
+    drawn = None
+    try:
+        drawn = figure.draw(store, run)
+    except TinyMetaFedError as error:
+        log.warning("no figure: %s", error)
+    for part in summary.summary(store, run, drawn):
         console.print(part, soft_wrap=isinstance(part, str))
