@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +54,15 @@ STRATEGIES: dict[str, tuple[str, ...]] = {
     "scaffold": ("strategy={name='scaffold', query=6, batch=3, epochs=2}", "devices.seen=20"),
 }  # fmt: skip
 """Changes to the small experiment that make it one of each."""
+
+
+def created(folder: Path, server: dict[str, NDArray[Any]] | None = None) -> tuple[Store, int]:
+    """A run of no rounds whose server keeps these arrays."""
+    store = Store(folder)
+    text = dict.fromkeys(("name", "settings", "backend", "versions", "firmware"), "")
+    numbers = dict.fromkeys(("seed", "memory", "rounds", "seconds"), 1)
+    run = store.create([], server, **text, **numbers, theta=bytes(8), changed=bytes(8))
+    return store, run.id
 
 
 def ledger(store: Store, run: Run) -> list[Entry]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from conftest import SMALL, MakeExperiment
 from printing import printed
-from running import STRATEGIES, execute, in_pieces
+from running import STRATEGIES, execute, in_pieces, ledger
 from tinymetafed.energy.ledger import SLEEP
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments.experiment import Experiment, parse
@@ -29,7 +29,7 @@ from tinymetafed.nodes.broadcast import Broadcast
 from tinymetafed.nodes.node import Node
 from tinymetafed.nodes.program import Program
 from tinymetafed.nodes.qemu import QemuTransport
-from tinymetafed.report import summary
+from tinymetafed.report import described, summary
 from tinymetafed.results import accounts
 from tinymetafed.results.store import NodeRound, Run, Store
 from tinymetafed.strategies import Round

@@ -83,9 +83,7 @@ def test_another_device_s_price(ran: tuple[Store, Run]):
         return balance([entry for entry in entries if entry.account == "learn"]).joules
 
     by_hand = sum(
-        row.cycles["cortex-m4"][1] / 80e6 * 3.0 * 10.9e-3
-        for row in phases
-        if row.phase == "learn"
+        row.cycles["cortex-m4"][1] / 80e6 * 3.0 * 10.9e-3 for row in phases if row.phase == "learn"
     )
     assert learning("stm32l476") == pytest.approx(by_hand, rel=1e-9)
     assert learning("nrf54l15") < learning("nrf52840") < learning("stm32l476")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..energy.settings import EnergySettings
 from ..energy.timing import Timing
 from ..errors import TinyMetaFedError
 from ..nodes import standalone
@@ -12,6 +13,7 @@ from ..report import described
 from ..report import energy as energy_tables
 from ..results.schema import RESUMABLE
 from ..results.store import Store
+from ..settings import check
 from .arguments import RunArgument
 from .terminal import console, reading
 
@@ -50,9 +52,8 @@ def _energy(
     run = store.run(which)
     settings = described.settings(run)
     changes = {"device": device, "radio": radio, "interval": interval}
-    priced = settings.energy.model_copy(
-        update={key: value for key, value in changes.items() if value is not None}
-    )
+    given = {key: value for key, value in changes.items() if value is not None}
+    priced = check(EnergySettings, settings.energy.model_dump() | given, "energy")
     if run.schema < RESUMABLE and priced != settings.energy:
         raise TinyMetaFedError(
             f"run {run.id} was begun with {run.made_by}, which did not store its frames, so it "

@@ -41,7 +41,8 @@ def run(
     # A download shows a progress bar of its own, so it has to end before the bar of the run starts.
     settings.task.prepare(settings.seed)
     finished, time_profile = _execute(settings, store, stopped)
-    print_run(store, finished)
+    with store.snapshot():
+        print_run(store, finished)
     if profile:
         console.print(_time_table(time_profile))
 
