@@ -4,7 +4,7 @@ import os
 import shutil
 import sqlite3
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def runs(whole: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     """Calls a command on the store in `runs`, in this process; fails where it raises what would be
     a traceback."""
     monkeypatch.chdir(tmp_path)

@@ -55,17 +55,17 @@ class Layout:
 
     def cycles(self, blobs: Iterable[bytes]) -> NDArray[np.int64]:
         """The tables of some rounds, one below the other: int64 [rows, columns]."""
-        return self._table(b"".join(blobs), self.columns)
+        data = b"".join(blobs)
+        return np.frombuffer(data, self.type).astype(np.int64).reshape(-1, self.columns)
 
-    def by_class(self, blob: bytes) -> NDArray[np.int64]:
+    def by_class(self, blob: bytes, rows: int) -> NDArray[np.int64]:
         """Of one round: int64 [rows, classes]. Raises ValueError where it is damaged."""
         try:
-            return self._table(zlib.decompress(blob), len(self.classes))
+            data = zlib.decompress(blob)
         except zlib.error as error:
             raise ValueError(str(error)) from None
-
-    def _table(self, data: bytes, columns: int) -> NDArray[np.int64]:
-        return np.frombuffer(data, self.type).astype(np.int64).reshape(-1, columns)
+        found = np.frombuffer(data, self.type).astype(np.int64)
+        return found.reshape(rows, len(self.classes))
 
 
 @cache
@@ -107,9 +107,9 @@ def pack(counts: Sequence[PhaseCount]) -> tuple[Layout, bytes, bytes]:
 def unpack(number: int, names: str, cycles: bytes, classes: bytes) -> Iterator[PhaseCount]:
     """The counts of round `number`. Raises ValueError."""
     found = layout(names)
-    for row, kinds in zip(
-        found.cycles([cycles]).tolist(), found.by_class(classes).tolist(), strict=True
-    ):
+    table = found.cycles([cycles])
+    by_class = found.by_class(classes, len(table))
+    for row, kinds in zip(table.tolist(), by_class.tolist(), strict=True):
         node, phase, instructions, *figures = row
         yield PhaseCount(
             number, node, found.phases[phase], instructions,

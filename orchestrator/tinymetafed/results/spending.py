@@ -71,7 +71,8 @@ class Executed:
         for names, cycles, classes in self.store.classes(self.run):
             with self.store.readable(self.run):
                 one = layout(names)
-                phases, counts = one.cycles([cycles])[:, 1], one.by_class(classes)
+                phases = one.cycles([cycles])[:, 1]
+                counts = one.by_class(classes, len(phases))
                 for i, name in enumerate(one.phases):
                     sums = counts[phases == i].sum(axis=0).tolist()
                     found[name].update(dict(zip(one.classes, sums, strict=True)))
