@@ -31,20 +31,20 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             with path.open("wb") as file:
                 yield file
             return
-        path = path.resolve()  # what a link leads to is replaced, and not the link
+        target = path.resolve()  # what a link leads to is replaced, and not the link
         mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
-        with _beside(path) as file:
+        with _beside(target, path) as file:
             yield file
             file.flush()
             os.fchmod(file.fileno(), mode)
-            Path(file.name).replace(path)
+            Path(file.name).replace(target)
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[IO[bytes]]:
+def _beside(target: Path, path: Path) -> Iterator[IO[bytes]]:
     try:
         file = NamedTemporaryFile(  # noqa: SIM115
-            dir=path.parent, prefix=".tinymetafed-", delete=False
+            dir=target.parent, prefix=".tinymetafed-", delete=False
         )
     except OSError as error:
         error.filename = path
