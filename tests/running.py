@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tinymetafed.energy.ledger import Entry
 from tinymetafed.experiments import runner
 from tinymetafed.experiments.experiment import Experiment
 from tinymetafed.federation.client import Client
@@ -17,6 +19,7 @@ from tinymetafed.federation.state import FederationState
 from tinymetafed.nodes.host import HostTransport
 from tinymetafed.nodes.node import Node
 from tinymetafed.nodes.transport import Transport
+from tinymetafed.report.described import describe
 from tinymetafed.results.store import Run, Store
 
 STRATEGIES: dict[str, tuple[str, ...]] = {
@@ -51,6 +54,20 @@ STRATEGIES: dict[str, tuple[str, ...]] = {
     "scaffold": ("strategy={name='scaffold', query=6, batch=3, epochs=2}", "devices.seen=20"),
 }  # fmt: skip
 """Changes to the small experiment that make it one of each."""
+
+
+def created(folder: Path, server: dict[str, NDArray[Any]] | None = None) -> tuple[Store, int]:
+    """A run of no rounds whose server keeps these arrays."""
+    store = Store(folder)
+    text = dict.fromkeys(("name", "settings", "backend", "versions", "firmware"), "")
+    numbers = dict.fromkeys(("seed", "memory", "rounds", "seconds"), 1)
+    run = store.create([], server, **text, **numbers, theta=bytes(8), changed=bytes(8))
+    return store, run.id
+
+
+def ledger(store: Store, run: Run) -> list[Entry]:
+    """The energy of a run, by round and node."""
+    return list(describe(store, run).account(store, run).entries())
 
 
 def execute(experiment: Experiment, folder: Path) -> tuple[Store, Run]:

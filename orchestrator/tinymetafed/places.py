@@ -17,7 +17,7 @@ HOST_LIBRARY = BUILD / "host/libtinymetafed.so"
 MPS2_IMAGE = BUILD / "mps2/tinymetafed.elf"
 QEMU_PLUGIN = BUILD / "qemu/libtmf_count.so"
 
-STORE = Path(os.environ.get("TMF_RUNS", "runs"))
+STORE = Path(os.environ.get("TMF_RUNS") or "runs")
 """Folder of the store and of what is drawn from it; private to the user."""
 
 

@@ -10,17 +10,28 @@ from .errors import TinyMetaFedError
 
 T = TypeVar("T", bound=BaseModel)
 
+LONGEST = 200
+"""Characters of a value in a message."""
+
 
 class Settings(BaseModel):
     """A table of a file: no key that is not known, nothing changes later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+LARGEST = 2**20
+"""Bytes of a file of settings; what is larger, or never ends, is none."""
 
 
 def read_text(path: Path) -> str:
-    """Raises TinyMetaFedError."""
+    """UTF-8, with a byte-order mark or without. Raises TinyMetaFedError."""
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise TinyMetaFedError(f"{path}: larger than 1 MiB, so no file of settings")
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise TinyMetaFedError(f"{path}: cannot be read: {reason}") from None
@@ -30,8 +41,19 @@ def parse(text: str, origin: str) -> dict[str, Any]:
     """TOML as a tree. Raises TinyMetaFedError that names `origin`."""
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise TinyMetaFedError(f"{origin}: not TOML: {error}") from None
+    except ValueError as error:  # an impossible date, a number of thousands of digits
+        raise TinyMetaFedError(f"{origin}: not TOML: {error}") from None
+
+
+def index(values: list[Any], key: str) -> int:
+    """The index that a key of --set or of a comparison's changes is. Raises KeyError with what is
+    wrong."""
+    if key.isascii() and key.isdecimal() and int(key) < len(values):
+        return int(key)
+    there = f"0 to {len(values) - 1}" if values else "none"
+    raise KeyError(f"no index {key!r:.40} of a list; there are {there}; to add one, give all of it")
 
 
 def read(model: type[T], path: Path) -> T:
@@ -69,21 +91,26 @@ def _describe(model: type[BaseModel], detail: Any) -> str:
         case "missing":
             return f"{key}: missing"
         case kind if kind.startswith("tmf_"):  # ours
-            return f"{key}: {detail['input']!r} is not allowed; {detail['msg']}"
+            return f"{key}: {_shown(detail['input'])} is not allowed; {detail['msg']}"
         case "literal_error":
-            return f"{key}: {detail['input']!r} is not allowed; use {context['expected']}"
+            return f"{key}: {_shown(detail['input'])} is not allowed; use {context['expected']}"
         case "union_tag_invalid" | "union_tag_not_found" as kind:
             tag = ".".join([*keys, schema["discriminator"]["propertyName"]])
             if kind == "union_tag_not_found":
                 return f"{tag}: missing"
-            return f"{tag}: {context['tag']!r} is unknown; use {context['expected_tags']}"
+            return f"{tag}: {_shown(context['tag'])} is unknown; use {context['expected_tags']}"
         case "value_error" if not key:
             return str(context["error"])
         case "value_error":
             return f"{key}.{context['error']}"
         case _:
             allowed = _range(schema)
-            return f"{key}: {detail['input']!r} is not allowed; {allowed or detail['msg']}"
+            return f"{key}: {_shown(detail['input'])} is not allowed; {allowed or detail['msg']}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _find(

@@ -27,6 +27,6 @@ def test_a_report_on_runs_by_name_and_number(folder: Path, compared: Store):
 
 
 def test_a_folder_that_cannot_be_written(folder: Path):
-    called = call(folder, "runs", TMF_RUNS="/proc/nowhere")
+    called = call(folder, "run", "small.toml", TMF_RUNS="/proc/nowhere")
     assert called.returncode == 1
     assert "/proc/nowhere" in called.stderr

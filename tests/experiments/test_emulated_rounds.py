@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from conftest import MakeExperiment
 from printing import printed
-from running import execute, in_pieces
+from running import created, execute, in_pieces, ledger
 from tinymetafed.energy.ledger import balance
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments.emulated_rounds import EmulatedSample, sampled
@@ -22,7 +23,7 @@ from tinymetafed.federation.engines import LinkEngine
 from tinymetafed.federation.federation import Federation, RoundResult
 from tinymetafed.federation.state import FederationState
 from tinymetafed.report import summary
-from tinymetafed.results import accounts
+from tinymetafed.results.spending import Executed
 from tinymetafed.results.store import NodeRound, PhaseCount, Run, Store
 from tinymetafed.strategies import ServerState
 
@@ -158,35 +159,42 @@ def test_another_residual_on_the_emulator_is_an_error(
 
 def _phase(number: int, node: int, name: str, size: int) -> PhaseCount:
     cycles = {"a": [size, 2 * size, 3 * size], "b": [size, size, size]}
-    return PhaseCount(number, node, name, size, json.dumps({"FP": size}), json.dumps(cycles))
+    return PhaseCount(number, node, name, size, {"FP": size}, cycles)
 
 
 @given(st.lists(st.integers(1, 10**9), min_size=1, max_size=6), st.integers(0, 5))
 def test_the_other_rounds_execute_the_mean(sizes: list[int], others: int):
     """Of the nodes that were counted; a phase that some were not in is none of theirs."""
-    rows = [
-        NodeRound(number, 0, 0, 1, 2, 3, number <= len(sizes), False, False, 1, "{}", "[[], []]")
-        for number in range(1, len(sizes) + others + 1)
-    ]
-    phases = [_phase(number, 0, "learn", size) for number, size in enumerate(sizes, 1)]
-    phases.append(_phase(1, 0, "send", sizes[0]))
-    filled, executed = accounts.extrapolate(rows, phases)
-    assert filled == [dataclasses.replace(row, counted=True) for row in rows]
-    assert executed[: len(phases)] == phases
-    mean = {"learn": np.mean(sizes), "send": sizes[0] / len(sizes)}
-    assert len(executed) == len(phases) + 2 * others
-    for row in executed[len(phases) :]:
-        assert row.round > len(sizes)
-        assert row.instructions == pytest.approx(mean[row.phase], abs=0.5)
-        assert json.loads(row.classes) == {"FP": row.instructions}
-        assert json.loads(row.cycles)["a"] == pytest.approx(
-            [k * mean[row.phase] for k in (1, 2, 3)], abs=0.5
-        )
+    with TemporaryDirectory() as folder:
+        store, run = created(Path(folder))
+        vector, versions = np.zeros(2, np.float32), np.ones(2, np.int64)
+        rounds = len(sizes) + others
+        for number in range(1, rounds + 1):
+            counted = number <= len(sizes)
+            row = NodeRound(number, 0, 0, 1, 2, 3, counted, False, False, 1, "{}", "[[], []]")
+            phases = [_phase(number, 0, "learn", sizes[number - 1])] if counted else []
+            phases += [_phase(1, 0, "send", sizes[0])] * (number == 1)
+            store.commit(run, number, vector, versions, 1.0, [row], phases=phases)
+        executed = Executed(store, run, sampled=True)
+        (stretch,) = executed.stretches(1)
+        assert (executed.phases, executed.cores) == (("learn", "send"), ("a", "b"))
+        for i, size in enumerate(sizes):
+            sent = sizes[0] * (i == 0)
+            assert stretch.executed[i, :, 0].tolist() == [size, sent]
+        mean = [np.mean(sizes), sizes[0] / len(sizes)]
+        factors = [1, 1, 2, 3, 1, 1, 1]
+        for row in stretch.executed[len(sizes) :]:
+            assert row == pytest.approx(np.outer(mean, factors), abs=0.5)
+        assert stretch.counted.all()
+        for phase, sums in executed.by_class().items():
+            whole = stretch.executed[:, executed.phases.index(phase), 0].sum()
+            assert sums == {"FP": pytest.approx(whole, abs=0.5 * others)}
+        store.close()
 
 
-def test_without_a_sample_nothing_is_executed():
-    rows = [NodeRound(1, 0, 0, 1, 2, 3, False, False, False, 1, "{}", "[[], []]")]
-    assert accounts.extrapolate(rows, []) == (rows, [])
+def test_without_a_sample_nothing_is_executed(tmp_path: Path):
+    store, run = created(tmp_path)
+    assert not Executed(store, run, sampled=True).phases
 
 
 def test_what_is_shown_of_a_run_is_all_of_its_rounds(tmp_path: Path, experiment: MakeExperiment):
@@ -199,6 +207,5 @@ def test_what_is_shown_of_a_run_is_all_of_its_rounds(tmp_path: Path, experiment:
     counted = sum(_instructions(store, run).values())
     shown = int(re.findall(r"│ all │ [\d,]+ │ [\d,]+ │ ([\d,]+)", text)[0].replace(",", ""))
     assert shown == pytest.approx(4 * counted, rel=1e-4)
-    rows, phases = accounts.executed(store, run.id, settings.nodes)
-    joules = balance(accounts.book(rows, phases, settings.energy, 3)).joules
+    joules = balance(ledger(store, run)).joules
     assert f"{joules * 1e3:,.2f} │" in text

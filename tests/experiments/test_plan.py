@@ -107,7 +107,7 @@ def test_a_node_alone_executes_what_it_does_in_a_run(
     found = {row.phase: row for row in played.phases}
     for phase in counted.keys() & COMPUTING:
         assert found[phase].instructions == pytest.approx(counted[phase].instructions, rel=0.01)
-        cycles = (json.loads(row[phase].cycles)["cortex-m4"] for row in (found, counted))
+        cycles = (row[phase].cycles["cortex-m4"] for row in (found, counted))
         assert next(cycles) == pytest.approx(next(cycles), rel=0.01)
     assert found.keys() >= {"learn", "select", "receive", "send"}
 
@@ -162,7 +162,7 @@ def test_the_tables_add_up(experiment: MakeExperiment):
         priced = settings.energy.model_copy(update={"device": device})
         entries = accounts.book([played.later], played.phases, priced, 1)
         assert joules == f"{balance(entries).joules * 1e3:,.3f}"
-    cycles = [json.loads(row.cycles)["cortex-m4"] for row in played.phases if row.phase != "idle"]
+    cycles = [row.cycles["cortex-m4"] for row in played.phases if row.phase != "idle"]
     expected = sum(figures[1] for figures in cycles) / 1e3
     of_the_core = text.partition("Thousands of cycles, cortex-m4")[2]
     assert of_the_core.partition("│ all │ ")[2].split(" │ ")[1] == f"{expected:,.1f}"

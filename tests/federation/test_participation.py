@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from conftest import SMALL, MakeExperiment
 from printing import printed
-from running import STRATEGIES, execute, in_pieces
+from running import STRATEGIES, execute, in_pieces, ledger
 from tinymetafed.energy.ledger import SLEEP
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments.experiment import Experiment, parse
@@ -29,7 +29,7 @@ from tinymetafed.nodes.broadcast import Broadcast
 from tinymetafed.nodes.node import Node
 from tinymetafed.nodes.program import Program
 from tinymetafed.nodes.qemu import QemuTransport
-from tinymetafed.report import summary
+from tinymetafed.report import described, summary
 from tinymetafed.results import accounts
 from tinymetafed.results.store import NodeRound, Run, Store
 from tinymetafed.strategies import Round
@@ -218,7 +218,7 @@ def test_nodes_that_come_and_go_come_to_the_same_on_qemu(
     booted = {(row.round, row.node) for row in rows if "load" in json.loads(row.messages)}
     assert starts == booted
     assert max(number for number, _ in booted) > 1
-    slept = {(e.round, e.node) for e in store.ledger(run.id) if e.account == SLEEP}
+    slept = {(e.round, e.node) for e in ledger(store, run) if e.account == SLEEP}
     assert slept == {(row.round, row.node) for row in rows}  # all that were there took part
 
 
@@ -258,7 +258,7 @@ SLOW += ("strategy.error_feedback=true", "strategy.percent=20")
 
 def seconds(store: Store, run: Run) -> list[float]:
     """Of each row, with the run's slow nodes."""
-    settings = summary.settings(run)
+    settings = described.settings(run)
     slow = slowness(settings.participation, settings.seed, settings.nodes.count).tolist()
     rows, phases = store.node_rounds(run.id), store.phases(run.id)
     found = [one for one in accounts.durations(rows, phases, settings.energy, slow) if one]
@@ -333,7 +333,7 @@ def test_slow_nodes_miss_the_deadline_and_are_left_out(
     assert run.theta != patient[1].theta
     # They have answered, though.
     assert all(json.loads(row.messages)["select"][1] > 0 for row in rows)
-    spent = {(entry.round, entry.node) for entry in store.ledger(run.id)}
+    spent = {(entry.round, entry.node) for entry in ledger(store, run)}
     assert spent == {(row.round, row.node) for row in rows}
     text = " ".join(printed(*summary.summary(store, run, None)).split())
     assert "8 of 16 updates were late (50%)" in text
@@ -433,7 +433,7 @@ def test_a_lost_node_is_late_where_it_would_have_been(
 def test_a_node_that_was_not_counted_is_in_time(patient: tuple[Store, Run]):
     store, run = patient
     rows = [dataclasses.replace(row, counted=False) for row in store.node_rounds(run.id)]
-    energy = summary.settings(run).energy
+    energy = described.settings(run).energy
     took = accounts.durations(rows, store.phases(run.id), energy, [1.0] * 4)
     assert took == [None] * len(rows)
     assert not any(late(took, 1e-9))
@@ -443,8 +443,8 @@ def test_a_node_s_time_is_that_of_its_computing_and_its_radio(patient: tuple[Sto
     """The ledger's accounts of these; a processor that is slow has nothing to do with the radio."""
     store, run = patient
     rows, phases = store.node_rounds(run.id), store.phases(run.id)
-    energy = summary.settings(run).energy
-    entries = store.ledger(run.id)
+    energy = described.settings(run).energy
+    entries = ledger(store, run)
     usual, slow = (accounts.durations(rows, phases, energy, [n] * 4) for n in (1.0, 3.0))
     for row, one, three in zip(rows, usual, slow, strict=True):
         mine = {e.account: e.seconds for e in entries if (e.round, e.node) == (row.round, row.node)}

@@ -210,8 +210,8 @@ def test_energy_of_an_emulated_sample(tmp_path: Path):
         if v.strategy == one.strategy and v.quantity.startswith("joules")
     }
     with closing(sqlite3.connect(path)) as db:
-        query = "SELECT cycles FROM phase WHERE run = ? AND phase = 'learn'"
-        learn = [json.loads(row[0])["cortex-m4"][1] for row in db.execute(query, (one.run,))]
+        phases = Store(path.parent, read_only=True).phases(one.run)
+        learn = [row.cycles["cortex-m4"][1] for row in phases if row.phase == "learn"]
         assert db.execute("SELECT total(counted), count(*) FROM node_round").fetchone() == (6, 24)
     assert len(learn) == 3  # nodes, in one of the four rounds; 9.9 mW, and 3% of wait states
     by_hand = sum(learn) * 4 * 1.03 / 64e6 * 9.9e-3

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from conftest import MakeExperiment
-from running import execute
+from running import execute, ledger
 from tinymetafed.energy.ledger import balance
 from tinymetafed.errors import TinyMetaFedError
+from tinymetafed.files import escaped
 from tinymetafed.report import page
 from tinymetafed.report.page import Chapter
 from tinymetafed.report.results import Result
@@ -117,7 +118,7 @@ def test_a_name_is_no_markup(compared: Store, tmp_path: Path):
 
 
 def test_energy_by_account_is_the_ledger_s(compared: Store, chapters: list[Chapter]):
-    entries = compared.ledger(6)
+    entries = ledger(compared, compared.run("6"))
     row, other = _table(chapters, "sine-1-energy-by-account")
     assert (row["run"], other["run"]) == ("6", "7")
     # Of a node's round, since others have three nodes: two nodes, four rounds.
@@ -143,7 +144,7 @@ def test_where_all_have_as_many_nodes_a_round_is_that_of_all(compared: Store):
     found = page.chapters([Result.read(compared, compared.run(number)) for number in ("6", "7")])
     (row, _) = _table(found, "sine-1-energy-by-account")
     assert float(row["all mJ"]) * 4 == pytest.approx(
-        balance(compared.ledger(6)).joules * 1e3, rel=1e-5
+        balance(ledger(compared, compared.run("6"))).joules * 1e3, rel=1e-5
     )
     (row, _) = _table(found, "sine-1-messages-by-request")
     moved = sum(one.bytes_up for one in compared.node_rounds(6))
@@ -210,8 +211,10 @@ def test_what_was_counted_and_what_not_is_said(chapters: list[Chapter]):
 def test_the_front_is_of_counted_runs(compared: Store):
     """Of two alike in all else, the dearer is on the front once the other is not known."""
     cheap, dear = (Result.read(compared, compared.run(number)) for number in ("6", "7"))
-    cheap = replace(cheap, judged=dear.judged, entries=dear.entries[:-20])
-    lost = replace(cheap, rows=[replace(cheap.rows[0], counted=False), *cheap.rows[1:]])
+    assert dear.spent is not None
+    less = replace(dear.spent, by_round=0.9 * dear.spent.by_round)
+    cheap = replace(cheap, judged=dear.judged, spent=less)
+    lost = replace(cheap, totals=[replace(cheap.totals[0], counted=3), *cheap.totals[1:]])
     for first, front in ((cheap, cheap), (lost, dear)):
         axes = _figure(page.chapters([first, dear]), "sine-1-joules").axes[0]
         (drawn,) = (line for line in axes.get_lines() if line.get_linestyle() == ":")
@@ -265,7 +268,8 @@ _CELLS = (
 @given(st.lists(st.lists(_CELLS, min_size=3, max_size=3)))
 def test_csv_is_what_the_page_shows(cells: list[list[str | int | float | None]]):
     table = Table("name", "title", ["a", 'b "c"', "d,e"], cells)
-    assert list(csv.reader(io.StringIO(table.csv, newline=""))) == [[*table.head], *table.rows]
+    shown = [escaped(row) for row in [table.head, *table.rows]]
+    assert list(csv.reader(io.StringIO(table.csv, newline=""))) == shown
     for row, shown in zip(cells, table.rows, strict=True):
         for cell, text in zip(row, shown, strict=True):
             if isinstance(cell, float):

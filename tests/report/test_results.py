@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import MakeExperiment
-from running import execute
+from running import execute, ledger
 from tinymetafed.energy.ledger import balance
 from tinymetafed.report import results
 from tinymetafed.report.results import Result, compare, pareto
@@ -72,7 +72,7 @@ def test_costs_run_up_to_those_of_the_whole_run(compared: Store):
         ]
         assert one.megabytes == pytest.approx(np.array(moved) / 1e6)
         spent = [
-            balance([entry for entry in compared.ledger(one.run.id) if entry.round <= done]).joules
+            balance([e for e in ledger(compared, one.run) if e.round <= done]).joules
             for done in (0, 2, 4)
         ]
         assert one.joules == (pytest.approx(spent) if one.run.backend == "qemu" else [])
@@ -96,7 +96,8 @@ def test_many_evaluations_are_thinned_evenly(compared: Store, monkeypatch: pytes
 def test_rounds_that_were_not_counted_are_said(compared: Store):
     one = _read(compared)[5]
     assert one.counting == "emulated on QEMU, every instruction counted"
-    lost = replace(one, rows=[replace(one.rows[0], counted=False), *one.rows[1:]])
+    totals = [replace(one.totals[0], counted=3), *one.totals[1:]]
+    lost = replace(one, totals=totals)
     assert lost.counting.endswith("counted, but 1 of 8 node rounds are missing")
 
 
@@ -104,8 +105,9 @@ def test_a_sample_of_rounds_stands_for_all(tmp_path: Path, experiment: MakeExper
     one = Result.read(*execute(experiment("nodes={backend='host', count=2, emulate=1}"), tmp_path))
     assert one.counting.startswith("the firmware's core in-process, 1 of its rounds emulated")
     assert one.uncounted == 0
-    assert {entry.round for entry in one.entries if entry.account == "learn"} == {1, 2, 3, 4}
-    assert one.joules[-1] == pytest.approx(balance(one.entries).joules)
+    assert one.spent is not None
+    assert one.joules[0] < one.joules[1] < one.joules[2]
+    assert one.joules[-1] == pytest.approx(one.spent.balance().joules)
 
 
 _KEYS = st.sampled_from(["a", "b", "c", "d", "e", "f"])

@@ -17,7 +17,6 @@ from ..nodes.backends import make_nodes, private_directory
 from ..nodes.broadcast import Broadcast
 from ..nodes.node import Node
 from ..nodes.qemu import QemuTransport
-from ..results import accounts
 from .measuring import REPEATS, median, sine
 
 MIB = 1 << 20
@@ -129,9 +128,7 @@ async def _rounds(experiment: Experiment, repeats: int) -> Round:
             wall: list[float] = []
             for _ in range(repeats):
                 start = time.perf_counter()
-                result = await federation.round(state)
-                state = result.state
-                accounts.book(result.rows, result.phases, experiment.energy, count)
+                state = (await federation.round(state)).state
                 wall.append(time.perf_counter() - start)
             own = (_own_time() - before) / repeats
             emulated = (_emulators_time(engine.nodes) - emulators) / repeats

@@ -6,9 +6,11 @@ is its help text.
 """
 
 import logging
+import os
+import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from rich.logging import RichHandler
@@ -62,8 +64,30 @@ def main() -> None:
     handler = RichHandler(console=error_console, show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except TinyMetaFedError as error:
-        for line in str(error).splitlines():
-            error_console.print(f"[red]error:[/] {escape(line)}", soft_wrap=True, highlight=False)
-        raise SystemExit(3 if isinstance(error, FirmwareFault) else 1) from None
+        _fail(str(error), status=3 if isinstance(error, FirmwareFault) else 1)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        _forget_output()
+        raise SystemExit(1) from None
+    except OSError as error:
+        _forget_output()
+        _fail(f"{error.filename or 'standard output'}: {error.strerror or error}")
+
+
+def _fail(message: str, status: int = 1) -> NoReturn:
+    """Says what is wrong, with nothing that a terminal would take for a command."""
+    for line in message.splitlines():
+        shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+        error_console.print(f"[red]error:[/] {escape(shown)}", soft_wrap=True, highlight=False)
+    raise SystemExit(status) from None
+
+
+def _forget_output() -> None:
+    """What could not be written is not tried again when the process ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)

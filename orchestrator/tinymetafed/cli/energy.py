@@ -5,16 +5,17 @@ from typing import Annotated
 
 import typer
 
+from ..energy.settings import EnergySettings
 from ..energy.timing import Timing
 from ..errors import TinyMetaFedError
 from ..nodes import standalone
-from ..places import STORE
+from ..report import described
 from ..report import energy as energy_tables
-from ..report import summary
-from ..results import accounts
+from ..results.schema import RESUMABLE
 from ..results.store import Store
+from ..settings import check
 from .arguments import RunArgument
-from .terminal import console
+from .terminal import console, reading
 
 
 def energy(
@@ -34,29 +35,48 @@ def energy(
     ] = None,
 ) -> None:
     """Price what a run has counted, for another device or radio too."""
-    store = Store(STORE)
+    store = reading()
+    with store.snapshot():
+        _energy(store, which, device, radio, interval, classes, csv)
+
+
+def _energy(
+    store: Store,
+    which: str,
+    device: str | None,
+    radio: str | None,
+    interval: float | None,
+    classes: bool,
+    csv: Path | None,
+) -> None:
     run = store.run(which)
-    settings = summary.settings(run)
+    settings = described.settings(run)
     changes = {"device": device, "radio": radio, "interval": interval}
-    priced = settings.energy.model_copy(
-        update={key: value for key, value in changes.items() if value is not None}
-    )
-    rows, phases = accounts.executed(store, run.id, settings.nodes)
-    entries = accounts.book(rows, phases, priced, settings.nodes.count, settings.attendance.away)
-    if not entries:
+    given = {key: value for key, value in changes.items() if value is not None}
+    priced = check(EnergySettings, settings.energy.model_dump() | given, "energy")
+    if run.schema < RESUMABLE and priced != settings.energy:
+        raise TinyMetaFedError(
+            f"run {run.id} was begun with {run.made_by}, which did not store its frames, so it "
+            f"cannot be priced anew; it was priced for {settings.energy.device} and "
+            f"{settings.energy.radio}"
+        )
+    account = described.describe(store, run).account(store, run, priced)
+    spent = account.spent()
+    if spent is None or not spent.accounts:
         raise TinyMetaFedError(
             f"run {run.id}: nothing was counted on its {run.backend} nodes, so nothing can be "
             "priced; qemu and renode nodes count"
         )
     traced, sampled = run.backend == "renode", settings.nodes.emulate > 0
+    uncounted = energy_tables.Uncounted.of(store, run, store.node_totals(run.id), sampled=sampled)
     console.print(
-        energy_tables.by_account(rows, phases, entries, priced, traced=traced, sampled=sampled)
+        energy_tables.by_account(spent, uncounted, priced, traced=traced, sampled=sampled)
     )
     if classes:
-        console.print(energy_tables.by_class(phases))
+        console.print(energy_tables.by_class(account.executed.by_class()))
     if csv is not None:
-        energy_tables.write_csv(entries, csv)
-        console.print(f"{len(entries)} entries written to {csv}", soft_wrap=True)
+        number = energy_tables.write_csv(account.entries(), csv)
+        console.print(f"{number} entries written to {csv}", soft_wrap=True, markup=False)
 
 
 def cycles(

@@ -1,26 +1,34 @@
 """The commands that show runs of the store: as a list, as tables, as an HTML page."""
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..places import STORE
+from ..errors import TinyMetaFedError
 from ..report import summary
-from ..results.store import Store
 from .arguments import RunArgument
-from .terminal import console, print_run
+from .terminal import console, print_run, reading
+
+log = logging.getLogger(__name__)
 
 
 def runs() -> None:
     """List the runs in the store."""
-    console.print(summary.run_list(Store(STORE)))
+    store = reading()
+    with store.snapshot():
+        table, problems = summary.run_list(store)
+    console.print(table)
+    for problem in problems:
+        log.warning("%s", problem)
 
 
 def show(which: RunArgument = "last") -> None:
     """Show what a run came to."""
-    store = Store(STORE)
-    print_run(store, store.run(which))
+    store = reading()
+    with store.snapshot():
+        print_run(store, store.run(which))
 
 
 def report(
@@ -40,8 +48,17 @@ def report(
     from ..report import page
     from ..report.results import Result
 
-    store = Store(STORE)
-    chapters = page.chapters([Result.read(store, run) for run in store.named(which)])
+    store = reading()
+    results: list[Result] = []
+    with store.snapshot():
+        for run in store.named(which):
+            try:
+                results.append(Result.read(store, run))
+            except TinyMetaFedError as error:
+                log.warning("%s; it is not on the page", error)
+    if not results:
+        raise TinyMetaFedError("none of these runs can be shown on a page")
+    chapters = page.chapters(results)
     page.write(page.render(chapters), output)
     console.print(f"Page {output}", soft_wrap=True)
     if figures is not None:

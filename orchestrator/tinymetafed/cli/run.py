@@ -9,7 +9,7 @@ from rich.table import Table
 from ..experiments import runner
 from ..experiments.experiment import Experiment, read
 from ..places import STORE
-from ..report import summary
+from ..report import described
 from ..results.store import Run, Store
 from .arguments import OverrideOption
 from .terminal import console, error_console, exit_by_faults, print_run, progress_bar
@@ -38,11 +38,12 @@ def run(
         assert resume is not None
         store = Store(STORE)
         stopped = store.run(resume)
-        settings = summary.settings(stopped)
+        settings = described.settings(stopped)
     # A download shows a progress bar of its own, so it has to end before the bar of the run starts.
     settings.task.prepare(settings.seed)
     finished, time_profile = _execute(settings, store, stopped)
-    print_run(store, finished)
+    with store.snapshot():
+        print_run(store, finished)
     if profile:
         console.print(_time_table(time_profile))
     exit_by_faults(store, [finished])

@@ -1,5 +1,6 @@
 """What several commands write to the terminal: the consoles, the progress bar, a run's tables."""
 
+import logging
 from collections.abc import Iterable
 
 import typer
@@ -14,9 +15,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ..errors import TinyMetaFedError
 from ..nodes.events import FIRMWARE_FAULTS
-from ..report import events, summary
+from ..places import STORE
+from ..report import described, events, summary
 from ..results.store import Run, Store
+
+log = logging.getLogger(__name__)
 
 console = Console()
 """Standard output, for results."""
@@ -33,14 +38,28 @@ def progress_bar() -> Progress:
     )  # fmt: skip
 
 
-def print_run(store: Store, run: Run) -> None:
-    """Draws the figure of a run into the store's folder and prints the run's tables.
+def reading() -> Store:
+    """The store for a command that only reads it, with a warning of what it cannot show."""
+    store = Store(STORE, read_only=True)
+    if store.notice is not None:
+        log.warning("%s", store.notice)
+    return store
 
-    Raises TinyMetaFedError where the run cannot be drawn or priced.
+
+def print_run(store: Store, run: Run) -> None:
+    """Draws the figure of a run into the store's folder and prints the run's tables; where it
+    cannot be drawn, a warning says why.
+
+    Raises TinyMetaFedError where the store cannot be read.
     """
     from ..report import figure  # imports matplotlib, which is slow to import
 
-    for part in summary.summary(store, run, figure.draw(store, run)):
+    drawn = None
+    try:
+        drawn = figure.draw(store, run)
+    except TinyMetaFedError as error:
+        log.warning("no figure: %s", error)
+    for part in summary.summary(store, run, drawn):
         console.print(part, soft_wrap=isinstance(part, str))
 
 
@@ -53,7 +72,7 @@ def exit_by_faults(store: Store, runs: Iterable[Run]) -> None:
     for run in runs:
         found = store.event_counts(run.id)
         faults = sum(count for (kind, _), count in found.items() if kind in FIRMWARE_FAULTS)
-        if not faults or summary.settings(run).faults.tolerate:
+        if not faults or described.settings(run).faults.tolerate:
             continue
         (first,), status = store.events(run.id, *FIRMWARE_FAULTS, most=1), 3
         count = f"{faults} firmware fault{'s' if faults > 1 else ''}"

@@ -17,7 +17,8 @@ from .experiment import Experiment, Name
 
 Label = Annotated[str, Field(min_length=1, max_length=64)]
 Changes = dict[str, Any]
-"""Keys of an experiment file with other values: tables are merged, all else is replaced."""
+"""Keys of an experiment file with other values: tables are merged, and lists by tables whose
+keys are indexes; all else is replaced."""
 
 
 class OnTask(Settings):
@@ -112,7 +113,10 @@ def read(path: Path) -> tuple[ComparisonSettings, list[Cell]]:
 
     Raises TinyMetaFedError that names the file, the run and the key, as an experiment's does.
     """
-    comparison = settings.read(ComparisonSettings, path)
+    tree = settings.parse(settings.read_text(path), str(path))
+    if {"task", "strategy", "rounds"} & tree.keys():
+        raise TinyMetaFedError(f"{path}: an experiment; use 'tinymetafed run {path}'")
+    comparison = settings.check(ComparisonSettings, tree, str(path))
     cells = [
         Cell(task.label, strategy.label, _experiment(comparison, path, task, strategy, seed))
         for task in comparison.tasks
@@ -140,29 +144,43 @@ def _experiment(
     if task.experiment is not None:
         base = path.parent / task.experiment
         tree = settings.parse(settings.read_text(base), str(base))
+    origin = f"{path}: {task.label} × {strategy.label}"
     tree["name"] = comparison.name  # by which a report finds all of them
     here = task.strategies.get(strategy.name, OnTask())
     for changes in (task.changes, here.changes, strategy.changes):
-        tree = _merged(tree, changes)
+        tree = _changed(tree, changes, origin)
     kept = tree.get("strategy", {})
     if not isinstance(kept, dict) or kept.get("name") != strategy.name:
         kept = {}  # another strategy's
     own = kept | here.own | strategy.own
     tree |= {"seed": seed, "strategy": own}
     if comparison.emulate:
-        tree = _merged(tree, {"nodes": {"backend": "host", "emulate": comparison.emulate}})
-    origin = f"{path}: {task.label} × {strategy.label}"
+        tree = _changed(tree, {"nodes": {"backend": "host", "emulate": comparison.emulate}}, origin)
     experiment = settings.check(Experiment, tree, origin)
     if experiment.task.target_is_class and task.target > 1:
         raise TinyMetaFedError(f"{origin}: target: {task.target:g} is no accuracy; use 0 to 1")
     return experiment
 
 
-def _merged(tree: dict[str, Any], changes: Changes) -> dict[str, Any]:
-    result = dict(tree)
-    for key, value in changes.items():
-        below = tree.get(key)
-        if isinstance(below, dict) and isinstance(value, dict):
-            value = _merged(below, value)
-        result[key] = value
-    return result
+def _changed(tree: dict[str, Any], changes: Changes, origin: str) -> dict[str, Any]:
+    try:
+        return _merged(tree, changes)
+    except KeyError as error:
+        raise TinyMetaFedError(f"{origin}: changes: {error.args[0]}") from None
+
+
+def _merged(tree: Any, changes: Changes) -> Any:
+    """Tables are merged; of a list, the items whose index is a key. Raises KeyError with what is
+    wrong."""
+    if isinstance(tree, list):
+        items = list(tree)
+        for key, value in changes.items():
+            i = settings.index(items, key)
+            items[i] = _value(items[i], value)
+        return items
+    return tree | {key: _value(tree.get(key), value) for key, value in changes.items()}
+
+
+def _value(below: Any, value: Any) -> Any:
+    mergeable = isinstance(below, dict | list) and isinstance(value, dict)
+    return _merged(below, value) if mergeable else value

@@ -28,6 +28,12 @@ def parse(text: str, origin: str, overrides: tuple[str, ...] = ()) -> Experiment
     Raises TinyMetaFedError that names `origin`, the key and what it may be, a line for each error.
     """
     tree = settings.parse(text, origin)
+    if {"tasks", "strategies", "seeds"} & tree.keys():
+        raise TinyMetaFedError(f"{origin}: a comparison; use 'tinymetafed compare {origin}'")
+    if {"licence", "citation"} <= tree.keys():
+        raise TinyMetaFedError(
+            f"{origin}: a data set's card; name it in task.data of an experiment"
+        )
     for override in overrides:
         _override(tree, override)
     return settings.check(Experiment, tree, origin)
@@ -35,20 +41,35 @@ def parse(text: str, origin: str, overrides: tuple[str, ...] = ()) -> Experiment
 
 def read(path: Path, overrides: tuple[str, ...] = ()) -> Experiment:
     """The experiment in a file. Raises TinyMetaFedError."""
+    if not path.exists() and (str(path) == "last" or str(path).isdecimal()):
+        raise TinyMetaFedError(
+            f"{path}: no such file; to go on with a run use 'tinymetafed run --resume {path}'"
+        )
     return parse(settings.read_text(path), str(path), overrides)
 
 
 def _override(tree: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
-    *path, last = key.strip().split(".")
-    if not equals or not last:
-        raise TinyMetaFedError(f"--set {override}: expected KEY=VALUE, e.g. nodes.count=8")
+    *path, last = steps = [step.strip() for step in key.split(".")]
+    if not equals or not all(steps):
+        raise TinyMetaFedError(f"--set {override:.200}: expected KEY=VALUE, e.g. nodes.count=8")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         parsed = value.strip()  # a string may be given without quotes
-    for step in path:
-        tree = tree.setdefault(step, {})
-        if not isinstance(tree, dict):
-            raise TinyMetaFedError(f"--set {override}: {step} is not a table")
-    tree[last] = parsed
+    place: dict[str, Any] | list[Any] = tree
+    try:
+        for i, step in enumerate(path):
+            place = (
+                place[settings.index(place, step)]
+                if isinstance(place, list)
+                else place.setdefault(step, {})
+            )
+            if not isinstance(place, dict | list):
+                raise KeyError(f"{'.'.join(path[: i + 1])} is neither a table nor a list")
+        if isinstance(place, list):
+            place[settings.index(place, last)] = parsed
+        else:
+            place[last] = parsed
+    except KeyError as error:
+        raise TinyMetaFedError(f"--set {override:.200}: {error.args[0]}") from None

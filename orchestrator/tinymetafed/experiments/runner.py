@@ -23,7 +23,7 @@ from ..link import Hello
 from ..nodes import renode
 from ..nodes.backends import image_checksum, private_directory
 from ..nodes.settings import NodeSettings
-from ..results import accounts
+from ..results.schema import RESUMABLE
 from ..results.store import Run, Store
 from ..signals import ending
 from ..strategies import ServerState
@@ -154,6 +154,11 @@ async def _rounds(
             changed=state.broadcast.changed.astype("<i4").tobytes(),
         )
     else:
+        if run.schema < RESUMABLE:
+            raise TinyMetaFedError(
+                f"run {run.id} was begun with {run.made_by}, which did not store all that its "
+                "nodes need to go on; run the experiment again"
+            )
         if not same_firmware(run.firmware, build):
             raise TinyMetaFedError(
                 f"run {run.id} was begun with another build of the firmware ({run.firmware}, now "
@@ -192,18 +197,16 @@ async def _train(
         result = await federation.round(before)
         if sample is not None:
             result = await sample.follow(before, result)
-        state, rows, phases = result.state, result.rows, result.phases
-        entries = accounts.book(
-            rows, phases, experiment.energy, experiment.nodes.count, federation.attendance.away
-        )
+        state = result.state
         evaluations = []
         if state.done % experiment.evaluation.every == 0 or state.done == experiment.rounds:
             progress(state.done, "evaluating")
             evaluations = await federation.evaluate(state)
         kept = {i: one for i, one in state.kept.items() if one is not before.kept.get(i)}
         store.commit(
-            run.id, state.done, state.theta, state.broadcast.changed, lap(), rows, evaluations,
-            phases, entries, kept, state.server.kept, [*result.events, *federation.take_events()],
+            run.id, state.done, state.theta, state.broadcast.changed, lap(), result.rows,
+            evaluations, result.phases, kept, state.server.kept,
+            [*result.events, *federation.take_events()],
         )  # fmt: skip
         await _hear_signals()
     progress(state.done, "done")

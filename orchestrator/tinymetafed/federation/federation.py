@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic_core import to_json
 
 from ..energy.profile import COUNTED
 from ..errors import TinyMetaFedError
@@ -278,7 +277,4 @@ def _phases(number: int, node: int, usage: Usage) -> Iterator[PhaseCount]:
         classes = {name: n for name, n in zip(COUNTED, counts[i], strict=True) if n}
         if classes:
             figures = {core: of_phases[i] for core, of_phases in cycles.items()}
-            yield PhaseCount(
-                number, node, phase, instructions[i],
-                to_json(classes).decode(), to_json(figures).decode(),
-            )  # fmt: skip
+            yield PhaseCount(number, node, phase, instructions[i], classes, figures)

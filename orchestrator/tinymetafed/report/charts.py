@@ -151,10 +151,10 @@ def stacks(bars: Sequence[Stack], colors: Mapping[str, str], title: str, unit: s
 def timeline(result: Result, number: int, nodes: range, title: str) -> Figure:
     """Round `number`: what the nodes do one after the other."""
     lasts = {
-        (one.node, one.account): one.seconds * 1e3 for one in result.entries if one.round == number
+        (one.node, one.account): one.seconds * 1e3 for one in result.last if one.round == number
     }
     marks = dict.fromkeys(result.experiment.attendance.away(number - 1), ", away")
-    here = [row for row in result.rows if row.round == number]
+    here = [row for row in result.last_rows if row.round == number]
     marks |= {row.node: ", late" for row in here if row.late}
     marks |= {row.node: ", diverged" for row in here if row.diverged}
     bars = [

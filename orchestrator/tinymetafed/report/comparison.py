@@ -12,15 +12,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ..energy.ledger import balance
-from ..errors import TinyMetaFedError
 from ..experiments.comparison import ComparisonSettings, TaskEntry
 from ..experiments.experiment import Experiment
 from ..experiments.scheduler import Comparison
-from ..results import accounts
+from ..files import escaped, reporting, writing
 from ..results.statistics import mean_and_interval
 from ..results.store import Run, Store
 from . import summary
+from .described import describe
 from .energy import ORDER
 
 PLAIN = ("", "")
@@ -136,34 +135,32 @@ def _measure(
         yield (*PLAIN, "accuracy after adaptation"), last.accuracy_after
     if last.diverged:
         yield (*PLAIN, SHARES["adaptation diverged"]), last.diverged / last.devices
-    rows, phases = accounts.executed(store, run.id, experiment.nodes)
+    totals = store.node_totals(run.id)
     yield (*PLAIN, "rounds"), run.done
-    yield (*PLAIN, "bytes down"), sum(row.bytes_down for row in rows)
-    yield (*PLAIN, "bytes up"), sum(row.bytes_up for row in rows)
+    yield (*PLAIN, "bytes down"), sum(one.bytes_down for one in totals)
+    yield (*PLAIN, "bytes up"), sum(one.bytes_up for one in totals)
     yield (*PLAIN, "memory"), run.memory
-    for what, (number, of) in summary.shares(experiment, run.done, rows).items():
+    for what, (number, of) in summary.shares(experiment, run.done, totals).items():
         yield (*PLAIN, SHARES[what]), number / max(1, of)
     there = (one.accuracy_after >= target if classes else one.after <= target for one in judged)
     reached = next((one.round for one, good in zip(judged, there, strict=True) if good), None)
     if reached is not None:
-        until = [row for row in rows if row.round <= reached]
+        moved = store.bytes_by_round(run.id)
         yield (*PLAIN, "rounds until target"), reached
-        yield (*PLAIN, "bytes until target"), sum(row.bytes_down + row.bytes_up for row in until)
+        yield (*PLAIN, "bytes until target"), sum(n for number, n in moved if number <= reached)
+    known, sampled = describe(store, run), experiment.nodes.emulate > 0
+    uncounted = 0 if sampled else sum(one.rounds - one.counted for one in totals)
     for device, radio in _priced(settings):
         energy = experiment.energy.model_copy(update={"device": device, "radio": radio})
-        entries = accounts.book(
-            rows, phases, energy, experiment.nodes.count, experiment.attendance.away
-        )
-        if not entries:
+        spent = known.account(store, run, energy).spent()
+        if spent is None:
             continue
-        yield (device, radio, UNCOUNTED), sum(not row.counted for row in rows)
-        yield (device, radio, "joules"), balance(entries).joules
-        for account in {entry.account: None for entry in entries}:
-            mine = [entry for entry in entries if entry.account == account]
-            yield (device, radio, f"joules {account}"), balance(mine).joules
+        yield (device, radio, UNCOUNTED), uncounted
+        yield (device, radio, "joules"), spent.balance().joules
+        for account in spent.accounts:
+            yield (device, radio, f"joules {account}"), spent.balance(account).joules
         if reached is not None:
-            until = [entry for entry in entries if entry.round <= reached]
-            yield (device, radio, "joules until target"), balance(until).joules
+            yield (device, radio, "joules until target"), float(spent.by_round[reached])
 
 
 def _priced(settings: ComparisonSettings) -> list[tuple[str, str]]:
@@ -367,20 +364,16 @@ def _failed(runs: list[RunState]) -> Table:
 def write_csv(found: Outcome, folder: Path) -> None:
     """runs.csv, values.csv and results.csv in the folder. Raises TinyMetaFedError."""
     kinds = {"runs": RunState, "values": Value, "results": Result}
-    try:
+    with reporting(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for name, kind in kinds.items():
-            with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                writer.writerow([field.name for field in fields(kind)])
-                writer.writerows(astuple(row) for row in getattr(found, name))
-    except OSError as error:
-        raise TinyMetaFedError(f"{error.filename}: cannot be written: {error.strerror}") from None
+    for name, kind in kinds.items():
+        with writing(folder / f"{name}.csv") as file:
+            writer = csv.writer(file)
+            writer.writerow([field.name for field in fields(kind)])
+            writer.writerows(escaped(astuple(row)) for row in getattr(found, name))
 
 
 def write_json(found: Outcome, path: Path) -> None:
     """The same in one object. Raises TinyMetaFedError."""
-    try:
-        path.write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise TinyMetaFedError(f"{path}: cannot be written: {error.strerror}") from None
+    with writing(path) as file:
+        file.write(json.dumps(asdict(found), indent=1) + "\n")

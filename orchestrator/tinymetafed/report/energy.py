@@ -1,10 +1,8 @@
 """What was executed and what it costs, as tables for the terminal, and the ledger as CSV."""
 
 import csv
-import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from rich.table import Table
@@ -13,8 +11,9 @@ from ..bench.validation import PUBLISHED, CoreMark, Measured
 from ..energy import ledger, power
 from ..energy.profile import COUNTED, Profile
 from ..energy.settings import EnergySettings
-from ..errors import TinyMetaFedError
-from ..results.store import NodeRound, PhaseCount
+from ..files import escaped, writing
+from ..results.spending import Spent
+from ..results.store import NodeTotal, Run, Store
 
 ORDER = (
     "start", "receive", "reconstruct", "learn", "select", "evaluate", "send",
@@ -23,10 +22,26 @@ ORDER = (
 """Of the rows; phases of other programs come first."""
 
 
+@dataclass(frozen=True)
+class Uncounted:
+    """Rounds of single nodes in which it is not known what was executed: how many, and of the first
+    ones node and round."""
+
+    number: int
+    first: Sequence[tuple[int, int]]
+
+    @classmethod
+    def of(
+        cls, store: Store, run: Run, totals: Sequence[NodeTotal], *, sampled: bool
+    ) -> "Uncounted":
+        """sampled: a sample of the rounds was emulated, and stands for the others."""
+        number = 0 if sampled else sum(one.rounds - one.counted for one in totals)
+        return cls(number, store.uncounted(run.id, 5) if number else ())
+
+
 def by_account(
-    rows: Sequence[NodeRound],
-    phases: Sequence[PhaseCount],
-    entries: Sequence[ledger.Entry],
+    spent: Spent,
+    uncounted: Uncounted,
     settings: EnergySettings,
     *,
     traced: bool,
@@ -35,47 +50,39 @@ def by_account(
     """All nodes and rounds together: a line for each account. traced: cycles are, once.
     sampled: what was executed is, extrapolated to all rounds."""
     device, radio = power.device(settings.device), power.radio(settings.radio)
-    cycles: dict[str, list[int]] = {}
-    instructions: Counter[str] = Counter()
-    for row in phases:
-        instructions[row.phase] += row.instructions
-        figures = json.loads(row.cycles)[device.core]
-        cycles[row.phase] = [
-            a + b for a, b in zip(cycles.get(row.phase, [0, 0, 0]), figures, strict=True)
-        ]
     table = Table(
         title=f"Energy of all nodes: {device.name}, {radio.name}",
         title_justify="left",
-        caption=_caption(rows, entries, traced, sampled),
+        caption=_caption(uncounted, spent.balance(), traced, sampled),
         caption_justify="left",
     )
     table.add_column("account")
     for column in ("M instr.", "M cycles", "bounds", "ms", "mJ"):
         table.add_column(column, justify="right")
-    for name in sorted({*cycles, *(one.account for one in entries)}, key=in_order):
+    instructions = dict(zip(spent.phases, spent.instructions.sum(axis=0).tolist(), strict=True))
+    cycles = dict(zip(spent.phases, spent.cycles.tolist(), strict=True))
+    for name in sorted({*spent.phases, *spent.accounts}, key=in_order):
         counts = _counts(instructions[name], cycles[name]) if name in cycles else [""] * 3
-        found = ledger.balance([one for one in entries if one.account == name])
-        energy = ["asleep", ""] if name == ledger.ASLEEP else _energy(found)
-        table.add_row(name, *counts, *energy)
+        figures = _energy(spent.balance(name)) if name in spent.accounts else [""] * 2
+        table.add_row(name, *counts, *(["asleep", ""] if name == ledger.ASLEEP else figures))
     table.add_section()
-    sums = [sum(values) for values in zip(*cycles.values(), strict=True)] or [0, 0, 0]
-    table.add_row("all", *_counts(instructions.total(), sums), *_energy(ledger.balance(entries)))
+    sums = spent.cycles.sum(axis=0).tolist()
+    table.add_row("all", *_counts(sum(instructions.values()), sums), *_energy(spent.balance()))
     return table
 
 
-def by_class(phases: Sequence[PhaseCount]) -> Table:
-    """Instructions of all nodes and rounds: a line for each class, a column for each phase."""
-    counts: dict[str, Counter[str]] = {}
-    for row in phases:
-        counts.setdefault(row.phase, Counter()).update(json.loads(row.classes))
+def by_class(counts: Mapping[str, Mapping[str, int]]) -> Table:
+    """Instructions of all nodes and rounds, by phase and class: a line for each class, a column for
+    each phase."""
     names = sorted(counts, key=in_order)
     table = Table(title="Thousands of instructions by class", title_justify="left")
     table.add_column("class")
     for name in names:
         table.add_column(name, justify="right")
     for kind in COUNTED:
-        if any(counts[name][kind] for name in names):
-            table.add_row(kind, *(f"{counts[name][kind] / 1e3:,.1f}" for name in names))
+        found = [counts[name].get(kind, 0) for name in names]
+        if any(found):
+            table.add_row(kind, *(f"{number / 1e3:,.1f}" for number in found))
     return table
 
 
@@ -94,10 +101,7 @@ def _energy(found: ledger.Balance) -> list[str]:
     return [f"{found.seconds * 1e3:,.1f}", f"{found.joules * 1e3:,.3f}"]
 
 
-def _caption(
-    rows: Sequence[NodeRound], entries: Sequence[ledger.Entry], traced: bool, sampled: bool
-) -> str:
-    found = ledger.balance(entries)
+def _caption(uncounted: Uncounted, found: ledger.Balance, traced: bool, sampled: bool) -> str:
     bounds = (
         "Cycles are estimates; their bounds are the shortest and longest reading of the manual. "
         f"By these the energy is {found.low * 1e3:,.1f} to {found.high * 1e3:,.1f} mJ."
@@ -111,11 +115,11 @@ def _caption(
         bounds += (
             "\nA sample of the rounds was emulated; what nodes execute in the others is the mean."
         )
-    missing = [row for row in rows if not row.counted]
-    if not missing:
+    if not uncounted.number:
         return bounds
-    which = ", ".join(f"node {row.node} in round {row.round}" for row in missing[:5])
-    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    which = ", ".join(f"node {node} in round {number}" for node, number in uncounted.first)
+    others = uncounted.number - len(uncounted.first)
+    more = f" and {others} more" if others else ""
     return f"{bounds}\nNot counted, so not summed: {which}{more}."
 
 
@@ -151,15 +155,16 @@ def of_functions(profiles: Mapping[str, Profile], core: str) -> Table:
     return table
 
 
-def write_csv(entries: Sequence[ledger.Entry], path: Path) -> None:
-    """A line for each entry. Raises TinyMetaFedError."""
-    try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow([field.name for field in fields(ledger.Entry)])
-            writer.writerows(astuple(entry) for entry in entries)
-    except OSError as error:
-        raise TinyMetaFedError(f"{path}: cannot be written: {error.strerror}") from None
+def write_csv(entries: Iterable[ledger.Entry], path: Path) -> int:
+    """A line for each entry; returns how many. Raises TinyMetaFedError."""
+    number = 0
+    with writing(path) as file:
+        writer = csv.writer(file)
+        writer.writerow([field.name for field in fields(ledger.Entry)])
+        for entry in entries:
+            writer.writerow(escaped(astuple(entry)))
+            number += 1
+    return number
 
 
 def of_kernels(measured: Sequence[Measured]) -> Table:

@@ -3,6 +3,7 @@ the task has classes, the curves of accuracy and of loss."""
 
 import asyncio
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import matplotlib as mpl
@@ -13,13 +14,14 @@ from numpy.typing import NDArray
 
 from ..experiments.experiment import Experiment
 from ..federation.client import Client
+from ..files import replacing
 from ..nodes.broadcast import Broadcast
 from ..nodes.host import open_host
 from ..nodes.node import Node, NodeRefused
 from ..results.store import Run, Store
 from ..tasks import Sine
 from ..tasks.samples import Samples
-from .summary import settings
+from .described import settings
 
 BEFORE, AFTER, TRUE = "#c06014", "#1f5fa8", "#707070"
 
@@ -80,17 +82,18 @@ def draw(store: Store, run: Run) -> Path:
             _draw_curve(left, store, run, "accuracy", "accuracy")
             left.set_ylim(top=1)
             _draw_curve(right, store, run, "loss", "cross-entropy")
-        figure.savefig(path)
+        with replacing(path) as file:
+            figure.savefig(file, format="png")
     return path
 
 
 def _draw_curve(axes: Axes, store: Store, run: Run, measure: str, label: str) -> None:
     rows = store.evaluations(run.id)
-    rounds = sorted({row.round for row in rows})
+    by_round = [(number, list(here)) for number, here in groupby(rows, lambda row: row.round)]
+    rounds = [number for number, _ in by_round]
     for color, name in ((BEFORE, "before"), (AFTER, "after")):
-        every = ((r.round, getattr(r, f"{measure}_{name}")) for r in rows)
-        known = [(t, value) for t, value in every if value is not None]
-        values = [[value for number, value in known if number == t] or [np.nan] for t in rounds]
+        every = ([getattr(row, f"{measure}_{name}") for row in here] for _, here in by_round)
+        values = [[one for one in some if one is not None] or [np.nan] for some in every]
         low, high = np.transpose([np.percentile(some, [25, 75]) for some in values])
         mean = [np.mean(some) for some in values]
         axes.fill_between(rounds, low, high, color=color, alpha=0.15, linewidth=0)

@@ -1,7 +1,7 @@
 """Runs on one HTML page that needs nothing but itself; its figures and tables as files."""
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -10,8 +10,8 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from ..energy.ledger import Entry, balance
-from ..errors import TinyMetaFedError
+from ..energy.ledger import SLEEP
+from ..files import replacing, reporting, writing
 from . import charts, events, svg
 from .charts import Chart, Stack
 from .colors import ACCOUNTS, MESSAGES, ON_DARK
@@ -74,7 +74,7 @@ class Chapter:
 
 def chapters(results: Sequence[Result]) -> list[Chapter]:
     """What there is to show of these runs."""
-    counted = [one for one in results if one.entries]
+    counted = [one for one in results if one.spent]
     tasks = [(_stem(i, one), one) for i, one in enumerate(compare(results), 1)]
     known = _counting(results)
     found = [
@@ -170,8 +170,10 @@ def _runs(results: Sequence[Result]) -> Part:
 
 def _run(one: Result) -> list[Cell]:
     run, settings, last = one.run, one.experiment, one.judged[-1]
-    down, up = (1e-6 * sum(getattr(r, f"bytes_{way}") for r in one.rows) for way in ("down", "up"))
-    spent = balance(one.entries) if one.entries else None
+    down, up = (
+        1e-6 * sum(getattr(total, f"bytes_{way}") for total in one.totals) for way in ("down", "up")
+    )
+    spent = one.spent.balance() if one.spent else None
     return [
         run.id, run.name, settings.strategy.name, settings.task.name, run.seed, run.backend,
         settings.nodes.firmware, settings.nodes.count, run.done, run.rounds,
@@ -228,13 +230,14 @@ def _cost(stem: str, comparison: TaskRuns) -> Part:
 
 
 def _energy(stem: str, comparison: TaskRuns) -> Part | None:
-    counted = [one for one in comparison.results if one.entries]
+    counted = [one for one in comparison.results if one.spent and one.run.done]
     if not counted:
         return None
-    spent = [_by_account(one.entries, 1e3 / comparison.rounds(one)) for one in counted]
+    factors = [1e3 / comparison.rounds(one) for one in counted]
+    spent = [_by_account(one, factor) for one, factor in zip(counted, factors, strict=True)]
     bars = [
-        Stack(one.name, found, {}, _bounds(one.entries, 1e3 / comparison.rounds(one)))
-        for one, found in zip(counted, spent, strict=True)
+        Stack(one.name, found, {}, _bounds(one, factor))
+        for one, found, factor in zip(counted, spent, factors, strict=True)
     ]
     of_a_round, per_round = _of_a_round(comparison)
     title = f"{comparison.task}: energy of {of_a_round}"
@@ -254,7 +257,7 @@ def _energy(stem: str, comparison: TaskRuns) -> Part | None:
 
 
 def _messages(stem: str, comparison: TaskRuns) -> Part | None:
-    known = [one for one in comparison.results if one.messages]
+    known = [one for one in comparison.results if one.messages and one.run.done]
     if not known:
         return None
     names = charts.order({name for one in known for name in one.messages}, MESSAGES)
@@ -292,13 +295,13 @@ def _nodes(one: Result) -> Part:
     name, last, count = f"run-{one.run.id}", one.run.done, one.experiment.nodes.count
     shown = range(min(count, MOST_NODES))
     note = f"The first {MOST_NODES} of {count} nodes." if count > MOST_NODES else ""
-    by_node: dict[int, list[Entry]] = defaultdict(list)
-    for entry in one.entries:
-        by_node[entry.node].append(entry)
-    spent = {node: _by_account(entries, 1e3) for node, entries in sorted(by_node.items())}
+    took = sorted({total.node for total in one.totals} | {entry.node for entry in one.last})
+    assert one.spent is not None
+    if SLEEP in one.spent.accounts:  # then each has an account
+        took = list(range(count))
+    spent = {node: _by_account(one, 1e3, node) for node in took}
     bars = [
-        Stack(f"node {node}", spent.get(node, {}), {}, _bounds(by_node[node], 1e3))
-        for node in shown
+        Stack(f"node {node}", spent.get(node, {}), {}, _bounds(one, 1e3, node)) for node in shown
     ]
     title = f"{one.name}: energy of each node, {last} rounds"
     round_title = f"{one.name}: round {last}, node by node"
@@ -311,10 +314,9 @@ def _nodes(one: Result) -> Part:
     tables: list[Table] = []
     if took_part := _took_part(one):
         tables.append(Table(f"{name}-rounds-by-node", "Rounds by node", *took_part))
-    lasted = {
-        node: {entry.account: entry.seconds * 1e3 for entry in entries if entry.round == last}
-        for node, entries in sorted(by_node.items())
-    }
+    lasted: dict[int, dict[str, float]] = {node: {} for node in took}
+    for entry in one.last:
+        lasted[entry.node][entry.account] = entry.seconds * 1e3
     tables += [
         _accounts(f"{name}-energy-by-node", "Energy by node, all rounds", "mJ", spent),
         _accounts(f"{name}-round-{last}", f"Round {last} by node", "ms", lasted),
@@ -326,14 +328,14 @@ def _took_part(one: Result) -> tuple[list[str], list[list[Cell]]] | None:
     """In how many rounds each node took part, and in how many it was late or away, or its training
     diverged; None where none of it may be, or was."""
     found = {
-        "late": late(one.experiment, one.rows),
+        "late": late(one.experiment, one.totals),
         "away": away(one.experiment, one.run.done),
-        "diverged": diverged(one.rows),
+        "diverged": diverged(one.totals),
     }
     known = {what: nodes for what, nodes in found.items() if nodes is not None}
     if not known:
         return None
-    took_part = Counter(row.node for row in one.rows)
+    took_part = Counter({total.node: total.rounds for total in one.totals})
     cells: list[list[Cell]] = [
         [node, took_part[node], *(nodes[node] for nodes in known.values())]
         for node in range(one.experiment.nodes.count)
@@ -351,17 +353,16 @@ def _accounts(name: str, title: str, unit: str, found: Mapping[int, Mapping[str,
     return Table(name, title, ["node", *(f"{one} {unit}" for one in (*names, "all"))], cells)
 
 
-def _by_account(entries: Iterable[Entry], factor: float) -> Mapping[str, float]:
-    """Joules times `factor`."""
-    found: dict[str, float] = defaultdict(float)
-    for one in entries:
-        found[one.account] += one.joules * factor
-    return found
+def _by_account(one: Result, factor: float, node: int | None = None) -> Mapping[str, float]:
+    """Joules times `factor`, of a node or of all."""
+    assert one.spent is not None
+    return {name: one.spent.balance(name, node).joules * factor for name in one.spent.accounts}
 
 
-def _bounds(entries: Sequence[Entry], factor: float) -> tuple[float, float]:
+def _bounds(one: Result, factor: float, node: int | None = None) -> tuple[float, float]:
     """Joules times `factor`, by the shortest and the longest cycles."""
-    found = balance(entries)
+    assert one.spent is not None
+    found = one.spent.balance(node=node)
     return found.low * factor, found.high * factor
 
 
@@ -384,10 +385,8 @@ def render(found: Sequence[Chapter]) -> str:
 
 def write(page: str, path: Path) -> None:
     """Raises TinyMetaFedError."""
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise TinyMetaFedError(f"{path}: cannot be written: {error.strerror}") from None
+    with writing(path) as file:
+        file.write(page)
 
 
 def write_parts(found: Sequence[Chapter], folder: Path) -> int:
@@ -396,14 +395,14 @@ def write_parts(found: Sequence[Chapter], folder: Path) -> int:
     parts = [part for chapter in found for part in chapter.parts]
     drawn = [chart for part in parts for chart in part.charts]
     tables = [table for part in parts for table in part.tables]
-    try:
+    with reporting(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for chart in drawn:
-            svg.save(chart.figure, chart.name, folder / f"{chart.name}.svg")
-            chart.figure.savefig(folder / f"{chart.name}.png", dpi=150)
-        for table in tables:
-            (folder / f"{table.name}.csv").write_text(table.csv, encoding="utf-8", newline="")
-    except OSError as error:
-        where = error.filename or folder
-        raise TinyMetaFedError(f"{where}: cannot be written: {error.strerror}") from None
+    for chart in drawn:
+        with writing(folder / f"{chart.name}.svg") as file:
+            svg.save(chart.figure, chart.name, file)
+        with replacing(folder / f"{chart.name}.png") as file:
+            chart.figure.savefig(file, dpi=150)
+    for table in tables:
+        with writing(folder / f"{table.name}.csv") as file:
+            file.write(table.csv)
     return 2 * len(drawn) + len(tables)

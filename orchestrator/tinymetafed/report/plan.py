@@ -145,7 +145,7 @@ def _messages(row: NodeRound) -> dict[str, tuple[int, int]]:
 
 def _cycles(played: Played) -> Iterator[Table]:
     """For each core, by the readings of its manual."""
-    counted = {row.phase: json.loads(row.cycles) for row in played.phases}
+    counted = {row.phase: row.cycles for row in played.phases}
     counted.pop(ledger.ASLEEP, None)
     for core in next(iter(counted.values())):
         table = _table(f"Thousands of cycles, {core}", "phase", *READINGS)

@@ -2,20 +2,23 @@
 the same settings but for the seed."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..energy.ledger import Entry
 from ..experiments.experiment import Experiment
-from ..results import accounts
+from ..results import spending
+from ..results.spending import Spent
 from ..results.statistics import mean_and_interval
-from ..results.store import Event, NodeRound, Run, Store
+from ..results.store import Event, NodeRound, NodeTotal, Run, Store
+from .described import settings
 from .events import MOST_ON_PAGE
-from .summary import LossOnUnseen, losses, settings, shares
+from .summary import LossOnUnseen, losses, shares
 
 MOST_POINTS = 60
 """Of a run's evaluations; where there are more, as many evenly spread ones stand for all."""
@@ -37,36 +40,47 @@ _Flat = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Result:
-    """One run, read from the store. judged: its evaluations; thinned: some of them only. entries:
-    its ledger, empty where nothing was counted, of all rounds where a sample was. events: the first
-    MOST_ON_PAGE; event_counts: of all, by kind and node."""
+    """One run, read from the store.
+
+    judged: its evaluations; thinned: some of them only. totals: what each node did. moved: bytes of
+    all nodes down and up, by round. sent: messages, and of how many rows. spent: None where nothing
+    was counted; of all rounds where a sample was. last_rows, last: of the last round the rows, and
+    the ledger. events: the first MOST_ON_PAGE; event_counts: of all, by kind and node.
+    """
 
     run: Run
     experiment: Experiment
     judged: list[LossOnUnseen]
     thinned: bool
-    rows: list[NodeRound]
-    entries: list[Entry]
+    totals: list[NodeTotal]
+    moved: list[tuple[int, int]]
+    sent: list[tuple[str, int]]
+    spent: Spent | None
+    last_rows: list[NodeRound]
+    last: list[Entry]
     events: list[Event]
     event_counts: dict[tuple[str, int], int]
 
     @classmethod
     def read(cls, store: Store, run: Run) -> "Result":
-        """All of it that a report is made of."""
+        """All of it that a report is made of. Raises TinyMetaFedError where this version cannot
+        read the run's settings."""
+        experiment = settings(run)
         judged = losses(store, run)
         thinned = len(judged) > MOST_POINTS
         if thinned:
             chosen = np.linspace(0, len(judged) - 1, MOST_POINTS).round().astype(int)
             judged = [judged[i] for i in chosen]
-        experiment = settings(run)
-        nodes, rows, entries = experiment.nodes, store.node_rounds(run.id), store.ledger(run.id)
-        if nodes.emulate:
-            rows, phases = accounts.executed(store, run.id, nodes)
-            entries = accounts.book(
-                rows, phases, experiment.energy, nodes.count, experiment.attendance.away
-            )
-        events = store.events(run.id, most=MOST_ON_PAGE), store.event_counts(run.id)
-        return cls(run, experiment, judged, thinned, rows, entries, *events)
+        nodes, away = experiment.nodes, experiment.attendance.away
+        account = spending.Account(
+            store, run, nodes.count, experiment.energy, away, sampled=nodes.emulate > 0
+        )
+        return cls(
+            run, experiment, judged, thinned, store.node_totals(run.id),
+            store.bytes_by_round(run.id), store.messages(run.id), account.spent(),
+            store.node_rounds(run.id, run.done), list(account.entries(run.done)),
+            store.events(run.id, most=MOST_ON_PAGE), store.event_counts(run.id),
+        )  # fmt: skip
 
     @property
     def name(self) -> str:
@@ -96,12 +110,19 @@ class Result:
     @cached_property
     def shares(self) -> dict[str, tuple[int, int]]:
         """See summary.shares."""
-        return shares(self.experiment, self.run.done, self.rows)
+        return shares(self.experiment, self.run.done, self.totals)
+
+    @property
+    def node_rounds(self) -> int:
+        """Rounds of all nodes together."""
+        return sum(one.rounds for one in self.totals)
 
     @property
     def uncounted(self) -> int:
         """Rounds of single nodes in which it is not known what was executed."""
-        return sum(not row.counted for row in self.rows)
+        if self.experiment.nodes.emulate:  # a sample stands for all
+            return 0
+        return sum(one.rounds - one.counted for one in self.totals)
 
     @property
     def counting(self) -> str:
@@ -112,37 +133,34 @@ class Result:
                 f"the firmware's core in-process, {emulated} of its rounds emulated on QEMU and "
                 "counted, the others taken for their mean"
             )
-        if self.entries and self.uncounted:
-            known += f", but {self.uncounted} of {len(self.rows)} node rounds are missing"
+        if self.spent and self.uncounted:
+            known += f", but {self.uncounted} of {self.node_rounds} node rounds are missing"
         return known
 
     @cached_property
     def megabytes(self) -> list[float]:
         """Down and up, of all nodes, from the start to each of `judged`."""
-        return self._until_judged((r.round, 1e-6 * (r.bytes_down + r.bytes_up)) for r in self.rows)
+        by_round = np.zeros(self.run.done + 1)
+        for number, moved in self.moved:
+            by_round[number] = 1e-6 * moved
+        return self._until_judged(by_round.cumsum())
 
     @cached_property
     def joules(self) -> list[float]:
         """Of all nodes, from the start to each of `judged`; none where nothing was counted."""
-        if not self.entries:
-            return []
-        return self._until_judged((one.round, one.joules) for one in self.entries)
+        return self._until_judged(self.spent.by_round) if self.spent else []
 
-    def _until_judged(self, spent: Iterable[tuple[int, float]]) -> list[float]:
-        by_round = np.zeros(self.run.done + 1)
-        for number, amount in spent:
-            by_round[number] += amount
-        total = by_round.cumsum()
+    def _until_judged(self, total: NDArray[np.float64]) -> list[float]:
         return [float(total[one.round]) for one in self.judged]
 
-    @property
+    @cached_property
     def messages(self) -> dict[str, tuple[int, int]]:
         """Bytes down and up by request, of all nodes."""
         found: dict[str, tuple[int, int]] = {}
-        for row in self.rows:
-            for name, (down, up) in json.loads(row.messages).items():
+        for text, times in self.sent:
+            for name, (down, up) in json.loads(text).items():
                 before = found.get(name, (0, 0))
-                found[name] = (before[0] + down, before[1] + up)
+                found[name] = (before[0] + times * down, before[1] + times * up)
         return found
 
 
@@ -193,7 +211,7 @@ class TaskRuns:
 
     def rounds(self, one: Result) -> int:
         """Done by a run, or by its nodes together where rounds are told by those."""
-        return len(one.rows) if self.by_node else one.run.done
+        return one.node_rounds if self.by_node else one.run.done
 
 
 def compare(results: Sequence[Result]) -> list[TaskRuns]:

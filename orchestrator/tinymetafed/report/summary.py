@@ -4,19 +4,20 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, groupby
+from itertools import chain
 from pathlib import Path
 
-import numpy as np
 from rich.console import RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ..energy.ledger import Entry, balance
+from ..errors import TinyMetaFedError
 from ..experiments.experiment import Experiment
-from ..results import accounts
-from ..results.store import NodeRound, PhaseCount, Run, Store
+from ..results.spending import Spent
+from ..results.store import NodeTotal, Run, Store
 from . import energy, events
+from .described import Description, describe, raw
 
 MOST_NODES = 16  # with a line of their own
 
@@ -36,53 +37,46 @@ class LossOnUnseen:
     accuracy_after: float
 
 
-def losses(store: Store, run: Run) -> list[LossOnUnseen]:
-    """The run's evaluations, a line for each round that was judged."""
-    found: list[LossOnUnseen] = []
-    for done, rows in groupby(store.evaluations(run.id), key=lambda row: row.round):
-        here = list(rows)
-        columns = ("loss_before", "loss_after", "accuracy_before", "accuracy_after")
-        known = [row for row in here if row.loss_after is not None]
-        means = [
-            float(np.mean([getattr(row, column) for row in known])) if known else math.nan
-            for column in columns
-        ]
-        found.append(LossOnUnseen(done, len(here), len(here) - len(known), *means))
-    return found
-
-
-def settings(run: Run) -> Experiment:
-    """The experiment that the run is of."""
-    return Experiment.model_validate_json(run.settings)
+def losses(store: Store, run: Run, *, last: bool = False) -> list[LossOnUnseen]:
+    """The run's evaluations, a line for each round that was judged, or for the last of these."""
+    return [
+        LossOnUnseen(
+            one.round, one.devices, one.diverged,
+            *(math.nan if mean is None else mean for mean in (
+                one.loss_before, one.loss_after, one.accuracy_before, one.accuracy_after,
+            )),
+        )
+        for one in store.judged(run.id, last=last)
+    ]  # fmt: skip
 
 
 def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableType]:
-    """The tables, in the order in which they are printed."""
-    experiment = settings(run)
+    """The tables, in the order in which they are printed. Where this version cannot read the run's
+    settings, these as they are stored."""
+    known = describe(store, run)
+    experiment = known.experiment
     yield Text.assemble(
         (f"Run {run.id} · {run.name}", "bold"),
-        f"\n{experiment.strategy.name} on {experiment.task.name}, seed {run.seed}, "
-        f"{experiment.nodes.count} {run.backend} nodes, {run.done} of {run.rounds} rounds",
+        f"\n{known.strategy} on {known.task}, seed {run.seed}, "
+        f"{known.count} {run.backend} nodes, {run.done} of {run.rounds} rounds",
     )
-    yield _losses(losses(store, run), experiment.task.target_is_class)
-    rows, phases = accounts.executed(store, run.id, experiment.nodes)
-    sampled = experiment.nodes.emulate > 0
-    if sampled:
-        entries = accounts.book(
-            rows, phases, experiment.energy, experiment.nodes.count, experiment.attendance.away
-        )
-    else:
-        entries = store.ledger(run.id)
-    yield _nodes(rows, phases, entries, experiment.nodes.count)
-    if lines := list(_participation(shares(experiment, run.done, rows))):
+    judged = losses(store, run)
+    yield _losses(judged, known.classes(judged))
+    totals, spent = store.node_totals(run.id), known.account(store, run).spent()
+    yield _nodes(totals, spent, known)
+    found = {} if experiment is None else shares(experiment, run.done, totals)
+    if lines := list(_participation(found)):
         yield Text("\n".join(lines))
     if (table := events.terminal(store, run)) is not None:
         yield table
-    if entries:
+    if known.energy is not None and spent is not None and spent.accounts:
         traced = run.backend == "renode"
+        uncounted = energy.Uncounted.of(store, run, totals, sampled=known.sampled)
         yield energy.by_account(
-            rows, phases, entries, experiment.energy, traced=traced, sampled=sampled
+            spent, uncounted, known.energy, traced=traced, sampled=known.sampled
         )
+    if known.problem is not None:
+        yield Text(f"{known.problem}. They are:\n{raw(run)}")
     lines = [f"Wall time {run.seconds:.1f} s", f"Stored in {store.path} as run {run.id}"]
     if figure is not None:
         lines.append(f"Figure {figure}")
@@ -97,27 +91,30 @@ def away(experiment: Experiment, done: int) -> Counter[int] | None:
     return Counter(chain.from_iterable(map(attendance.away, range(done))))
 
 
-def late(experiment: Experiment, rows: Iterable[NodeRound]) -> Counter[int] | None:
+def late(experiment: Experiment, totals: Iterable[NodeTotal]) -> Counter[int] | None:
     """By node, how many of its updates were late; None where none may be."""
     if experiment.participation.deadline is None:
         return None
-    return Counter(row.node for row in rows if row.late)
+    return Counter({one.node: one.late for one in totals})
 
 
-def diverged(rows: Iterable[NodeRound]) -> Counter[int] | None:
+def diverged(totals: Iterable[NodeTotal]) -> Counter[int] | None:
     """By node, in how many of its rounds training diverged; None where it did in none."""
-    return Counter(row.node for row in rows if row.diverged) or None
+    found = Counter({one.node: one.diverged for one in totals if one.diverged})
+    return found or None
 
 
 def shares(
-    experiment: Experiment, done: int, rows: Sequence[NodeRound]
+    experiment: Experiment, done: int, totals: Sequence[NodeTotal]
 ) -> dict[str, tuple[int, int]]:
     """Rounds of a node in which it was "away", and updates that were "late", each of how many,
     neither where it may not be; and rounds of a node in which training "diverged", where any."""
+    rounds = sum(one.rounds for one in totals)
+    updates = rounds - sum(one.diverged for one in totals)
     found: dict[str, tuple[Counter[int] | None, int]] = {
         "away": (away(experiment, done), done * experiment.nodes.count),
-        "late": (late(experiment, rows), sum(not row.diverged for row in rows)),
-        "diverged": (diverged(rows), len(rows)),
+        "late": (late(experiment, totals), updates),
+        "diverged": (diverged(totals), rounds),
     }
     return {what: (there.total(), of) for what, (there, of) in found.items() if there is not None}
 
@@ -146,7 +143,8 @@ def _losses(found: list[LossOnUnseen], classes: bool) -> Table:
         name = "start of training" if row.round == 0 else f"after {row.round} rounds"
         before = _measured(row.before, row.accuracy_before, classes)
         after = _measured(row.after, row.accuracy_after, classes)
-        ratio = row.after / found[0].after
+        start = found[0].after
+        ratio = row.after / start if start else math.nan  # nothing is a share of zero
         cells = [before, after, "–" if math.isnan(ratio) else f"{ratio:.2f}"]
         table.add_row(name, *cells, *([f"{row.diverged / row.devices:.0%}"] if diverged else []))
     return table
@@ -158,47 +156,48 @@ def _measured(loss: float, accuracy: float, classes: bool) -> str:
     return f"{loss:.3f} ({accuracy:.1%})" if classes else f"{loss:.3f}"
 
 
-def _nodes(
-    rows: list[NodeRound], phases: list[PhaseCount], entries: list[Entry], count: int
-) -> Table:
+def _nodes(totals: Sequence[NodeTotal], spent: Spent | None, known: Description) -> Table:
     table = Table(title="Communication and computation in training", title_justify="left")
     table.add_column("node")
     for column in ("bytes down", "bytes up", "instructions", "mJ"):
         table.add_column(column, justify="right")
+    by_node = {one.node: one for one in totals}
 
-    def add(name: str, nodes: range) -> None:
-        mine = [row for row in rows if row.node in nodes]
-        executed, spent = "not counted", ""
-        if any(row.counted for row in mine):
-            executed = f"{sum(row.instructions for row in phases if row.node in nodes):,}"
-            spent = f"{balance([one for one in entries if one.node in nodes]).joules * 1e3:,.2f}"
-        down, up = sum(row.bytes_down for row in mine), sum(row.bytes_up for row in mine)
-        table.add_row(name, f"{down:,}", f"{up:,}", executed, spent)
+    def add(name: str, node: int | None) -> None:
+        mine = totals if node is None else [by_node[node]] if node in by_node else []
+        executed, joules = "not counted", ""
+        if spent is not None and (known.sampled or any(one.counted for one in mine)):
+            nodes = slice(None) if node is None else node
+            executed = f"{spent.instructions[nodes].sum():,}"
+            if spent.accounts:
+                joules = f"{spent.balance(node=node).joules * 1e3:,.2f}"
+        down, up = sum(one.bytes_down for one in mine), sum(one.bytes_up for one in mine)
+        table.add_row(name, f"{down:,}", f"{up:,}", executed, joules)
 
-    for node in range(count if count <= MOST_NODES else 0):
-        add(str(node), range(node, node + 1))
+    for node in range(known.count if known.count <= MOST_NODES else 0):
+        add(str(node), node)
     table.add_section()
-    add("all", range(count))
+    add("all", None)
     return table
 
 
-def run_list(store: Store) -> Table:
-    """All runs, the oldest first."""
+def run_list(store: Store) -> tuple[Table, list[str]]:
+    """All runs, the oldest first; and what of them cannot be shown. Raises TinyMetaFedError."""
     table = Table()
     columns = ("run", "name", "strategy", "backend", "seed", "rounds", "loss after", "created")
     for column in columns:
         table.add_column(column, justify="right" if column in ("run", "seed", "rounds") else "left")
+    problems: list[str] = []
     for run in store.runs():
-        experiment, last = settings(run), losses(store, run)[-1:]
-        classes = experiment.task.target_is_class
-        table.add_row(
-            str(run.id),
-            run.name,
-            experiment.strategy.name,
-            run.backend,
-            str(run.seed),
-            f"{run.done}/{run.rounds}",
-            _measured(last[0].after, last[0].accuracy_after, classes) if last else "–",
-            run.created,
-        )
-    return table
+        known = describe(store, run)
+        loss = "–"
+        try:
+            if last := losses(store, run, last=True):
+                loss = _measured(last[0].after, last[0].accuracy_after, known.classes(last))
+        except TinyMetaFedError as error:
+            problems.append(str(error))
+        if known.problem is not None:
+            problems.append(known.problem)
+        cells = (run.name, known.strategy, run.backend, str(run.seed), f"{run.done}/{run.rounds}")
+        table.add_row(str(run.id), *map(escape, cells), loss, escape(run.created))
+    return table, problems

@@ -1,9 +1,12 @@
-"""A table as a page shows it and as a CSV file has it: the same text in both."""
+"""A table as a page shows it and as a CSV file has it: the same text in both, but for what a
+spreadsheet would take for a formula."""
 
 import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from ..files import escaped
 
 Cell = str | int | float | None
 
@@ -26,7 +29,7 @@ class Table:
     def csv(self) -> str:
         """RFC 4180."""
         text = io.StringIO(newline="")
-        csv.writer(text).writerows([self.head, *self.rows])
+        csv.writer(text).writerows(map(escaped, [self.head, *self.rows]))
         return text.getvalue()
 
 

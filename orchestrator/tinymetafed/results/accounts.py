@@ -1,8 +1,6 @@
-"""From the store's rows to the ledger."""
+"""From a few rounds' rows to the ledger; from a whole run's: spending.py."""
 
 import dataclasses
-import json
-from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from pydantic_core import from_json
@@ -10,63 +8,11 @@ from pydantic_core import from_json
 from ..energy import ledger, power
 from ..energy.settings import EnergySettings
 from ..errors import TinyMetaFedError
-from ..nodes.settings import NodeSettings
-from .store import NodeRound, PhaseCount, Store
+from .profiles import PhaseCount
+from .rows import NodeRound
 
 COMPUTING = ("reconstruct", "learn", "select")
 """Phases that execute the same each time; others depend on how an emulated link's bytes come."""
-
-
-def executed(
-    store: Store, run: int, settings: NodeSettings
-) -> tuple[list[NodeRound], list[PhaseCount]]:
-    """What the nodes of a run did, and what they executed; extrapolated where a sample of its
-    rounds was emulated."""
-    rows, phases = store.node_rounds(run), store.phases(run)
-    return extrapolate(rows, phases) if settings.emulate else (rows, phases)
-
-
-def extrapolate(
-    rows: Sequence[NodeRound], phases: Iterable[PhaseCount]
-) -> tuple[list[NodeRound], list[PhaseCount]]:
-    """The rows of a run of which a sample was emulated, as if all of it had been: a node executes
-    in a round that was not emulated the mean of those that were. Where none was, as they are."""
-    phases = list(phases)
-    counted = sum(row.counted for row in rows)
-    if not counted:
-        return list(rows), phases
-    by_phase: dict[str, list[PhaseCount]] = defaultdict(list)
-    for row in phases:
-        by_phase[row.phase].append(row)
-    means = [_mean(found, counted) for found in by_phase.values()]
-    filled = phases + [
-        dataclasses.replace(mean, round=row.round, node=row.node)
-        for row in rows
-        if not row.counted
-        for mean in means
-    ]
-    return [dataclasses.replace(row, counted=True) for row in rows], filled
-
-
-def _mean(rows: Sequence[PhaseCount], count: int) -> PhaseCount:
-    """The sum of a phase's rows divided by `count`."""
-    classes: Counter[str] = Counter()
-    cycles: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
-    for row in rows:
-        classes.update(json.loads(row.classes))
-        for core, figures in json.loads(row.cycles).items():
-            cycles[core].append(figures)
-    return dataclasses.replace(
-        rows[0],
-        instructions=round(sum(row.instructions for row in rows) / count),
-        classes=json.dumps({name: round(number / count) for name, number in classes.items()}),
-        cycles=json.dumps(
-            {
-                core: [round(sum(column) / count) for column in zip(*found, strict=True)]
-                for core, found in cycles.items()
-            }
-        ),
-    )
 
 
 def book(
@@ -118,19 +64,23 @@ def durations(
     return [duration(*pair) for pair in zip(rows, _work(rows, phases, settings), strict=True)]
 
 
+def _three(figures: Sequence[int]) -> tuple[int, int, int]:
+    shortest, expected, longest = figures
+    return shortest, expected, longest
+
+
 def _work(
     rows: Sequence[NodeRound], phases: Iterable[PhaseCount], settings: EnergySettings
 ) -> list[ledger.Work]:
     device = power.device(settings.device)
     cycles: dict[tuple[int, int], dict[str, tuple[int, int, int]]] = {}
     for row in phases:
-        by_core = from_json(row.cycles)
-        if device.core not in by_core:
+        if device.core not in row.cycles:
             raise TinyMetaFedError(
                 f"{settings.device}: the run has no cycles of its core, {device.core}, only of "
-                f"{', '.join(by_core)}; run the experiment again"
+                f"{', '.join(row.cycles)}; run the experiment again"
             )
-        cycles.setdefault((row.round, row.node), {})[row.phase] = tuple(by_core[device.core])
+        cycles.setdefault((row.round, row.node), {})[row.phase] = _three(row.cycles[device.core])
     return [
         ledger.Work(
             row.round, row.node, cycles.get((row.round, row.node)) if row.counted else None,

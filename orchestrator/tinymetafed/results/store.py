@@ -1,11 +1,10 @@
 """One SQLite file for all runs; a round is in it whole or not at all."""
 
 import io
-import sqlite3
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,228 +14,81 @@ from numpy.typing import NDArray
 
 from ..energy.ledger import Entry
 from ..errors import TinyMetaFedError
+from . import opening
+from .migration import insert_profile
+from .profiles import PhaseCount, unpack
+from .rows import DeviceEvaluation, Event, Judged, NodeRound, NodeTotal, Run
+from .schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="DataclassInstance")
 
-SCHEMA_VERSION = 8
-SCHEMA = """
-CREATE TABLE run (
-    id         INTEGER PRIMARY KEY AUTOINCREMENT,
-    name       TEXT NOT NULL,
-    created    TEXT NOT NULL,            -- UTC, ISO 8601
-    settings   TEXT NOT NULL,            -- the experiment, every key, as JSON
-    seed       INTEGER NOT NULL,
-    backend    TEXT NOT NULL,
-    versions   TEXT NOT NULL,            -- of what the run depended on, as JSON
-    firmware   TEXT NOT NULL,            -- version and build-id, as the nodes' hello gives them
-    memory     INTEGER NOT NULL,         -- bytes on a node for the model and its training
-    rounds     INTEGER NOT NULL,         -- to do
-    done       INTEGER NOT NULL,         -- rounds in the store
-    seconds    REAL NOT NULL,            -- wall time of these
-    theta      BLOB NOT NULL,            -- float32, little-endian: the weights after them
-    changed    BLOB NOT NULL             -- int32, little-endian: version in which each changed last
-) STRICT;
-CREATE TABLE node_round (                -- what one node did in one round
-    run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
-    round        INTEGER NOT NULL,       -- from 1
-    node         INTEGER NOT NULL,
-    device       INTEGER NOT NULL,       -- whose task it played
-    bytes_down   INTEGER NOT NULL,
-    bytes_up     INTEGER NOT NULL,
-    bytes_sensor INTEGER NOT NULL,
-    counted      INTEGER NOT NULL,       -- 1, or 0 where it has no rows in phase
-    late         INTEGER NOT NULL,       -- 1 where its update came too late to be aggregated
-    diverged     INTEGER NOT NULL,       -- 1 where its training did, and there was no update
-    sequence     INTEGER NOT NULL,       -- number of the last frame that it was sent
-    messages     TEXT NOT NULL,          -- by request: [bytes down, bytes up] as JSON
-    frames       TEXT NOT NULL,          -- [bytes of each frame down, of each up] as JSON
-    PRIMARY KEY (run, round, node)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE server_state (              -- what the strategy keeps besides theta, by name
-    run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
-    name         TEXT NOT NULL,
-    value        BLOB NOT NULL,          -- an array as numpy's .npy file has it
-    PRIMARY KEY (run, name)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE kept (                      -- what a node keeps, after the last round that changed it
-    run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
-    owner        INTEGER NOT NULL,       -- the node, or the device whose control variate it is
-    value        BLOB NOT NULL,          -- float32, little-endian
-    PRIMARY KEY (run, owner)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE phase (                     -- what it executed meanwhile
-    run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
-    round        INTEGER NOT NULL,
-    node         INTEGER NOT NULL,
-    phase        TEXT NOT NULL,
-    instructions INTEGER NOT NULL,
-    classes      TEXT NOT NULL,          -- these by class, and entries of exceptions: JSON
-    cycles       TEXT NOT NULL,          -- by core: [shortest, expected, longest] as JSON
-    PRIMARY KEY (run, round, node, phase)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE ledger (                    -- its energy, by the run's device and radio
-    run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
-    round        INTEGER NOT NULL,
-    node         INTEGER NOT NULL,
-    account      TEXT NOT NULL,          -- a phase, or one of energy/ledger.py
-    seconds      REAL NOT NULL,
-    joules       REAL NOT NULL,
-    low          REAL NOT NULL,          -- joules by the shortest and the longest cycles
-    high         REAL NOT NULL,
-    PRIMARY KEY (run, round, node, account)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE evaluation (                -- few-shot adaptation of one unseen device
-    run             INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
-    round           INTEGER NOT NULL,    -- rounds that were done, 0 before training
-    device          INTEGER NOT NULL,
-    loss_before     REAL,                -- all are NULL where it diverged
-    loss_after      REAL,
-    accuracy_before REAL,
-    accuracy_after  REAL,
-    PRIMARY KEY (run, round, device)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE event (                     -- faults, restarts, repeated frames, …, in order
-    run             INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
-    round           INTEGER,             -- from 1, NULL outside of rounds: a boot, an evaluation
-    node            INTEGER NOT NULL,
-    device          INTEGER,             -- whose task it played, NULL where it played none
-    kind            TEXT NOT NULL,       -- one of nodes/events.py
-    detail          TEXT NOT NULL        -- "text" for people, and what there is else, as JSON
-) STRICT;
-CREATE INDEX event_of_run ON event (run, round);
-"""
+__all__ = [
+    "DeviceEvaluation", "Entry", "Event", "Judged", "NodeRound", "NodeTotal", "PhaseCount", "Run",
+    "Store",
+]  # fmt: skip
 
-
-@dataclass(frozen=True)
-class NodeRound:
-    """A row of node_round; see the schema."""
-
-    round: int
-    node: int
-    device: int
-    bytes_down: int
-    bytes_up: int
-    bytes_sensor: int
-    counted: bool
-    late: bool
-    diverged: bool
-    sequence: int
-    messages: str
-    frames: str
-
-
-@dataclass(frozen=True)
-class PhaseCount:
-    """A row of phase; see the schema."""
-
-    round: int
-    node: int
-    phase: str
-    instructions: int
-    classes: str
-    cycles: str
-
-
-@dataclass(frozen=True)
-class DeviceEvaluation:
-    """A row of evaluation; see the schema."""
-
-    round: int
-    device: int
-    loss_before: float | None
-    loss_after: float | None
-    accuracy_before: float | None
-    accuracy_after: float | None
-
-
-@dataclass(frozen=True)
-class Event:
-    """A row of event; see the schema."""
-
-    round: int | None
-    node: int
-    device: int | None
-    kind: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class Run:
-    """A row of run; see the schema."""
-
-    id: int
-    name: str
-    created: str
-    settings: str
-    seed: int
-    backend: str
-    versions: str
-    firmware: str
-    memory: int
-    rounds: int
-    done: int
-    seconds: float
-    theta: bytes
-    changed: bytes
-
-    @property
-    def weights(self) -> NDArray[np.float32]:
-        """The weights after the last round: float32 [parameters]."""
-        return np.frombuffer(self.theta, "<f4").astype(np.float32)
-
-    @property
-    def changes(self) -> NDArray[np.int64]:
-        """The version in which each of them changed last, as in a broadcast: int64 [parameters]."""
-        return np.frombuffer(self.changed, "<i4").astype(np.int64)
+RUN = ", ".join(field.name for field in fields(Run))
 
 
 class Store:
     """The runs in one folder, which is private to the user.
 
-    Raises TinyMetaFedError where the folder or the file cannot be used.
+    notice: what a reader has to know of it, or None. Raises TinyMetaFedError where the folder or
+    the file cannot be used, as all methods do.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        """read_only: nothing is made that is not there, and the file may be one that cannot be
+        written, or of a newer version."""
         self.folder = folder
         self.path = folder / "runs.sqlite"
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.path.touch(mode=0o600)
-            self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-            weakref.finalize(self, self._db.close)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            # Rounds outlive the process without waiting for the disk; a power cut may take some.
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            self._prepare()
-        except (OSError, sqlite3.Error) as error:
-            raise TinyMetaFedError(f"{self.path}: the store cannot be opened: {error}") from None
-
-    def _prepare(self) -> None:
-        with self._transaction():
-            (version,) = self._db.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                for statement in SCHEMA.split(";"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            elif version != SCHEMA_VERSION:
-                raise TinyMetaFedError(
-                    f"{self.path}: made by another version of tinymetafed (schema {version}, this "
-                    f"is {SCHEMA_VERSION}); set TMF_RUNS to another folder"
-                )
+        self.notice: str | None = None
+        if read_only:
+            self._db, self.notice, copies = opening.to_read(self.path)
+            if copies is not None:
+                weakref.finalize(self, copies.cleanup)
+        else:
+            self._db = opening.to_write(self.path)
+        weakref.finalize(self, self._db.close)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
+        with opening.in_words(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # SQLite has ended it where the disk is full
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """What is read meanwhile is of one moment, also where a process adds rounds."""
+        with opening.in_words(self.path):
+            self._db.execute("BEGIN")
         try:
             yield
-        except BaseException:
+        finally:
             self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+
+    def _all(self, query: str, *arguments: Any) -> list[Any]:
+        with opening.in_words(self.path):
+            return self._db.execute(query, arguments).fetchall()
+
+    @contextmanager
+    def readable(self, run: int) -> Iterator[None]:
+        """What a run's row has that nobody can have written raises TinyMetaFedError."""
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise TinyMetaFedError(
+                f"{self.path}: run {run}: what is stored of it is damaged: {error}"
+            ) from None
 
     def close(self) -> None:
         """Closes the file."""
@@ -251,7 +103,8 @@ class Store:
     ) -> Run:
         """A new run with these columns, none of its rounds done, judged before training. server:
         what it keeps besides the weights. events: until now."""
-        columns |= {"created": datetime.now(UTC).isoformat(timespec="seconds"), "done": 0}
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        columns |= {"created": created, "done": 0, "schema": SCHEMA_VERSION}
         with self._transaction():
             cursor = self._db.execute(
                 f"INSERT INTO run ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
@@ -272,8 +125,7 @@ class Store:
         seconds: float,
         nodes: Iterable[NodeRound],
         evaluations: Iterable[DeviceEvaluation] = (),
-        phases: Iterable[PhaseCount] = (),
-        ledger: Iterable[Entry] = (),
+        phases: Sequence[PhaseCount] = (),
         kept: Mapping[int, NDArray[np.float32]] | None = None,
         server: Mapping[str, NDArray[Any]] | None = None,
         events: Iterable[Event] = (),
@@ -297,8 +149,8 @@ class Store:
                 )
             self._insert("node_round", run, nodes)
             self._insert("evaluation", run, evaluations)
-            self._insert("phase", run, phases)
-            self._insert("ledger", run, ledger)
+            if phases:
+                insert_profile(self._db, run, done, phases)
             self._insert("event", run, events)
             for owner, vector in (kept or {}).items():
                 self._db.execute(
@@ -325,7 +177,7 @@ class Store:
         self,
         table: str,
         run: int,
-        rows: Iterable[NodeRound | DeviceEvaluation | PhaseCount | Entry | Event],
+        rows: Iterable[NodeRound | DeviceEvaluation | Event],
     ) -> None:
         values = [(run, *vars(row).values()) for row in rows]
         if values:
@@ -334,30 +186,30 @@ class Store:
 
     def runs(self) -> list[Run]:
         """All runs, the oldest first."""
-        return [Run(*row) for row in self._db.execute("SELECT * FROM run ORDER BY id")]
+        return [Run(*row) for row in self._all(f"SELECT {RUN} FROM run ORDER BY id")]
 
     def run(self, which: str) -> Run:
         """The run with that number, or the newest for "last". Raises TinyMetaFedError."""
-        query = "SELECT * FROM run WHERE id = ?"
+        query = f"SELECT {RUN} FROM run WHERE id = ?"
         arguments: Sequence[str] = (which,)
         if which == "last":
-            query, arguments = "SELECT * FROM run ORDER BY id DESC LIMIT 1", ()
-        row = self._db.execute(query, arguments).fetchone()
-        if row is None:
-            known = [str(run.id) for run in self.runs()]
+            query, arguments = f"SELECT {RUN} FROM run ORDER BY id DESC LIMIT 1", ()
+        rows = self._all(query, *arguments)
+        if not rows:
+            known = [str(number) for (number,) in self._all("SELECT id FROM run ORDER BY id")]
             there = f"there are: {', '.join(known[-10:])}" if known else "there is none yet"
-            raise TinyMetaFedError(f"{self.path}: no run '{which}'; {there}")
-        return Run(*row)
+            raise TinyMetaFedError(f"{self.path}: no run {which!r:.80}; {there}")
+        return Run(*rows[0])
 
     def find(self, **columns: str) -> Run | None:
         """The run that has these values in these columns; where several do, the one with the most
         rounds done, of these the oldest."""
-        row = self._db.execute(
-            f"SELECT * FROM run WHERE {' AND '.join(f'{name} = ?' for name in columns)}"
+        rows = self._all(
+            f"SELECT {RUN} FROM run WHERE {' AND '.join(f'{name} = ?' for name in columns)}"
             " ORDER BY done DESC, id LIMIT 1",
-            tuple(columns.values()),
-        ).fetchone()
-        return None if row is None else Run(*row)
+            *columns.values(),
+        )
+        return Run(*rows[0]) if rows else None
 
     def named(self, which: Iterable[str]) -> list[Run]:
         """The runs with these numbers or names, the newest for "last"; each once, the oldest first.
@@ -365,39 +217,113 @@ class Store:
         found: dict[int, Run] = {}
         for one in which:
             number = one == "last" or one.isdecimal()
-            named = [run for run in self.runs() if run.name == one and not number]
+            query = f"SELECT {RUN} FROM run WHERE name = ?"
+            named = [] if number else [Run(*row) for row in self._all(query, one)]
             found |= {run.id: run for run in named or [self.run(one)]}
         return [found[number] for number in sorted(found)]
 
-    def node_rounds(self, run: int) -> list[NodeRound]:
-        """What the nodes did, by round and node."""
-        return self._rows(NodeRound, "node_round", run, "round, node")
+    def node_rounds(self, run: int, first: int = 1) -> list[NodeRound]:
+        """What the nodes did, by round and node; from round `first` on."""
+        return self._rows(NodeRound, "node_round", run, "round, node", f"round >= {first}")
+
+    def node_totals(self, run: int) -> list[NodeTotal]:
+        """What each node that was in any round did in all of them, by node."""
+        columns = "bytes_down", "bytes_up", "counted", "late", "diverged"
+        sums = ", ".join(f"sum({name})" for name in columns)
+        query = f"SELECT node, count(*), {sums} FROM node_round WHERE run = ? GROUP BY node"
+        return [NodeTotal(*row) for row in self._all(query, run)]
+
+    def bytes_by_round(self, run: int) -> list[tuple[int, int]]:
+        """Bytes down and up of all nodes together, by round, ascending."""
+        query = "SELECT round, sum(bytes_down + bytes_up) FROM node_round WHERE run = ?"
+        return self._all(f"{query} GROUP BY round ORDER BY round", run)
+
+    def messages(self, run: int) -> list[tuple[str, int]]:
+        """What is in `messages` of node_round, and in how many rows."""
+        query = "SELECT messages, count(*) FROM node_round WHERE run = ? GROUP BY messages"
+        return self._all(query, run)
+
+    def uncounted(self, run: int, limit: int) -> list[tuple[int, int]]:
+        """Node and round of the first rows that were not counted."""
+        query = "SELECT node, round FROM node_round WHERE run = ? AND NOT counted"
+        return self._all(f"{query} ORDER BY round, node LIMIT {limit}", run)
+
+    def extent(self, run: int) -> tuple[int, int]:
+        """Rounds that are done, and rows of node_round."""
+        query = (
+            "SELECT done, (SELECT count(*) FROM node_round WHERE run = id) FROM run WHERE id = ?"
+        )
+        return self._all(query, run)[0]
+
+    def layouts(self, run: int) -> list[str]:
+        """Names of the layouts that the run's profiles have; none where nothing was counted."""
+        query = "SELECT names FROM layout WHERE id IN (SELECT layout FROM profile WHERE run = ?)"
+        return [names for (names,) in self._all(f"{query} ORDER BY id", run)]
+
+    def work(
+        self, run: int, first: int, last: int, *, counted: bool = False
+    ) -> list[tuple[int, int, int, str]]:
+        """Round, node, counted, frames of the rows of some rounds; of those counted alone."""
+        query = "SELECT round, node, counted, frames FROM node_round WHERE run = ?"
+        only = " AND counted" if counted else ""
+        query += f" AND round BETWEEN ? AND ?{only} ORDER BY round, node"
+        return self._all(query, run, first, last)
+
+    def cycles(self, run: int, first: int, last: int) -> list[tuple[int, str, bytes]]:
+        """Round, names of the layout, and cycles of the profiles of some rounds."""
+        query = "SELECT round, names, cycles FROM profile JOIN layout ON id = layout WHERE run = ?"
+        return self._all(f"{query} AND round BETWEEN ? AND ? ORDER BY round", run, first, last)
+
+    def classes(self, run: int) -> Iterator[tuple[str, bytes, bytes]]:
+        """Names of the layout, cycles and classes of each profile."""
+        query = "SELECT names, cycles, classes FROM profile JOIN layout ON id = layout"
+        with opening.in_words(self.path):
+            yield from self._db.execute(f"{query} WHERE run = ? ORDER BY round", (run,))
+
+    def counted(self, run: int) -> int:
+        """Rows of node_round that were counted."""
+        query = "SELECT count(*) FROM node_round WHERE run = ? AND counted"
+        return self._all(query, run)[0][0]
+
+    def phases(self, run: int) -> list[PhaseCount]:
+        """What the nodes executed, by round, node and phase."""
+        query = "SELECT round, names, cycles, classes FROM profile JOIN layout ON id = layout"
+        rows = self._all(f"{query} WHERE run = ? ORDER BY round", run)
+        with self.readable(run):
+            return [count for row in rows for count in unpack(*row)]
+
+    def ledger(self, run: int, first: int = 1) -> list[Entry]:
+        """The nodes' energy of a run begun before schema 7, by round and node; from round `first`
+        on. That of others is in no table: spending.py."""
+        return self._rows(Entry, "ledger", run, "round, node, account", f"round >= {first}")
+
+    def ledger_totals(self, run: int) -> list[tuple[int, str, float, float, float, float]]:
+        """Node, account and sums of such a run's energy."""
+        sums = "sum(seconds), sum(joules), sum(low), sum(high)"
+        query = f"SELECT node, account, {sums} FROM ledger WHERE run = ? GROUP BY node, account"
+        return self._all(query, run)
+
+    def joules_by_round(self, run: int) -> list[tuple[int, float]]:
+        """Of such a run."""
+        return self._all("SELECT round, sum(joules) FROM ledger WHERE run = ? GROUP BY round", run)
 
     def last_rounds(self, run: int) -> dict[int, tuple[int, int]]:
         """The last round of each node that was in any, and the number of its last frame."""
         query = "SELECT node, max(round), sequence FROM node_round WHERE run = ? GROUP BY node"
-        return {node: (number, last) for node, number, last in self._db.execute(query, (run,))}
-
-    def phases(self, run: int) -> list[PhaseCount]:
-        """What the nodes executed, by round, node and phase."""
-        return self._rows(PhaseCount, "phase", run, "round, node, phase")
-
-    def ledger(self, run: int) -> list[Entry]:
-        """The nodes' energy, by round and node."""
-        return self._rows(Entry, "ledger", run, "round, node, account")
+        return {node: (number, last) for node, number, last in self._all(query, run)}
 
     def kept(self, run: int) -> dict[int, NDArray[np.float32]]:
         """What nodes keep after the last round, float32 [parameters], by owner: the node, or the
         device whose it is; those are not there that keep nothing."""
-        query = "SELECT owner, value FROM kept WHERE run = ? ORDER BY owner"
-        rows = self._db.execute(query, (run,))
-        return {owner: np.frombuffer(blob, "<f4").astype(np.float32) for owner, blob in rows}
+        rows = self._all("SELECT owner, value FROM kept WHERE run = ? ORDER BY owner", run)
+        with self.readable(run):
+            return {owner: np.frombuffer(blob, "<f4").astype(np.float32) for owner, blob in rows}
 
     def server_state(self, run: int) -> dict[str, NDArray[Any]]:
         """What the strategy keeps besides the weights after the last round, by name."""
-        query = "SELECT name, value FROM server_state WHERE run = ? ORDER BY name"
-        rows = self._db.execute(query, (run,))
-        return {name: np.load(io.BytesIO(blob), allow_pickle=False) for name, blob in rows}
+        rows = self._all("SELECT name, value FROM server_state WHERE run = ? ORDER BY name", run)
+        with self.readable(run):
+            return {name: np.load(io.BytesIO(blob), allow_pickle=False) for name, blob in rows}
 
     def evaluations(self, run: int) -> list[DeviceEvaluation]:
         """The evaluations, by round and device."""
@@ -409,14 +335,27 @@ class Store:
         columns = ", ".join(field.name for field in fields(Event))
         chosen = f" AND kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
         query = f"SELECT {columns} FROM event WHERE run = ?{chosen} ORDER BY rowid LIMIT ?"
-        return [Event(*row) for row in self._db.execute(query, (run, *kinds, most))]
+        return [Event(*row) for row in self._all(query, run, *kinds, most)]
 
     def event_counts(self, run: int) -> dict[tuple[str, int], int]:
         """How many there are, by kind and node."""
         query = "SELECT kind, node, count(*) FROM event WHERE run = ? GROUP BY kind, node"
-        return {(kind, node): count for kind, node, count in self._db.execute(query, (run,))}
+        return {(kind, node): count for kind, node, count in self._all(query, run)}
 
-    def _rows(self, kind: type[T], table: str, run: int, order: str) -> list[T]:
+    def judged(self, run: int, last: bool = False) -> list[Judged]:
+        """The evaluations of each round that was judged, of the last one alone."""
+        columns = "loss_before", "loss_after", "accuracy_before", "accuracy_after"
+        means = ", ".join(f"avg({name})" for name in columns)
+        query = f"SELECT round, count(*), sum(loss_after IS NULL), {means} FROM evaluation"
+        query += " WHERE run = ?1"
+        if last:
+            query += " AND round = (SELECT max(round) FROM evaluation WHERE run = ?1)"
+        rows = self._all(f"{query} GROUP BY round ORDER BY round", run)
+        return [Judged(*row) for row in rows]
+
+    def _rows(
+        self, kind: type[T], table: str, run: int, order: str, where: str = "TRUE"
+    ) -> list[T]:
         columns = ", ".join(field.name for field in fields(kind))
-        query = f"SELECT {columns} FROM {table} WHERE run = ? ORDER BY {order}"
-        return [kind(*row) for row in self._db.execute(query, (run,))]
+        query = f"SELECT {columns} FROM {table} WHERE run = ? AND {where} ORDER BY {order}"
+        return [kind(*row) for row in self._all(query, run)]

@@ -1,0 +1,115 @@
+"""Rows of the store's tables, and sums of them."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class NodeRound:
+    """A row of node_round; see the schema."""
+
+    round: int
+    node: int
+    device: int
+    bytes_down: int
+    bytes_up: int
+    bytes_sensor: int
+    counted: bool
+    late: bool
+    diverged: bool
+    sequence: int
+    messages: str
+    frames: str
+
+
+@dataclass(frozen=True)
+class DeviceEvaluation:
+    """A row of evaluation; see the schema."""
+
+    round: int
+    device: int
+    loss_before: float | None
+    loss_after: float | None
+    accuracy_before: float | None
+    accuracy_after: float | None
+
+
+@dataclass(frozen=True)
+class Event:
+    """A row of event; see the schema."""
+
+    round: int | None
+    node: int
+    device: int | None
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class NodeTotal:
+    """What a node did in all rounds of a run: how many it was in, and sums of node_round."""
+
+    node: int
+    rounds: int
+    bytes_down: int
+    bytes_up: int
+    counted: int
+    late: int
+    diverged: int
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A run's evaluations after so many rounds: devices, how many of these diverged, and means of
+    the others, None where there are none."""
+
+    round: int
+    devices: int
+    diverged: int
+    loss_before: float | None
+    loss_after: float | None
+    accuracy_before: float | None
+    accuracy_after: float | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row of run; see the schema."""
+
+    id: int
+    name: str
+    created: str
+    settings: str
+    seed: int
+    backend: str
+    versions: str
+    firmware: str
+    memory: int
+    rounds: int
+    done: int
+    seconds: float
+    theta: bytes
+    changed: bytes
+    schema: int
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """The weights after the last round: float32 [parameters]."""
+        return np.frombuffer(self.theta, "<f4").astype(np.float32)
+
+    @property
+    def changes(self) -> NDArray[np.int64]:
+        """The version in which each of them changed last, as in a broadcast: int64 [parameters]."""
+        return np.frombuffer(self.changed, "<i4").astype(np.int64)
+
+    @property
+    def made_by(self) -> str:
+        """The version of tinymetafed that began it."""
+        try:
+            version = json.loads(self.versions)["tinymetafed"]
+        except (ValueError, KeyError, TypeError):
+            version = "of an unknown version"
+        return f"tinymetafed {version} (schema {self.schema})"

@@ -1,0 +1,360 @@
+"""What a run has spent, from its rows in the store, some rounds at a time.
+
+The account is that of energy/ledger.py, here over arrays of node rounds, since a run can have
+millions of them. A node executes in a round that no profile was taken of, where a sample of the
+rounds was emulated, the mean of those that were.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic_core import from_json
+
+from ..energy import power
+from ..energy.ledger import ASLEEP, RECEIVE, SLEEP, TRANSMIT, WAKE_UP, Balance, Entry, Work, awake
+from ..energy.settings import EnergySettings
+from ..errors import TinyMetaFedError
+from .profiles import READINGS, Layout, layout
+from .schema import RESUMABLE
+from .store import Run, Store
+
+MOST_ROWS = 50_000
+MOST_SLEEPERS = 2_000_000
+"""Rows of node_round, and rounds times nodes, that are in memory at a time."""
+
+RADIO = (RECEIVE, TRANSMIT, WAKE_UP)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Some rounds of a run; where a sample of its rounds was emulated, as if all had been.
+
+    rounds, nodes: int64 [rows]. counted: bool [rows]. frames: of node_round. executed: instructions
+    and, core after core, cycles: int64 [rows, phases, 1 + cores · READINGS].
+    """
+
+    first: int
+    last: int
+    rounds: NDArray[np.int64]
+    nodes: NDArray[np.int64]
+    counted: NDArray[np.bool_]
+    frames: list[str]
+    executed: NDArray[np.int64]
+
+
+class Executed:
+    """What the nodes of a run executed.
+
+    phases: in any round. cores: of which all rounds have the cycles. Raises TinyMetaFedError where
+    the store is damaged.
+    """
+
+    def __init__(self, store: Store, run: int, *, sampled: bool) -> None:
+        """sampled: whether a sample of its rounds was emulated."""
+        self.store, self.run = store, run
+        with store.readable(run):
+            self._layouts = [layout(names) for names in store.layouts(run)]
+        self.phases = tuple(sorted({name for one in self._layouts for name in one.phases}))
+        every = [set(one.cores) for one in self._layouts]
+        self.cores = tuple(sorted(set.intersection(*every))) if every else ()
+        self.mean: NDArray[np.int64] | None = None
+        self.mean = self._mean() if sampled and self._layouts else None
+
+    def by_class(self) -> dict[str, dict[str, int]]:
+        """Instructions of all nodes and rounds, by phase and class."""
+        found: dict[str, Counter[str]] = {name: Counter() for name in self.phases}
+        for names, cycles, classes in self.store.classes(self.run):
+            with self.store.readable(self.run):
+                one = layout(names)
+                phases = one.cycles([cycles])[:, 1]
+                counts = one.by_class(classes, len(phases))
+                for i, name in enumerate(one.phases):
+                    sums = counts[phases == i].sum(axis=0).tolist()
+                    found[name].update(dict(zip(one.classes, sums, strict=True)))
+        if self.mean is None:
+            return dict(found)
+        # As many as on the mean in each round of a node that was not emulated.
+        rows, counted = self.store.extent(self.run)[1], max(1, self.store.counted(self.run))
+        more = rows - counted
+        return {
+            phase: {name: n + more * round(n / counted) for name, n in classes.items()}
+            for phase, classes in found.items()
+        }
+
+    def _mean(self) -> NDArray[np.int64]:
+        """Of a node round that was counted: int64 [phases, 1 + cores · READINGS]."""
+        counted = self.store.counted(self.run)
+        total = np.zeros((len(self.phases), 1 + READINGS * len(self.cores)), np.int64)
+        for stretch in self._stretches(only_counted=True):
+            total += stretch.executed.sum(axis=0)
+        return np.rint(total / max(1, counted)).astype(np.int64)
+
+    def stretches(self, nodes: int, first: int = 1) -> Iterator[Stretch]:
+        """The rounds, ascending, from round `first` on. nodes: of the run."""
+        return self._stretches(nodes, first)
+
+    def _stretches(
+        self, nodes: int = 1, first: int = 1, *, only_counted: bool = False
+    ) -> Iterator[Stretch]:
+        done, rows = self.store.extent(self.run)
+        length = min(MOST_ROWS * done // max(1, rows), MOST_SLEEPERS // nodes)
+        for start in range(first, done + 1, max(1, length)):
+            last = min(done, start + max(1, length) - 1)
+            found = self.store.work(self.run, start, last, counted=only_counted)
+            if found:
+                with self.store.readable(self.run):
+                    yield self._stretch(start, last, found)
+
+    def _stretch(self, first: int, last: int, rows: list[tuple[int, int, int, str]]) -> Stretch:
+        rounds, nodes, counted, frames = (list(column) for column in zip(*rows, strict=True))
+        at_round, at_node = np.array(rounds, np.int64), np.array(nodes, np.int64)
+        executed = np.zeros((len(rows), len(self.phases), 1 + READINGS * len(self.cores)), np.int64)
+        was_counted = np.array(counted, bool)
+        if was_counted.any():
+            keys = at_round << 32 | at_node
+            profiles = self.store.cycles(self.run, first, last)
+            for names, group in groupby(profiles, key=lambda row: row[1]):
+                self._fill(executed, keys, layout(names), [(r, blob) for r, _, blob in group])
+        if self.mean is not None:
+            executed[~was_counted] = self.mean
+            was_counted[:] = True
+        return Stretch(first, last, at_round, at_node, was_counted, frames, executed)
+
+    def _fill(
+        self,
+        executed: NDArray[np.int64],
+        keys: NDArray[np.int64],
+        found: Layout,
+        blobs: list[tuple[int, bytes]],
+    ) -> None:
+        table = found.cycles(blob for _, blob in blobs)
+        size = np.dtype(found.type).itemsize * found.columns
+        rounds = np.repeat(
+            [number for number, _ in blobs], [len(blob) // size for _, blob in blobs]
+        )
+        wanted = rounds << 32 | table[:, 0]
+        rows = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        if (keys[rows] != wanted).any():
+            raise ValueError("a profile of a node that has no row")
+        phases = np.array([self.phases.index(name) for name in found.phases])
+        columns = [2]
+        for core in self.cores:
+            start = 3 + READINGS * found.cores.index(core)
+            columns += range(start, start + READINGS)
+        executed[rows, phases[table[:, 1]]] = table[:, columns]
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What the nodes of a run executed, and its energy.
+
+    phases: that were executed. instructions: int64 [nodes, phases]. cycles: int64 [phases,
+    READINGS], of the device's core. accounts: that there are entries of. energy: seconds, joules
+    and these by the shortest and the longest cycles, float64 [nodes, accounts, 4]. by_round:
+    joules, float64 [rounds done + 1], after so many rounds.
+    """
+
+    phases: tuple[str, ...]
+    instructions: NDArray[np.int64]
+    cycles: NDArray[np.int64]
+    accounts: tuple[str, ...]
+    energy: NDArray[np.float64]
+    by_round: NDArray[np.float64]
+
+    def balance(self, account: str | None = None, node: int | None = None) -> Balance:
+        """Of one account or all, of one node or all."""
+        accounts = slice(None) if account is None else [self.accounts.index(account)]
+        nodes = slice(None) if node is None else [node]
+        return Balance(*self.energy[nodes][:, accounts].sum(axis=(0, 1)).tolist())
+
+
+class Pricing:
+    """The prices of a run's work.
+
+    Raises TinyMetaFedError where the device's core was not priced when the run was made.
+    """
+
+    def __init__(
+        self,
+        executed: Executed,
+        settings: EnergySettings,
+        nodes: int,
+        away: Callable[[int], Collection[int]],
+    ) -> None:
+        """nodes: of the run. away: see accounts.book."""
+        self._executed, self._nodes, self._away = executed, nodes, away
+        self._device, self._radio = power.device(settings.device), power.radio(settings.radio)
+        self._interval = settings.interval
+        if self._device.core not in executed.cores:
+            raise TinyMetaFedError(
+                f"{settings.device}: the run has no cycles of its core, {self._device.core}, only "
+                f"of {', '.join(executed.cores)}; run the experiment again"
+            )
+        start = 1 + READINGS * executed.cores.index(self._device.core)
+        self._columns = slice(start, start + READINGS)
+        self._computing = [name for name in executed.phases if name != ASLEEP]
+        self._places = [executed.phases.index(name) for name in self._computing]
+        self._radios: dict[str, list[tuple[float, float]]] = {}
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """That there may be entries of; the last is sleep."""
+        return (*self._computing, *RADIO, SLEEP)
+
+    def spent(self) -> Spent:
+        """Of the whole run."""
+        executed, accounts = self._executed, self.accounts
+        instructions = np.zeros((self._nodes, len(executed.phases)), np.int64)
+        cycles = np.zeros((len(executed.phases), READINGS), np.int64)
+        energy = np.zeros((self._nodes, len(accounts), 4))
+        by_round = np.zeros(executed.store.extent(executed.run)[0] + 1)
+        there = np.zeros(len(accounts), bool)
+        for one in executed.stretches(self._nodes):
+            instructions += _by_node(one, one.executed[:, :, 0], self._nodes).astype(np.int64)
+            cycles += one.executed[:, :, self._columns].sum(axis=0)
+            busy, sleep = self.price(one)
+            energy[:, :-1] += _by_node(one, busy, self._nodes)
+            slept = ~np.isnan(sleep)
+            energy[:, -1, 0] += np.where(slept, sleep, 0.0).sum(axis=0)
+            joules = sleep * self._device.sleep_power
+            joules[~slept] = 0.0
+            energy[:, -1, 1:] += joules.sum(axis=0)[:, None]
+            awake = np.bincount(one.rounds - one.first, busy[:, :, 1].sum(axis=1), len(joules))
+            by_round[one.first : one.last + 1] = joules.sum(axis=1) + awake
+            there[:-1] |= (busy[:, :, 0] != 0).any(axis=0)
+            there[-1] |= slept.any()
+        there[len(self._computing) : -1] = True
+        kept = [name for name, known in zip(accounts, there, strict=True) if known]
+        seen = np.asarray(instructions.any(axis=0))
+        return Spent(
+            tuple(name for name, known in zip(executed.phases, seen, strict=True) if known),
+            instructions[:, seen], cycles[seen], tuple(kept), energy[:, there], by_round.cumsum(),
+        )  # fmt: skip
+
+    def price(self, one: Stretch) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What the nodes of some rounds did but sleep, float64 [rows, accounts without sleep, 4],
+        as Spent has it; and seconds that each node slept, NaN where it is not known how long or the
+        node was away: float64 [rounds, nodes]."""
+        cycles = one.executed[:, self._places, self._columns]
+        computing = self._device.seconds(1.0) * cycles[:, :, [1, 1, 0, 2]].astype(np.float64)
+        computing[:, :, 1:] *= self._device.run_power
+        computing[cycles[:, :, 1] == 0] = 0.0
+        sent = np.array([self._sent(frames) for frames in one.frames])
+        busy = np.concatenate([computing, sent[:, :, [0, 1, 1, 1]]], axis=1)
+        taken = busy[:, :, 0].sum(axis=1)
+        rows, rounds = one.rounds - one.first, one.last - one.first + 1
+        by_node = np.zeros((rounds, self._nodes))
+        by_node[rows, one.nodes] = taken
+        sleep = np.maximum(by_node.max(axis=1), self._interval)[:, None] - by_node
+        sleep[rows[~one.counted]] = np.nan
+        sleep[np.bincount(rows, minlength=rounds) == 0] = np.nan
+        for number in range(rounds):
+            if away := self._away(one.first + number - 1):
+                sleep[number, list(away)] = np.nan
+        return busy, sleep
+
+    def _sent(self, frames: str) -> list[tuple[float, float]]:
+        """Seconds and joules by account of RADIO."""
+        found = self._radios.get(frames)
+        if found is None:
+            work = Work(0, 0, None, *from_json(frames))
+            entries = {one.account: one for one in awake(work, self._device, self._radio)}
+            found = [(entries[name].seconds, entries[name].joules) for name in RADIO]
+            self._radios[frames] = found
+        return found
+
+    def entries(self, first: int = 1) -> Iterator[Entry]:
+        """The ledger, by round and node; from round `first` on."""
+        for one in self._executed.stretches(self._nodes, first):
+            yield from self._entries(one)
+
+    def _entries(self, one: Stretch) -> Iterator[Entry]:
+        busy, sleep = self.price(one)
+        accounts, computing = self.accounts, len(self._computing)
+        places = {
+            (number, node): i
+            for i, (number, node) in enumerate(
+                zip(one.rounds.tolist(), one.nodes.tolist(), strict=True)
+            )
+        }
+        for number in range(one.first, one.last + 1):
+            for node, seconds in enumerate(sleep[number - one.first].tolist()):
+                if (i := places.get((number, node))) is not None:
+                    for k, figures in enumerate(busy[i].tolist()):
+                        if k >= computing or figures[0]:
+                            yield Entry(number, node, accounts[k], *figures)
+                if seconds == seconds:  # not NaN
+                    joules = seconds * self._device.sleep_power
+                    yield Entry(number, node, SLEEP, seconds, joules, joules, joules)
+
+
+class Account:
+    """The account of a run. Raises TinyMetaFedError where the device's core was not priced when the
+    run was made."""
+
+    def __init__(
+        self,
+        store: Store,
+        run: Run,
+        nodes: int,
+        settings: EnergySettings | None,
+        away: Callable[[int], Collection[int]],
+        *,
+        sampled: bool,
+    ) -> None:
+        """nodes: of the run. settings: what it is priced for; None where that is not known, and
+        there is no energy. away: see accounts.book. sampled: a sample of its rounds was emulated.
+        """
+        self._run, self._nodes, self._settings = run, nodes, settings
+        self.executed = Executed(store, run.id, sampled=sampled)
+        self._pricing: Pricing | None = None
+        if self.executed.phases and settings is not None and run.schema >= RESUMABLE:
+            self._pricing = Pricing(self.executed, settings, nodes, away)
+
+    def spent(self) -> Spent | None:
+        """In all rounds; None where nothing was counted."""
+        if not self.executed.phases:
+            return None
+        if self._pricing is not None:
+            return self._pricing.spent()
+        device = self._settings and power.device(self._settings.device)
+        return _of_ledger(self.executed, device.core if device else "", self._nodes)
+
+    def entries(self, first: int = 1) -> Iterable[Entry]:
+        """The ledger, by round and node; from round `first` on."""
+        if self._pricing is not None:
+            return self._pricing.entries(first)
+        return self.executed.store.ledger(self._run.id, first)
+
+
+def _of_ledger(executed: Executed, core: str, nodes: int) -> Spent:
+    """Of a run begun before schema 7, whose energy is in the store, or of one without any."""
+    store, run = executed.store, executed.run
+    instructions = np.zeros((nodes, len(executed.phases)), np.int64)
+    cycles = np.zeros((len(executed.phases), READINGS), np.int64)
+    for one in executed.stretches(nodes):
+        instructions += _by_node(one, one.executed[:, :, 0], nodes).astype(np.int64)
+        if core in executed.cores:
+            start = 1 + READINGS * executed.cores.index(core)
+            cycles += one.executed[:, :, start : start + READINGS].sum(axis=0)
+    found = store.ledger_totals(run)
+    accounts = sorted({account for _, account, *_ in found})
+    energy = np.zeros((nodes, len(accounts), 4))
+    for node, account, *figures in found:
+        energy[node, accounts.index(account)] = figures
+    by_round = np.zeros(store.extent(run)[0] + 1)
+    for number, joules in store.joules_by_round(run):
+        by_round[number] = joules
+    return Spent(executed.phases, instructions, cycles, tuple(accounts), energy, by_round.cumsum())
+
+
+def _by_node(one: Stretch, values: NDArray[Any], nodes: int) -> NDArray[np.float64]:
+    """The sums over the rows of a node: float64 [nodes, …]."""
+    columns = values.reshape(len(values), -1).T
+    sums = np.array([np.bincount(one.nodes, column, nodes) for column in columns], np.float64)
+    return sums.T.reshape(nodes, *values.shape[1:])
