@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from ..energy.settings import EnergySettings
 from ..models.model import Model, ModelSettings, Shape
-from ..nodes.settings import NodeSettings
+from ..nodes.settings import Faults, NodeSettings
 from ..settings import Settings
 from ..strategies import StrategySettings
 from ..tasks import TaskSettings
@@ -51,6 +51,7 @@ class FederationSettings(Settings):
     seed: Seed = 1
     rounds: Annotated[int, Field(ge=1, le=10_000_000)]
     nodes: NodeSettings = NodeSettings()
+    faults: Faults = Faults()
     participation: Participation = Participation()
     devices: DeviceSettings = DeviceSettings()
     task: TaskSettings

@@ -1,4 +1,4 @@
-"""[nodes] of an experiment file."""
+"""[nodes] and [faults] of an experiment file."""
 
 from typing import Annotated, Literal
 
@@ -33,3 +33,9 @@ class NodeSettings(Settings):
     def uses_dma(self) -> bool:
         """Frames go through memory that a node shares, and not over its UART byte by byte."""
         return self.backend == "qemu" and self.link != "uart"
+
+
+class Faults(Settings):
+    """[faults]: what is done about a node's faults."""
+
+    tolerate: bool = False  # a firmware fault leaves the exit status as it is, else that is 3

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="DataclassInstance")
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 SCHEMA = """
 CREATE TABLE run (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -98,6 +98,15 @@ CREATE TABLE evaluation (                -- few-shot adaptation of one unseen de
     accuracy_after  REAL,
     PRIMARY KEY (run, round, device)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE event (                     -- what a node did that no undisturbed one does, in order
+    run             INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+    round           INTEGER,             -- from 1, NULL outside of rounds: a boot, an evaluation
+    node            INTEGER NOT NULL,
+    device          INTEGER,             -- whose task it played, NULL where it played none
+    kind            TEXT NOT NULL,       -- one of nodes/events.py
+    detail          TEXT NOT NULL        -- "text" for people, and what there is else, as JSON
+) STRICT;
+CREATE INDEX event_of_run ON event (run, round);
 """
 
 
@@ -141,6 +150,17 @@ class DeviceEvaluation:
     loss_after: float | None
     accuracy_before: float | None
     accuracy_after: float | None
+
+
+@dataclass(frozen=True)
+class Event:
+    """A row of event; see the schema."""
+
+    round: int | None
+    node: int
+    device: int | None
+    kind: str
+    detail: str
 
 
 @dataclass(frozen=True)
@@ -226,10 +246,11 @@ class Store:
         self,
         evaluations: Iterable[DeviceEvaluation],
         server: Mapping[str, NDArray[Any]] | None = None,
+        events: Iterable[Event] = (),
         **columns: Any,
     ) -> Run:
         """A new run with these columns, none of its rounds done, judged before training. server:
-        what it keeps besides the weights."""
+        what it keeps besides the weights. events: until now."""
         columns |= {"created": datetime.now(UTC).isoformat(timespec="seconds"), "done": 0}
         with self._transaction():
             cursor = self._db.execute(
@@ -238,6 +259,7 @@ class Store:
             )
             assert cursor.lastrowid is not None
             self._insert("evaluation", cursor.lastrowid, evaluations)
+            self._insert("event", cursor.lastrowid, events)
             self._put_server_state(cursor.lastrowid, server or {})
         return self.run(str(cursor.lastrowid))
 
@@ -254,10 +276,11 @@ class Store:
         ledger: Iterable[Entry] = (),
         kept: Mapping[int, NDArray[np.float32]] | None = None,
         server: Mapping[str, NDArray[Any]] | None = None,
+        events: Iterable[Event] = (),
     ) -> None:
-        """Adds a round, its evaluations, the weights after it with the version in which each
-        changed last, by owner the vectors that nodes keep and that it has changed, and all that
-        the server keeps else, in place of what it kept before; all or nothing.
+        """Adds a round, its evaluations and events, the weights after it with the version in which
+        each changed last, by owner the vectors that nodes keep and that it has changed, and all
+        that the server keeps else, in place of what it kept before; all or nothing.
 
         Raises TinyMetaFedError where another process has gone on with the run.
         """
@@ -276,12 +299,18 @@ class Store:
             self._insert("evaluation", run, evaluations)
             self._insert("phase", run, phases)
             self._insert("ledger", run, ledger)
+            self._insert("event", run, events)
             for owner, vector in (kept or {}).items():
                 self._db.execute(
                     "INSERT OR REPLACE INTO kept VALUES (?, ?, ?)",
                     (run, owner, vector.astype("<f4").tobytes()),
                 )
             self._put_server_state(run, server or {})
+
+    def add_events(self, run: int, events: Iterable[Event]) -> None:
+        """Adds events of a round that an error has ended, so that the store says why."""
+        with self._transaction():
+            self._insert("event", run, events)
 
     def _put_server_state(self, run: int, server: Mapping[str, NDArray[Any]]) -> None:
         self._db.execute("DELETE FROM server_state WHERE run = ?", (run,))
@@ -296,7 +325,7 @@ class Store:
         self,
         table: str,
         run: int,
-        rows: Iterable[NodeRound | DeviceEvaluation | PhaseCount | Entry],
+        rows: Iterable[NodeRound | DeviceEvaluation | PhaseCount | Entry | Event],
     ) -> None:
         values = [(run, *vars(row).values()) for row in rows]
         if values:
@@ -373,6 +402,10 @@ class Store:
     def evaluations(self, run: int) -> list[DeviceEvaluation]:
         """The evaluations, by round and device."""
         return self._rows(DeviceEvaluation, "evaluation", run, "round, device")
+
+    def events(self, run: int) -> list[Event]:
+        """What nodes did that no undisturbed one does, in its order."""
+        return self._rows(Event, "event", run, "rowid")
 
     def _rows(self, kind: type[T], table: str, run: int, order: str) -> list[T]:
         columns = ", ".join(field.name for field in fields(kind))
