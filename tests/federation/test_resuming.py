@@ -148,21 +148,29 @@ def test_what_a_strategy_no_longer_keeps_is_not_there_again(
     assert pieces == came_to(store, run)
 
 
+@pytest.mark.parametrize("link", ["dma", "uart"])
 def test_emulated_nodes_that_come_and_go_go_on_as_if_nothing_had_been(
-    experiment: MakeExperiment, tmp_path: Path
+    experiment: MakeExperiment, tmp_path: Path, link: str
 ):
-    """On QEMU: also in what every node executes as it computes, and where the host comes to."""
+    """On QEMU: also in what every node executes, its cycles and joules, and where the host comes
+    to. Over a UART the interrupts for bytes that come hang on when they come."""
     changes = ("participation={leave=0.4, join=0.6}", *STRATEGIES["feedback-int8"], "rounds=5")
-    emulated = experiment(*changes, "nodes.backend=qemu")
+    emulated = experiment(*changes, f"nodes={{backend='qemu', count=3, link={link!r}}}")
     store, run = execute(emulated, tmp_path / "whole")
-    pieces, other = in_pieces(emulated, tmp_path / "pieces", [2, 3])
+    rng = np.random.default_rng(len(link))
+    stops = sorted(rng.choice(range(1, 5), 2, replace=False).tolist())
+    pieces, other = in_pieces(emulated, tmp_path / "pieces", stops)
     whole = came_to(store, run)
     assert came_to(pieces, other) == whole
-    computing = ("start", "reconstruct", "learn", "select")
+    varies = {"receive", "idle", "sleep"} if link == "uart" else set[str]()
     executed = [
-        [row for row in some.phases(1) if row.phase in computing[1:]] for some in (store, pieces)
+        [row for row in some.phases(1) if row.phase not in varies] for some in (store, pieces)
     ]
     assert executed[0] == executed[1]
+    energy = [
+        [one for one in some.ledger(1) if one.account not in varies] for some in (store, pieces)
+    ]
+    assert energy[0] == energy[1]
     on_host = came_to(*execute(experiment(*changes), tmp_path / "host"))
     rows = [dataclasses.replace(row, counted=False) for row in store.node_rounds(run.id)]
     assert {**whole, "rows": rows} == on_host
