@@ -10,6 +10,9 @@ import numpy as np
 
 from .settings import Direction, LinkNoise
 
+LONGEST = 1 << 16
+"""Bytes from a node without an end of a frame, at most, until they are passed on as they are."""
+
 _NONE = LinkNoise()
 
 
@@ -71,7 +74,7 @@ class Noise:
     def up(self, data: bytes) -> bytes:
         """What arrives of the bytes that the node has sent; nothing until a frame is whole."""
         data, self._partial = self._partial + data, b""
-        if self._round is None:
+        if self._round is None or len(data) > LONGEST:
             return data
         *frames, self._partial = data.split(b"\0")
         arrived = b""
