@@ -56,8 +56,8 @@ class QemuTransport:
         uart: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         log: Path,
         counters: CountersFile | None,
-        rest: int | None,
         window: Window | None,
+        rest: int | None = None,
     ) -> None:
         """rest: the phase in which the node sleeps until the next frame, where it does."""
         self.process = process
@@ -128,7 +128,7 @@ class QemuTransport:
             await process.wait()
             raise TinyMetaFedError(f"{QEMU} did not boot {image}; {last_words(log)}")
         streams = await asyncio.open_unix_connection(sock=uart)
-        return cls(process, streams, log, counters, rest, window)
+        return cls(process, streams, log, counters, window, rest)
 
     async def write(self, data: bytes) -> None:
         """See Transport."""
