@@ -20,7 +20,7 @@ CMAKE := PATH="$(BIN):$$PATH" cmake -G Ninja -S firmware
 # What a build says is shown when it fails.
 build = cmake --build $(1) >build/build.log 2>&1 || { cat build/build.log; exit 1; }
 
-.PHONY: help setup packages firmware zephyr zephyr-workspace zephyr-images renode demo smoke paper validate test robot lint profile bench clean
+.PHONY: help setup packages firmware zephyr zephyr-workspace zephyr-images renode demo smoke paper validate test fuzz torture robot lint profile bench clean
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -123,6 +123,12 @@ validate: setup ## the cycle model beside the manual; with COREMARK=folder besid
 
 test: setup $(VENV)/.dev ## every test
 	@"$(BIN)/pytest"
+
+fuzz: setup $(VENV)/.dev ## the firmware's core under libFuzzer, two minutes; needs clang
+	@$(BIN)/python tests/fuzzing.py $(FUZZ)
+
+torture: setup $(VENV)/.dev ## links, nodes and orchestrators that fail, five minutes; TORTURE='--minutes 60 --seed 2'
+	@$(BIN)/python tests/torture.py $(TORTURE)
 
 robot: setup $(VENV)/.dev ## scenarios in Robot Framework, on QEMU and, where there is one, on Renode
 	@PATH="$(BIN):$$PATH" bash robot_tests/run.sh

@@ -120,7 +120,12 @@ def test_an_unplugged_node_uses_no_energy_and_a_boot_is_counted(
         (lambda k: k.plug_in_node(1), "node-1 is plugged in already"),
         (lambda k: k.cut_power_of_node(-1), "no node -1"),
         (lambda k: k.corrupt_links(1.5), "a probability is from 0 to 1, not 1.5"),
-        (lambda k: k.links_should_have_been_corrupted(), "no byte was spoiled on the links of fed"),
+        (lambda k: k.corrupt_links(lost_frames=2), "Corrupt Links: lost_frames: 2 is not allowed"),
+        (lambda k: k.corrupt_links(0.1, nodes=[3]), "no node 3; federation has 0 to 2"),
+        (
+            lambda k: k.links_should_have_been_corrupted(),
+            "no frame was spoiled on the links of",
+        ),
         (lambda k: k.node_should_be_lost(0), "node-0 is running"),
         (lambda k: k.switch_federation("b"), "no federation 'b' is running; there is federation"),
         (lambda k: k.bytes_per_round_should_be_below(Size(1)), "has done no rounds yet; use 'Run"),

@@ -38,6 +38,10 @@ extern const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *insn);
 #else
 extern size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *insn);
 #endif
+extern void qemu_plugin_register_vcpu_idle_cb(qemu_plugin_id_t id,
+                                              void (*callback)(qemu_plugin_id_t id, unsigned vcpu));
+extern void qemu_plugin_register_vcpu_resume_cb(qemu_plugin_id_t id,
+                                                void (*callback)(qemu_plugin_id_t id, unsigned vcpu));
 extern unsigned qemu_plugin_mem_size_shift(qemu_plugin_meminfo_t info);
 extern bool qemu_plugin_mem_is_store(qemu_plugin_meminfo_t info);
 extern void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id,
@@ -69,6 +73,7 @@ struct counters {
     uint64_t blocks;              /* known; block 0 stands for none */
     uint64_t lost;                /* blocks executed that found no room */
     uint64_t accesses;            /* known */
+    uint64_t asleep;              /* the phase in which the processor sleeps, and 1; 0 while it does not */
     uint64_t unaligned[PHASES];   /* accesses of a bus more than the loads themselves, if asked for */
     struct {
         uint32_t start, end;
@@ -131,6 +136,21 @@ static void executed_special(unsigned vcpu, void *data)
         phase = block->phase;
         phase_offset = phase * sizeof counters->left[0] / sizeof counters->left[0][0][0];
     }
+}
+
+/* What it has executed is in the counters before a reader finds it asleep. */
+static void fell_asleep(qemu_plugin_id_t id, unsigned vcpu)
+{
+    (void)id;
+    (void)vcpu;
+    __atomic_store_n(&counters->asleep, phase + 1, __ATOMIC_RELEASE);
+}
+
+static void awoke(qemu_plugin_id_t id, unsigned vcpu)
+{
+    (void)id;
+    (void)vcpu;
+    __atomic_store_n(&counters->asleep, 0, __ATOMIC_RELEASE);
 }
 
 static void executed_lost(unsigned vcpu, void *data)
@@ -336,5 +356,7 @@ int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info_t *info, int
     counters->blocks = 1;
     blocks[0].left = counters->left[0][0];
     qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
+    qemu_plugin_register_vcpu_idle_cb(id, fell_asleep);
+    qemu_plugin_register_vcpu_resume_cb(id, awoke);
     return 0;
 }

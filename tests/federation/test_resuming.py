@@ -1,7 +1,7 @@
 """A run that was killed, or stopped, and goes on is the run that never stopped, bit for bit."""
 
 import dataclasses
-import multiprocessing
+import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,33 +41,17 @@ def _with_momentum(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update={"strategy": strategy})
 
 
-def _until_killed(experiment: Experiment, folder: Path, statement: int) -> Run | None:
-    """See killing.run. Returns what is in the folder's store then."""
-    # Not a copy of this process, which may have threads.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["killing"])
-    process = context.Process(target=killing.run, args=(experiment, folder, statement))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-    return _newest(Store(folder))
-
-
-def _newest(store: Store) -> Run | None:
-    return next(reversed(store.runs()), None)
-
-
 def _killed_and_resumed(experiment: Experiment, folder: Path, seed: int) -> tuple[Store, Run]:
     """Killed twice, within rounds as well as between them."""
     rng = np.random.default_rng(seed)
     done = [0]
     for most in (40, 25):
-        run = _until_killed(experiment, folder, int(rng.integers(5, most)))
+        run = killing.until_killed(experiment, folder, int(rng.integers(5, most)))
         done.append(run.done if run else 0)
     assert done == sorted(done)
     assert done[-1] < experiment.rounds
     store = Store(folder)
-    run, _ = runner.execute(experiment, store, _newest(store), lambda done, doing: None)
+    run, _ = runner.execute(experiment, store, killing.newest(store), lambda done, doing: None)
     assert len(store.runs()) == 1
     return store, run
 
@@ -148,21 +132,65 @@ def test_what_a_strategy_no_longer_keeps_is_not_there_again(
     assert pieces == came_to(store, run)
 
 
-def test_emulated_nodes_that_come_and_go_go_on_as_if_nothing_had_been(
+def test_a_node_that_was_killed_costs_its_round_and_nothing_behind_it(
     experiment: MakeExperiment, tmp_path: Path
 ):
-    """On QEMU: also in what every node executes as it computes, and where the host comes to."""
-    changes = ("participation={leave=0.4, join=0.6}", *STRATEGIES["feedback-int8"], "rounds=5")
+    """It is sent everything again, and what it executed is not known: the store says which node in
+    which round. All else is as if it had lived, in what the others and it itself execute."""
+    changes = (*STRATEGIES["feedback-int8"], "nodes.count=2", "rounds=5")
     emulated = experiment(*changes, "nodes.backend=qemu")
+    undisturbed, run = execute(emulated, tmp_path / "whole")
+    store = Store(tmp_path / "killed")
+
+    def kill(done: int, doing: str) -> None:
+        if (done, doing) == (2, "training"):
+            os.kill(killing.emulators(os.getpid())[0], signal.SIGKILL)
+
+    other, _ = runner.execute(emulated, store, None, kill)
+    whole, found = came_to(undisturbed, run), came_to(store, other)
+    assert {**found, "rows": None} == {**whole, "rows": None}
+    pairs = zip(undisturbed.node_rounds(1), store.node_rounds(1), strict=True)
+    disturbed = [(one, another) for one, another in pairs if one != another]
+    [(before, after)] = disturbed
+    assert (before.round, before.counted, after.counted) == (3, True, False)
+    assert after.bytes_down > before.bytes_down
+    lost = (before.round, before.node)
+    phases = [row for row in undisturbed.phases(1) if (row.round, row.node) != lost]
+    assert store.phases(1) == phases
+    energy = [
+        [
+            one
+            for one in some.ledger(1)  # how long the others sleep in that round is not known then
+            if (one.round, one.node) != lost and (one.round, one.account) != (3, "sleep")
+        ]
+        for some in (undisturbed, store)
+    ]
+    assert energy[0] == energy[1]
+
+
+@pytest.mark.parametrize("link", ["dma", "uart"])
+def test_emulated_nodes_that_come_and_go_go_on_as_if_nothing_had_been(
+    experiment: MakeExperiment, tmp_path: Path, link: str
+):
+    """On QEMU: also in what every node executes, its cycles and joules, and where the host comes
+    to. Over a UART the interrupts for bytes that come hang on when they come."""
+    changes = ("participation={leave=0.4, join=0.6}", *STRATEGIES["feedback-int8"], "rounds=5")
+    emulated = experiment(*changes, f"nodes={{backend='qemu', count=3, link={link!r}}}")
     store, run = execute(emulated, tmp_path / "whole")
-    pieces, other = in_pieces(emulated, tmp_path / "pieces", [2, 3])
+    rng = np.random.default_rng(len(link))
+    stops = sorted(rng.choice(range(1, 5), 2, replace=False).tolist())
+    pieces, other = in_pieces(emulated, tmp_path / "pieces", stops)
     whole = came_to(store, run)
     assert came_to(pieces, other) == whole
-    computing = ("start", "reconstruct", "learn", "select")
+    varies = {"receive", "idle", "sleep"} if link == "uart" else set[str]()
     executed = [
-        [row for row in some.phases(1) if row.phase in computing[1:]] for some in (store, pieces)
+        [row for row in some.phases(1) if row.phase not in varies] for some in (store, pieces)
     ]
     assert executed[0] == executed[1]
+    energy = [
+        [one for one in some.ledger(1) if one.account not in varies] for some in (store, pieces)
+    ]
+    assert energy[0] == energy[1]
     on_host = came_to(*execute(experiment(*changes), tmp_path / "host"))
     rows = [dataclasses.replace(row, counted=False) for row in store.node_rounds(run.id)]
     assert {**whole, "rows": rows} == on_host

@@ -8,6 +8,22 @@ if(TMF_SANITIZE)
   endforeach()
 endif()
 
+if(TMF_FUZZ)
+  set(fuzzed -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+      -fprofile-instr-generate -fcoverage-mapping)
+  foreach(target tmf_core tmf_protocol)
+    target_compile_options(${target} PRIVATE ${fuzzed} -Wno-unknown-attributes) # some are of GCC alone
+  endforeach()
+  set(harnesses "${CMAKE_CURRENT_SOURCE_DIR}/../tests/firmware/fuzz")
+  foreach(name raw requests)
+    add_executable(fuzz_${name} "${harnesses}/${name}.c" "${harnesses}/fuzzing.c")
+    target_compile_options(fuzz_${name} PRIVATE ${fuzzed} ${TMF_WARNINGS})
+    target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer,address,undefined -fprofile-instr-generate)
+    target_link_libraries(fuzz_${name} PRIVATE tmf_core)
+  endforeach()
+  return() # the core as fuzzers look at it is for nothing else
+endif()
+
 # A host has wide registers, for which loops are made at -O3; the sanitizers look at the core as nodes have it.
 if(NOT TMF_SANITIZE)
   target_compile_definitions(tmf_core PRIVATE TMF_SELECT_WIDE)

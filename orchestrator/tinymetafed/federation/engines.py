@@ -2,7 +2,8 @@
 
 import asyncio
 import gc
-from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,6 +18,7 @@ from ..nodes.broadcast import Broadcast
 from ..nodes.events import NodeEvent
 from ..nodes.host import open_host
 from ..nodes.node import Node, take_usages
+from ..nodes.noise import Noise
 from ..nodes.program import Program
 from ..nodes.usage import Usage
 from ..results.store import DeviceEvaluation
@@ -100,6 +102,10 @@ class LinkEngine:
         self.client = client
         self.nodes = nodes
         self.memory = 0
+        settings = client.settings
+        if links := settings.faults.links:
+            for i, node in enumerate(nodes):
+                node.noise = Noise(links, i, settings.seed)
 
     @property
     def hello(self) -> Hello | None:
@@ -137,16 +143,29 @@ class LinkEngine:
         """See Engine."""
         samples = self.client.population([one.device for one in order.instructions])
         nodes = [self.nodes[i] for i in order.nodes]
-        fitted = await together(
-            self.client.fit(node, order.program, order.broadcast, one, mine)
-            for node, one, mine in zip(nodes, order.instructions, samples, strict=True)
-        )
+        with self._disturbed(order):
+            fitted = await together(
+                self.client.fit(node, order.program, order.broadcast, one, mine)
+                for node, one, mine in zip(nodes, order.instructions, samples, strict=True)
+            )
         # When all are done: one after the other, between their answers, takes twice the time.
         usages = take_usages(nodes)
         return [
             FitResult(one.update, one.kept, one.before + usage, usage, node.sequence)
             for node, one, usage in zip(nodes, fitted, usages, strict=True)
         ]
+
+    @contextmanager
+    def _disturbed(self, order: RoundOrder) -> Iterator[None]:
+        """While a round goes on."""
+        noises = [noise for i in order.nodes if (noise := self.nodes[i].noise) is not None]
+        for noise in noises:
+            noise.begin(order.broadcast.version)
+        try:
+            yield
+        finally:
+            for noise in noises:
+                noise.begin(None)
 
     async def evaluate(
         self, broadcast: Broadcast, done: int, devices: Mapping[int, Sequence[int]]
@@ -268,7 +287,7 @@ def make_engine(
     private. threads: for host nodes, one for each processor where not given. Raises
     TinyMetaFedError."""
     client, nodes = Client(settings), settings.nodes
-    if nodes.backend != "host":
+    if nodes.backend != "host" or settings.faults.links:  # noise is on links alone
         return LinkEngine(client, make_nodes(nodes, directory))
     if nodes.engine == "ray":
         assert nodes.address is not None

@@ -113,6 +113,7 @@ class FederationSettings(Settings):
                 "nodes.backend=qemu"
             )
         self._check_engine()
+        self._check_faults()
         self._check_participation()
         if self.nodes.emulate and self.nodes.backend != "host":
             raise ValueError(
@@ -169,6 +170,18 @@ class FederationSettings(Settings):
         if nodes.threads is not None and (nodes.backend, nodes.engine) != ("host", "local"):
             raise ValueError(
                 "nodes.threads: only host nodes have them, with nodes.engine=local; leave it out"
+            )
+
+    def _check_faults(self) -> None:
+        self.faults.check(self.nodes.count)
+        if self.faults.links and self.nodes.engine != "local":
+            raise ValueError(
+                f"faults.links: nodes on {self.nodes.engine} have no links; use nodes.engine=local"
+            )
+        if self.faults.links and self.nodes.emulate:
+            raise ValueError(
+                "faults.links: rounds that are emulated as well are compared with undisturbed "
+                "ones; leave nodes.emulate out"
             )
 
     def _check_participation(self) -> None:

@@ -16,6 +16,7 @@ _LAYOUT = np.dtype(
         ("blocks", "u8"),
         ("lost", "u8"),
         ("accesses", "u8"),
+        ("asleep", "u8"),
         ("unaligned", "u8", PHASES),
         ("block", [("start", "u4"), ("end", "u4")], BLOCKS),
         ("access", [("instruction", "u4"), ("memories", "u4")], ACCESSES),
@@ -75,6 +76,11 @@ class CountersFile:
             self._counters["unaligned"][: self._phases].astype(np.int64),
             int(self._counters["lost"]),
         )
+
+    def asleep(self) -> int | None:
+        """The phase in which the processor sleeps, 0 for the one before the first; None while it
+        does not."""
+        return int(self._counters["asleep"]) - 1 if self._counters["asleep"] else None
 
     def memories(self) -> dict[int, int]:
         """By the address of a load or store: which memories it went to, bit i for the i-th 512 MiB.

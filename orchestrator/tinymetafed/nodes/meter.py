@@ -38,15 +38,20 @@ class Meter:
             framing -= piece.size
         down[FRAMING] = down.get(FRAMING, 0) + framing
 
-    def came(self, size: int) -> None:
-        """Bytes have come: all of them count, whether they are of an answer or not."""
-        self._received += size
-        self._up[FRAMING] = self._up.get(FRAMING, 0) + size
+    def came(self, data: bytes) -> None:
+        """The node has sent bytes: all of them count, whether they are of an answer or not, and
+        whether they arrive or not."""
+        self._up[FRAMING] = self._up.get(FRAMING, 0) + len(data)
+        *ended, rest = data.split(b"\0")
+        for piece in ended:
+            self._received += len(piece) + 1
+            if self._received > 1:  # else a zero between two frames, which is counted with the next
+                self._frames[1].append(self._received)
+                self._received = 0
+        self._received += len(rest)
 
     def answered(self, names: Sequence[str], sizes: Sequence[int]) -> None:
-        """A frame has ended. names: of the requests that it answers. sizes: of the answers."""
-        self._frames[1].append(self._received)
-        self._received = 0
+        """A frame has arrived. names: of the requests that it answers. sizes: of the answers."""
         for name, size in zip(names, sizes, strict=False):
             self._up[name] = self._up.get(name, 0) + size
             self._up[FRAMING] -= size

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from .answers import NodeRefused, checked, not_finite
 from .broadcast import CHUNK_OVERHEAD, Broadcast
 from .events import NodeEvent
 from .meter import Meter, take_together
+from .noise import Noise
 from .outcome import Collected, Evaluation, Outcome, entries_of, evaluation
 from .packing import WEIGHTS, Frame, Piece, Room, pack
 from .program import Evaluate, Program
@@ -35,6 +36,10 @@ Vector = NDArray[np.float32]
 """What a node keeps from round to round: float32 [parameters]."""
 _UNKNOWN: Vector = np.empty(0, np.float32)
 _NOTHING = nullcontext()
+
+
+class _Unheard(TimeoutError):
+    """Noise on the link has taken a frame, so that nobody has to wait for an answer."""
 
 
 def _unwatched(requests: Sequence[str]) -> AbstractAsyncContextManager[None]:
@@ -57,6 +62,7 @@ class Node:
         pricing: of its program, where its backend counts.
         watch: entered around each frame, with the names of its requests, where the node's backend
             looks at some of them.
+        noise: on its link; None where there is none.
         version: of the weights that the node holds; 0 for none.
         image: what it runs, where its backend runs one: for the places of its faults.
     """
@@ -68,6 +74,7 @@ class Node:
     patience: float = 3600.0
     pricing: Pricer | None = None
     watch: Callable[[Sequence[str]], AbstractAsyncContextManager[None]] = _unwatched
+    noise: Noise | None = None
     version: int = 0
     image: Path | None = None
 
@@ -90,6 +97,8 @@ class Node:
         before, sequence = self._connection.hello, self._connection.sequence
         self._connection = Connection()
         self._connection.sequence = sequence
+        if self.noise is not None:
+            self.noise.booted()
         self._transport = await self.open_transport()
         try:  # it says hello by itself, unless it booted before anybody listened
             answers = await self._awaited(self._transport, ["hello"], self.timeout / 4)
@@ -405,12 +414,36 @@ class Node:
                     data = self._connection.resend()
         raise NodeLost(
             f"{self.name} did not answer '{names[0]}', sent {self.attempts} times, "
-            f"within {self.timeout:g} s each; {transport.said()}"
+            f"within {self.timeout:g} s each; {self._said(transport)}"
         )
+
+    def _said(self, transport: Transport) -> str:
+        noise = self.noise is not None and self.noise.spoiled > 0
+        return "there is noise on its link (faults.links)" if noise else transport.said()
 
     async def _sent(self, transport: Transport, data: bytes, names: Sequence[str]) -> Answers:
         """Sends a frame and waits for the next. Raises TimeoutError where none comes although the
         node does not compute."""
+        if self.noise is None:
+            return await self._carried(transport, data, names)
+        arriving = self.noise.down(data)
+        if not self.noise.heard:
+            for piece in arriving:
+                await transport.write(piece)
+            while arriving and await transport.computing():  # it has to see that this is no frame
+                pass
+            raise _Unheard
+        answers: Answers | None = None
+        for piece in arriving:  # a copy is answered again, and the first answer that comes is taken
+            with suppress(_Unheard):
+                again = await self._carried(transport, piece, names)
+                answers = answers or again
+        if answers is None:
+            raise _Unheard
+        return answers
+
+    async def _carried(self, transport: Transport, data: bytes, names: Sequence[str]) -> Answers:
+        """As _sent, of a frame that arrives."""
         if transport.immediate:  # a node in this process answers while it is written to
             await transport.write(data)
             return await self._answers(transport, *names)
@@ -425,6 +458,8 @@ class Node:
             try:
                 async with asyncio.timeout(seconds):
                     return await self._answers(transport, *names)
+            except _Unheard:
+                raise
             except TimeoutError:
                 if not await transport.computing() or not await self._has_time(transport, names):
                     break
@@ -463,10 +498,13 @@ class Node:
         """The next frame that the node sends. names: of the requests that it answers."""
         while True:
             data = await transport.read()
-            self._meter.came(len(data))
-            for answers in self._connection.receive(data):
+            self._meter.came(data)
+            arrived = data if self.noise is None else self.noise.up(data)
+            for answers in self._connection.receive(arrived):
                 self._meter.answered(names, answers.sizes)
                 return answers
+            if self.noise is not None and data.strip(b"\0") and data.endswith(b"\0"):
+                raise _Unheard  # that was the answer
 
 
 def take_usages(nodes: Sequence[Node]) -> list[Usage]:

@@ -26,6 +26,8 @@ MONITOR_TIMEOUT = 10.0  # seconds for QEMU's monitor
 # more than the node: while a frame is incomplete its next bytes are left to gather.
 GATHERING_TIME = 0.001  # seconds
 
+REST_TIME = 1.0  # seconds for a processor to fall asleep that has nothing to do any more
+
 LOOKS = 10
 """At an emulator, before it is said to be idle."""
 
@@ -65,13 +67,16 @@ class QemuTransport:
         counters: CountersFile | None,
         window: Window | None,
         image: Path,
+        rest: int | None = None,
     ) -> None:
+        """rest: the phase in which the node sleeps until the next frame, where it does."""
         self.process = process
         self.log = log
         self._monitor = monitor
         self._image = image
         self._reader, self._writer = uart
         self._counters = counters
+        self._rest = rest
         self._window = window
         self._gathered = b""
 
@@ -98,10 +103,11 @@ class QemuTransport:
         log = directory / f"{name}.log"
         arguments = list(MACHINE)
         arguments += ["-kernel", str(image), *extra]
-        counters = None
+        counters, rest = None, None
         if program is not None:
             counters = CountersFile(directory / f"{name}.counts", 1 + len(program.phases))
             arguments += plugin_arguments(counters.path, program)
+            rest = [*program.phases].index("idle") + 1 if "idle" in program.phases else None
         window = None
         if place is not None:
             window = Window(directory / f"{name}.psram", place)
@@ -134,7 +140,7 @@ class QemuTransport:
             if isinstance(error, OSError):
                 raise TinyMetaFedError(f"{log}: {error.strerror}") from None
             raise
-        return cls(process, streams, monitor, log, counters, window, image)
+        return cls(process, streams, monitor, log, counters, window, image, rest)
 
     async def write(self, data: bytes) -> None:
         """See Transport."""
@@ -161,7 +167,25 @@ class QemuTransport:
         elif self._window is not None and data[-2:] in (b"\0", b"\0\0"):  # a doorbell
             data = data[:-1] + self._window.take() + data[-1:]
         data, self._gathered = self._gathered + data, b""
+        if data:
+            await self._come_to_rest()
         return data
+
+    async def _come_to_rest(self) -> None:
+        """Waits until the processor sleeps. The last byte of an answer is out before all is done
+        that it takes: what is counted of it, and how the next frame finds the node, would hang on
+        the bench's speed."""
+        if self._counters is None or self._rest is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REST_TIME):
+                looks = 0
+                while self._counters.asleep() != self._rest:
+                    looks += 1  # at first it is a matter of microseconds; then others need the core
+                    await asyncio.sleep(0 if looks < LOOKS else GATHERING_TIME / 5)
+            return
+        if self.process.returncode is None:
+            self._rest = None  # it never sleeps
 
     async def computing(self) -> bool:
         """See Transport: a processor that sleeps leaves all threads waiting. It may be seen between

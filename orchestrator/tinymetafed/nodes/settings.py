@@ -2,9 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..settings import Settings
+
+Direction = Literal["down", "up"]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class NodeSettings(Settings):
@@ -35,7 +38,53 @@ class NodeSettings(Settings):
         return self.backend == "qemu" and self.link != "uart"
 
 
+class LinkNoise(Settings):
+    """[[faults.links]]: noise on the links of some nodes, as probabilities. A byte is lost, or one
+    of its bits is flipped; a frame is lost, arrives twice, or behind the one sent after it."""
+
+    nodes: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = (
+        None  # all where not given
+    )
+    direction: Literal["both", "down", "up"] = "both"  # down: to the node
+    flipped_bytes: Probability = 0.0
+    lost_bytes: Probability = 0.0
+    lost_frames: Probability = 0.0
+    doubled_frames: Probability = 0.0
+    reordered_frames: Probability = 0.0
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """Those that are disturbed."""
+        return ("down", "up") if self.direction == "both" else (self.direction,)
+
+    @model_validator(mode="after")
+    def _are_probabilities(self) -> "LinkNoise":
+        for what in (
+            ("flipped_bytes", "lost_bytes"),
+            ("lost_frames", "doubled_frames", "reordered_frames"),
+        ):
+            if (total := sum(getattr(self, name) for name in what)) > 1:
+                raise ValueError(f"{what[0]}: {' + '.join(what)} is {total:g}, and at most 1")
+        return self
+
+
 class Faults(Settings):
-    """[faults]: what is done about a node's faults."""
+    """[faults]: what is done to nodes, and about their faults."""
 
     tolerate: bool = False  # a firmware fault leaves the exit status as it is, else that is 3
+    links: tuple[LinkNoise, ...] = ()
+
+    def check(self, count: int) -> None:
+        """Raises ValueError where not every entry is of some of `count` nodes, or two are of one
+        node's frames in one direction."""
+        taken: dict[tuple[int, Direction], int] = {}
+        for i, one in enumerate(self.links):
+            for node in range(count) if one.nodes is None else one.nodes:
+                if node >= count:
+                    raise ValueError(f"faults.links.{i}.nodes: {node}, but nodes.count is {count}")
+                for way in one.directions:
+                    if (before := taken.setdefault((node, way), i)) != i:
+                        raise ValueError(
+                            f"faults.links.{i}.nodes: faults.links.{before} disturbs what goes "
+                            f"{way} on the link of node {node} already"
+                        )

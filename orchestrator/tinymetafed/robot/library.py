@@ -193,31 +193,47 @@ class FederationLibrary:
         notices with its next request, and starts it again."""
         running = self._current
         running.need_node(node)
-        self._do(running.links[node].close())
+        self._do(running.powers[node].close())
 
     @keyword
-    def corrupt_links(self, rate: float) -> None:
+    def corrupt_links(
+        self,
+        rate: float = 0.0,
+        *,
+        lost_frames: float = 0.0,
+        doubled_frames: float = 0.0,
+        reordered_frames: float = 0.0,
+        direction: str = "both",
+        nodes: list[int] | None = None,
+    ) -> None:
         """Has every byte on the nodes' links spoiled with a probability of ``rate``, either way: it
-        is lost, or a bit of it is flipped. 0 ends it.
+        is lost, or a bit of it is flipped, the one as often as the other. Frames are lost, arrive
+        twice, or behind the next one, with the other probabilities. ``direction`` is ``down`` for
+        frames to the nodes, ``up`` for those from them. Without a rate there is no noise any more.
 
-        Which bytes is random, and depends on the experiment's seed. A frame that arrives spoiled is
-        dropped and sent again after ``nodes.timeout`` seconds; a short timeout saves time.
+        It is the noise of ``[[faults.links]]`` in an experiment, which has it from the start on. In
+        rounds only, links are disturbed. Which frames, is a function of the experiment's seed. One
+        that does not arrive is sent again at once.
 
-        | Start Federation | experiments/demo.toml | nodes.timeout=2 |
         | Corrupt Links | 1e-5 |
+        | Corrupt Links | lost_frames=0.02 | direction=up | nodes=[0, 2] |
         """
+        noise = {
+            "flipped_bytes": rate / 2, "lost_bytes": rate / 2, "lost_frames": lost_frames,
+            "doubled_frames": doubled_frames, "reordered_frames": reordered_frames,
+            "direction": direction, "nodes": nodes,
+        }  # fmt: skip
         if not 0 <= rate <= 1:
             raise AssertionError(f"a probability is from 0 to 1, not {rate:g}")
-        for link in self._current.links:
-            link.rate = rate
+        self._do(self._current.disturb("Corrupt Links", noise))
 
     @keyword
     def links_should_have_been_corrupted(self) -> None:
-        """Fails if no byte was spoiled since the start of the federation."""
-        spoiled = [link.spoiled for link in self._current.links]
-        logger.info(f"{sum(spoiled)} bytes were spoiled, by node: {spoiled}")
+        """Fails if no frame was spoiled since the start of the federation."""
+        spoiled = self._current.spoiled()
+        logger.info(f"{sum(spoiled)} frames were spoiled, by node: {spoiled}")
         if not any(spoiled):
-            raise AssertionError(f"no byte was spoiled on the links of {self._current.name}")
+            raise AssertionError(f"no frame was spoiled on the links of {self._current.name}")
 
     @keyword
     def node_should_be_running(self, node: int) -> None:

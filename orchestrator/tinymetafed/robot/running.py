@@ -4,10 +4,12 @@ from collections import defaultdict
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from robot.api import logger
 
+from .. import settings
 from ..energy.ledger import balance
 from ..experiments import experiment
 from ..federation.client import Client
@@ -17,8 +19,10 @@ from ..federation.settings import FederationSettings
 from ..federation.state import FederationState
 from ..nodes.backends import make_nodes, private_directory
 from ..nodes.events import FIRMWARE_FAULTS
-from ..nodes.faulty import FaultyLink
 from ..nodes.node import Node
+from ..nodes.noise import Noise
+from ..nodes.power import Power
+from ..nodes.settings import LinkNoise
 from ..nodes.transport import NodeLost
 from ..results import accounts
 from ..results.store import Event, NodeRound, PhaseCount
@@ -36,7 +40,7 @@ class Running:
     name: str
     federation: Federation
     nodes: list[Node]
-    links: list[FaultyLink]
+    powers: list[Power]
     resources: AsyncExitStack
     state: FederationState
     rounds: int = 0
@@ -86,6 +90,20 @@ class Running:
             self.phases += result.phases
             self.events += result.events
 
+    async def disturb(self, keyword: str, noise: dict[str, Any]) -> None:
+        """From now on the links have this noise in rounds, as of [[faults.links]]. Raises
+        AssertionError where there is no node of a number that it names, and TinyMetaFedError."""
+        links = settings.check(LinkNoise, noise, keyword)
+        for node in links.nodes or ():
+            self.need_node(node)
+        for i, node in enumerate(self.nodes):
+            before, node.noise = node.noise, Noise([links], i, self.experiment.seed)
+            node.noise.spoiled = before.spoiled if before is not None else 0
+
+    def spoiled(self) -> list[int]:
+        """Frames of each node that noise took since its start, doubled or put out of order."""
+        return [0 if node.noise is None else node.noise.spoiled for node in self.nodes]
+
     async def loss(self) -> float:
         """Mean loss on devices that training never sees, after adaptation to each. Raises
         AssertionError where adaptation to one diverges, and TinyMetaFedError."""
@@ -128,9 +146,9 @@ class Running:
     def energy_per_round(self) -> float:
         """Joules, expected. Raises AssertionError."""
         self._need_counts()
-        settings = self.experiment
+        run = self.experiment
         entries = accounts.book(
-            self.rows, self.phases, settings.energy, settings.nodes.count, settings.attendance.away
+            self.rows, self.phases, run.energy, run.nodes.count, run.attendance.away
         )
         return balance([e for e in entries if e.node not in self.absent]).joules / self.rounds
 
@@ -155,15 +173,15 @@ class Running:
 
 async def start(name: str, path: Path, changes: tuple[str, ...]) -> Running:
     """Boots the nodes of an experiment, with these changes to it. Raises TinyMetaFedError."""
-    settings = experiment.read(path, changes)
+    read = experiment.read(path, changes)
     async with AsyncExitStack() as resources:
-        nodes = make_nodes(settings.nodes, resources.enter_context(private_directory()))
-        links: list[FaultyLink] = []
-        for i, node in enumerate(nodes):
-            link = FaultyLink(node.name, node.open_transport, (settings.seed, 0x_FA017, i))
-            node.open_transport = link.open
-            links.append(link)
-        federation = Federation(settings, LinkEngine(Client(settings), nodes))
+        nodes = make_nodes(read.nodes, resources.enter_context(private_directory()))
+        powers: list[Power] = []
+        for node in nodes:
+            power = Power(node.name, node.open_transport)
+            node.open_transport = power.open
+            powers.append(power)
+        federation = Federation(read, LinkEngine(Client(read), nodes))
         resources.push_async_callback(federation.close)
         state = await federation.start()
-        return Running(name, federation, nodes, links, resources.pop_all(), state)
+        return Running(name, federation, nodes, powers, resources.pop_all(), state)
