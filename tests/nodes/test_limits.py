@@ -65,9 +65,9 @@ def test_more_open_files_are_allowed_where_they_may_be(
     experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(limits, "free_memory", lambda: float("inf"))
-    limits.check(experiment("nodes.backend=qemu", "nodes.count=200").nodes)
+    limits.check(experiment("nodes.backend=qemu", "nodes.count=150").nodes)
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (1024, 4096)
     limits.check(experiment("nodes.backend=qemu", "nodes.count=350").nodes)
-    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (1500, 4096)
-    with pytest.raises(TinyMetaFedError, match="1000 nodes want about 4,100 open files, and 4,096"):
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (1850, 4096)
+    with pytest.raises(TinyMetaFedError, match="1000 nodes want about 5,100 open files, and 4,096"):
         limits.check(experiment("nodes.backend=qemu", "nodes.count=1000").nodes)

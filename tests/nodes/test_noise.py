@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -222,7 +223,10 @@ def test_a_disturbed_run_that_goes_on_finds_the_noise_as_it_would_be(
 
 def test_a_link_that_carries_nothing_ends_the_run(folder: Path):
     process = subprocess.run(
-        ["tinymetafed", "run", "small.toml", "--set", "faults.links=[{lost_frames=1, nodes=[2]}]"],
+        [
+            sys.executable, "-m", "tinymetafed", "run", "small.toml",
+            "--set", "faults.links=[{lost_frames=1, nodes=[2]}]",
+        ],
         cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert process.returncode == 1

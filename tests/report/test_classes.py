@@ -1,6 +1,7 @@
 """What is shown of a task with classes: accuracy beside loss."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,9 +59,9 @@ def test_the_figure_draws_accuracy_and_loss(
     drawn: list[Figure] = []
     save = Figure.savefig
 
-    def savefig(self: Figure, path: Path) -> None:
+    def savefig(self: Figure, file: object, **options: Any) -> None:
         drawn.append(self)
-        save(self, path)
+        save(self, file, **options)
 
     monkeypatch.setattr(Figure, "savefig", savefig)
     store, run = stored

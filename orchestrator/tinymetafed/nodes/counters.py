@@ -65,7 +65,7 @@ class CountersFile:
         left = self._left.reshape(PHASES, -1)[: self._phases, WAYS : known * WAYS]
         # A count does not become zero again, so that as many of them are the same ones.
         if np.count_nonzero(left) != len(self._places):
-            phases, places = np.nonzero(left)
+            phases, places = np.nonzero(left != 0)  # a copy: the emulator may go on meanwhile
             self._places = (phases << PHASE) + places
             self._indices = phases * (BLOCKS * WAYS) + WAYS + places
         return BlockCounts(

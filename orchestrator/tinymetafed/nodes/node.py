@@ -461,21 +461,35 @@ class Node:
             except _Unheard:
                 raise
             except TimeoutError:
-                if not await transport.computing() or not await self._has_time(transport, names):
+                seconds = await self._spent(transport, names)
+                if seconds is None or seconds > self._limit(names):
                     break
-        async with asyncio.timeout(min(GRACE, self.timeout)):  # it may have answered meanwhile
-            return await self._answers(transport, *names)
+        try:
+            async with asyncio.timeout(min(GRACE, self.timeout)):  # it may have answered meanwhile
+                return await self._answers(transport, *names)
+        except TimeoutError:
+            if seconds is None:
+                raise
+        raise await self._hung(transport, names, seconds)
 
-    async def _has_time(self, transport: Transport, names: Sequence[str]) -> bool:
-        """Whether a node that computes may go on; it may not where it is asked for no more than a
-        hello, and nobody knows how long it has computed. A busy bench, or a slow emulator, takes
-        nothing of its time. Raises HungNode where it has computed for too long."""
-        computed, booting = await self._computed(transport), names[0] == "hello"
+    def _limit(self, names: Sequence[str]) -> float:
+        """Seconds of its own time that a node may compute for."""
+        return min(BOOT_PATIENCE, self.patience) if names[0] == "hello" else self.patience
+
+    async def _spent(self, transport: Transport, names: Sequence[str]) -> float | None:
+        """Seconds of its own time that a node that computes has done so, 0 where nobody knows. A
+        busy bench, or a slow emulator, takes nothing of it. None where it does not compute, or is
+        asked for no more than a hello and nobody knows for how long."""
+        if not await transport.computing():
+            return None
+        computed = await self._computed(transport)
         if computed is None:
-            return not booting
-        seconds = computed / CLOCK
-        if seconds <= (min(BOOT_PATIENCE, self.patience) if booting else self.patience):
-            return True
+            return None if names[0] == "hello" else 0.0
+        return computed / CLOCK
+
+    async def _hung(self, transport: Transport, names: Sequence[str], seconds: float) -> "NodeHung":
+        """The error of a node that has computed for too long."""
+        booting = names[0] == "hello"
         limit = f"without an answer to '{names[0]}', and "
         limit += (
             f"{BOOT_PATIENCE:g} s are the most for a boot"
@@ -484,7 +498,7 @@ class Node:
         )
         event = fault.of_hang(seconds, limit, await transport.stand(), self.image)
         self.note(event)
-        raise NodeHung(f"{self.name}: {event.text}")
+        return NodeHung(f"{self.name}: {event.text}")
 
     async def _computed(self, transport: Transport) -> int | None:
         """Instructions since the last `take_usage`, or what the transport knows in place of these;
