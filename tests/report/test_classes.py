@@ -59,7 +59,7 @@ def test_the_figure_draws_accuracy_and_loss(
     drawn: list[Figure] = []
     save = Figure.savefig
 
-    def savefig(self: Figure, file: object, **options: Any) -> None:
+    def savefig(self: Figure, file: Any, **options: Any) -> None:
         drawn.append(self)
         save(self, file, **options)
 

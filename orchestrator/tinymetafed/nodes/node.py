@@ -461,16 +461,16 @@ class Node:
             except _Unheard:
                 raise
             except TimeoutError:
-                seconds = await self._spent(transport, names)
-                if seconds is None or seconds > self._limit(names):
+                spent = await self._spent(transport, names)
+                if spent is None or spent > self._limit(names):
                     break
         try:
             async with asyncio.timeout(min(GRACE, self.timeout)):  # it may have answered meanwhile
                 return await self._answers(transport, *names)
         except TimeoutError:
-            if seconds is None:
+            if spent is None:
                 raise
-        raise await self._hung(transport, names, seconds)
+        raise await self._hung(transport, names, spent)
 
     def _limit(self, names: Sequence[str]) -> float:
         """Seconds of its own time that a node may compute for."""

@@ -79,6 +79,7 @@ class QemuTransport:
         self._rest = rest
         self._window = window
         self._gathered = b""
+        self._asked = False  # anything, since what was read last: a node that boots may never sleep
 
     @classmethod
     async def open(
@@ -144,6 +145,7 @@ class QemuTransport:
 
     async def write(self, data: bytes) -> None:
         """See Transport."""
+        self._asked = True
         if self._window is not None:
             data = self._window.put(data)
         try:
@@ -161,14 +163,16 @@ class QemuTransport:
         if not data:
             raise await self._ended()
         if not data.endswith(b"\0"):
-            self._gathered += data  # a caller that waits no longer finds them with the next
+            self._gathered += data
             await asyncio.sleep(GATHERING_TIME)
             data = b""
         elif self._window is not None and data[-2:] in (b"\0", b"\0\0"):  # a doorbell
             data = data[:-1] + self._window.take() + data[-1:]
-        data, self._gathered = self._gathered + data, b""
-        if data:
+        self._gathered += data  # a caller that waits no longer finds them with the next
+        if self._gathered and self._asked:
             await self._come_to_rest()
+            self._asked = False
+        data, self._gathered = self._gathered, b""
         return data
 
     async def _come_to_rest(self) -> None:
