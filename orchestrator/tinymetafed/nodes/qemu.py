@@ -155,21 +155,20 @@ class QemuTransport:
             raise await self._ended() from error
 
     async def read(self) -> bytes:
-        """See Transport."""
-        try:
-            data = await self._reader.read(65536)
-        except OSError as error:
-            raise await self._ended() from error
-        if not data:
-            raise await self._ended()
-        if not data.endswith(b"\0"):
+        """See Transport. What a caller has read that waits no longer is there for the next."""
+        if not self._gathered.endswith(b"\0"):
+            try:
+                data = await self._reader.read(65536)
+            except OSError as error:
+                raise await self._ended() from error
+            if not data:
+                raise await self._ended()
+            if self._window is not None and data[-2:] in (b"\0", b"\0\0"):  # a doorbell
+                data = data[:-1] + self._window.take() + data[-1:]
             self._gathered += data
-            await asyncio.sleep(GATHERING_TIME)
-            data = b""
-        elif self._window is not None and data[-2:] in (b"\0", b"\0\0"):  # a doorbell
-            data = data[:-1] + self._window.take() + data[-1:]
-        self._gathered += data  # a caller that waits no longer finds them with the next
-        if self._gathered and self._asked:
+            if not data.endswith(b"\0"):
+                await asyncio.sleep(GATHERING_TIME)
+        if self._asked:
             await self._come_to_rest()
             self._asked = False
         data, self._gathered = self._gathered, b""
