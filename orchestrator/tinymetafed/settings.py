@@ -146,7 +146,10 @@ def _range(schema: dict[str, Any]) -> str:
         "pattern": "matching",
     }  # fmt: skip
     limits = " and ".join(f"{words[key]} {schema[key]}" for key in words if key in schema)
-    kind = {"integer": "a whole number", "number": "a number", "array": "a list of values"}.get(
-        schema.get("type", ""), f"a {schema.get('type')}"
+    kinds = {"integer": "a whole number", "number": "a number", "array": "a list of values"}
+    kind = (
+        "a table"
+        if "discriminator" in schema
+        else kinds.get(schema.get("type", ""), f"a {schema.get('type')}")
     )
     return f"use {kind} {limits}".rstrip() if schema else ""

@@ -186,10 +186,15 @@ def test_a_key_that_is_missing():
         parse(SMALL.replace("rounds = 4", ""), "f.toml")
 
 
-@pytest.mark.parametrize("override", ["rounds", "=3", "rounds.more=3", "model.layers.0=1"])
+@pytest.mark.parametrize("override", ["rounds", "=3", "rounds.more=3"])
 def test_an_override_that_cannot_be(override: str):
     with pytest.raises(TinyMetaFedError, match=f"--set {override}"):
         parse(SMALL, "f.toml", (override,))
+
+
+def test_an_override_of_a_table_by_a_value():
+    with pytest.raises(TinyMetaFedError, match="f.toml: model.layers.0: 1 is not allowed; use a t"):
+        parse(SMALL, "f.toml", ("model.layers.0=1",))
 
 
 def test_not_toml():
