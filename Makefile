@@ -125,10 +125,10 @@ test: setup $(VENV)/.dev ## every test
 	@"$(BIN)/pytest"
 
 fuzz: setup $(VENV)/.dev ## the firmware's core under libFuzzer, two minutes; needs clang
-	@$(BIN)/python tests/fuzzing.py $(FUZZ)
+	@"$(BIN)/python" tests/fuzzing.py $(FUZZ)
 
 torture: setup $(VENV)/.dev ## links, nodes and orchestrators that fail, five minutes; TORTURE='--minutes 60 --seed 2'
-	@$(BIN)/python tests/torture.py $(TORTURE)
+	@"$(BIN)/python" tests/torture.py $(TORTURE)
 
 robot: setup $(VENV)/.dev ## scenarios in Robot Framework, on QEMU and, where there is one, on Renode
 	@PATH="$(BIN):$$PATH" bash robot_tests/run.sh

@@ -50,34 +50,30 @@ def noise(kind: str) -> Callable[[Trial], None]:
 
 
 def node_killed(trial: Trial) -> None:
-    trial.on_qemu()
-    with trial.started() as process:
-        trial.wait_for_a_moment(process)
-        for pid in _some(trial, killing.emulators(process.pid)):
-            _signal(pid, signal.SIGKILL)
-        trial.end(process, 0, 3)
+    _nodes_get(trial, signal.SIGKILL)
 
 
 def node_stopped(trial: Trial) -> None:
     """For a while that is shorter than all attempts to reach it, or longer."""
-    trial.on_qemu()
-    with trial.started() as process:
-        trial.wait_for_a_moment(process)
-        stopped = _some(trial, killing.emulators(process.pid))
-        for pid in stopped:
-            _signal(pid, signal.SIGSTOP)
-        time.sleep(float(trial.rng.uniform(0.05, 2.0)))
-        for pid in stopped:
-            _signal(pid, signal.SIGCONT)
-        trial.end(process, 0, 3)
+    _nodes_get(trial, signal.SIGSTOP, goes_on=True)
 
 
 def node_never_answers(trial: Trial) -> None:
+    _nodes_get(trial, signal.SIGSTOP)
+
+
+def _nodes_get(trial: Trial, number: signal.Signals, *, goes_on: bool = False) -> None:
+    """Some of them, a signal. goes_on: after a while they go on."""
     trial.on_qemu()
     with trial.started() as process:
         trial.wait_for_a_moment(process)
-        for pid in _some(trial, killing.emulators(process.pid)):
-            _signal(pid, signal.SIGSTOP)
+        some = _some(trial, killing.emulators(process.pid))
+        for pid in some:
+            _signal(pid, number)
+        if goes_on:
+            time.sleep(float(trial.rng.uniform(0.05, 2.0)))
+            for pid in some:
+                _signal(pid, signal.SIGCONT)
         trial.end(process, 0, 3)
 
 

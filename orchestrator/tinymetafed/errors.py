@@ -16,7 +16,11 @@ MOST_SAID = 200
 def printable(text: str) -> str:
     """A text that somebody else wrote, as part of a line: what a terminal would act on is escaped,
     and what is too long is cut."""
-    cut = text if len(text) <= MOST_SAID else text[:MOST_SAID] + "…"
-    if cut.isprintable():
-        return cut
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in cut)
+    return visible(text if len(text) <= MOST_SAID else text[:MOST_SAID] + "…")
+
+
+def visible(text: str) -> str:
+    """A line with what a terminal would act on escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

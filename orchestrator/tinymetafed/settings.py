@@ -6,12 +6,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from .errors import TinyMetaFedError
+from .errors import TinyMetaFedError, printable
 
 T = TypeVar("T", bound=BaseModel)
-
-LONGEST = 200
-"""Characters of a value in a message."""
 
 
 class Settings(BaseModel):
@@ -41,9 +38,7 @@ def parse(text: str, origin: str) -> dict[str, Any]:
     """TOML as a tree. Raises TinyMetaFedError that names `origin`."""
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise TinyMetaFedError(f"{origin}: not TOML: {error}") from None
-    except ValueError as error:  # an impossible date, a number of thousands of digits
+    except (ValueError, RecursionError) as error:  # also of an impossible date, or a huge number
         raise TinyMetaFedError(f"{origin}: not TOML: {error}") from None
 
 
@@ -83,7 +78,7 @@ def _describe(model: type[BaseModel], detail: Any) -> str:
     """One line: key, what is wrong with its value, and what is allowed."""
     keys, schema = _find(model, detail["loc"])
     key = ".".join(keys)
-    context = detail.get("ctx", {})
+    context, shown = detail.get("ctx", {}), printable(repr(detail["input"]))
     match detail["type"]:
         case "extra_forbidden":
             known = ", ".join(_find(model, detail["loc"][:-1])[1].get("properties", {}))
@@ -91,26 +86,22 @@ def _describe(model: type[BaseModel], detail: Any) -> str:
         case "missing":
             return f"{key}: missing"
         case kind if kind.startswith("tmf_"):  # ours
-            return f"{key}: {_shown(detail['input'])} is not allowed; {detail['msg']}"
+            return f"{key}: {shown} is not allowed; {detail['msg']}"
         case "literal_error":
-            return f"{key}: {_shown(detail['input'])} is not allowed; use {context['expected']}"
+            return f"{key}: {shown} is not allowed; use {context['expected']}"
         case "union_tag_invalid" | "union_tag_not_found" as kind:
             tag = ".".join([*keys, schema["discriminator"]["propertyName"]])
             if kind == "union_tag_not_found":
                 return f"{tag}: missing"
-            return f"{tag}: {_shown(context['tag'])} is unknown; use {context['expected_tags']}"
+            unknown = printable(repr(context["tag"]))
+            return f"{tag}: {unknown} is unknown; use {context['expected_tags']}"
         case "value_error" if not key:
             return str(context["error"])
         case "value_error":
             return f"{key}.{context['error']}"
         case _:
             allowed = _range(schema)
-            return f"{key}: {_shown(detail['input'])} is not allowed; {allowed or detail['msg']}"
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+            return f"{key}: {shown} is not allowed; {allowed or detail['msg']}"
 
 
 def _find(
@@ -147,9 +138,6 @@ def _range(schema: dict[str, Any]) -> str:
     }  # fmt: skip
     limits = " and ".join(f"{words[key]} {schema[key]}" for key in words if key in schema)
     kinds = {"integer": "a whole number", "number": "a number", "array": "a list of values"}
-    kind = (
-        "a table"
-        if "discriminator" in schema
-        else kinds.get(schema.get("type", ""), f"a {schema.get('type')}")
-    )
-    return f"use {kind} {limits}".rstrip() if schema else ""
+    found = "table" if "discriminator" in schema else schema.get("type", "")
+    kind = kinds.get(found, f"a {found}")
+    return f"use {kind} {limits}".rstrip() if found else ""

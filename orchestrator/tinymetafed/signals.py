@@ -5,6 +5,8 @@ import contextlib
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
 from types import FrameType
 
 INTERRUPTED = 130
@@ -18,6 +20,19 @@ def ending() -> list[signal.Signals]:
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         found.append(signal.SIGHUP)
     return found
+
+
+@contextlib.contextmanager
+def handlers_restored() -> Iterator[None]:
+    """What SIGINT and the signals that end a command did before, they do afterwards, whatever was
+    made of them meanwhile."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *ending())}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():  # another one may set none
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def interrupt_on_ending() -> None:

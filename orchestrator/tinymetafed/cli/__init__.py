@@ -16,7 +16,7 @@ import typer
 from rich.logging import RichHandler
 from rich.markup import escape
 
-from ..errors import FirmwareFault, TinyMetaFedError
+from ..errors import FirmwareFault, TinyMetaFedError, visible
 from ..signals import INTERRUPTED
 from . import bench, compare, energy, plan, report, run
 from .terminal import error_console
@@ -81,8 +81,8 @@ def main() -> None:
 def _fail(message: str, status: int = 1) -> NoReturn:
     """Says what is wrong, with nothing that a terminal would take for a command."""
     for line in message.splitlines():
-        shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-        error_console.print(f"[red]error:[/] {escape(shown)}", soft_wrap=True, highlight=False)
+        text = escape(visible(line))
+        error_console.print(f"[red]error:[/] {text}", soft_wrap=True, highlight=False)
     raise SystemExit(status) from None
 
 

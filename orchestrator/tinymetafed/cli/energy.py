@@ -60,7 +60,7 @@ def _energy(
             f"cannot be priced anew; it was priced for {settings.energy.device} and "
             f"{settings.energy.radio}"
         )
-    account = described.describe(store, run).account(store, run, priced)
+    account = described.of(settings).account(store, run, priced)
     spent = account.spent()
     if spent is None or not spent.accounts:
         raise TinyMetaFedError(

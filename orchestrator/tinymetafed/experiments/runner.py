@@ -6,7 +6,6 @@ import json
 import platform
 import resource
 import shutil
-import signal
 import sqlite3
 import subprocess
 import time
@@ -25,7 +24,7 @@ from ..nodes.backends import image_checksum, private_directory
 from ..nodes.settings import NodeSettings
 from ..results.schema import RESUMABLE
 from ..results.store import Run, Store
-from ..signals import ending
+from ..signals import ending, handlers_restored
 from ..strategies import ServerState
 from .emulated_rounds import EmulatedSample
 from .experiment import Experiment
@@ -74,14 +73,12 @@ def execute(
     SIGINT, SIGTERM and SIGHUP end it between two awaits, with the rounds done so far in the store
     and the nodes closed: KeyboardInterrupt. Raises TinyMetaFedError.
     """
-    before, handlers = TimeProfile.now(), {number: signal.getsignal(number) for number in ending()}
+    before = TimeProfile.now()
     try:
-        run = asyncio.run(_execute(experiment, store, run, progress, threads))
+        with handlers_restored():  # the loop leaves none
+            run = asyncio.run(_execute(experiment, store, run, progress, threads))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
-    finally:
-        for number, handler in handlers.items():  # the loop has left none
-            signal.signal(number, handler)
     return run, TimeProfile.now() - before
 
 

@@ -22,7 +22,7 @@ from ..nodes.backends import make_nodes, private_directory
 from ..nodes.process import kill_with_parent
 from ..nodes.settings import NodeSettings
 from ..results.store import Run, Store
-from ..signals import ending, interrupt_on_ending
+from ..signals import handlers_restored, interrupt_on_ending
 from . import runner
 from .comparison import Cell
 from .experiment import Experiment
@@ -205,13 +205,9 @@ class _PipeHandler(logging.Handler):
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in ending()}
-    interrupt_on_ending()
-    try:
+    with handlers_restored():
+        interrupt_on_ending()
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @cache

@@ -4,7 +4,6 @@ import asyncio
 import importlib
 import os
 import secrets
-import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from ..errors import TinyMetaFedError
 from ..nodes.broadcast import Broadcast
 from ..nodes.folder import private_directory
 from ..results.store import DeviceEvaluation
-from ..signals import ending
+from ..signals import handlers_restored
 from . import ray_worker
 from .client import Client, FitResult
 from .engines import HostEngine, RoundOrder
@@ -70,7 +69,7 @@ class RayCluster:
             else:
                 socket.create_connection((host, int(port)), timeout=10).close()
                 settings["address"] = address
-            with _own_signals():
+            with handlers_restored():  # Ray has SIGTERM end the process with a trace of its stack
                 ray = await _in_time(partial(_start, resources, settings), ended)
         except TinyMetaFedError:
             resources.close()
@@ -158,20 +157,6 @@ async def _in_time(work: Callable[[], T], ended: threading.Event) -> T:
             return await done
     except TimeoutError:
         raise TimeoutError(f"it does not answer within {START_TIMEOUT:g} s") from None
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """What signals did before, they do afterwards: Ray has SIGTERM end the process with a trace of
-    its stack."""
-    every = (signal.SIGINT, *ending())
-    before = {number: signal.getsignal(number) for number in every}
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 
 from elftools.common.exceptions import DWARFError, ELFError
-from elftools.dwarf.compileunit import CompileUnit
 from elftools.dwarf.dwarfinfo import DWARFInfo
 
 from ..energy.program import open_elf, symbols
@@ -54,7 +53,7 @@ class DebugInfo:
             program = dwarf.line_program_for_CU(unit)
             if program is None:
                 continue
-            names = _file_names(unit, program.header)
+            names = _file_names(program.header)
             sequence: list[tuple[int, str, int]] = []
             for entry in program.get_entries():
                 state = entry.state
@@ -87,9 +86,8 @@ class DebugInfo:
         return Place(name, file, line) if line else Place(name)
 
 
-def _file_names(unit: CompileUnit, header: object) -> dict[int, str]:
+def _file_names(header: object) -> dict[int, str]:
     """By the numbers that lines have for them: from 1, and from DWARF 5 on from 0."""
-    del unit
     entries = header["file_entry"]  # type: ignore[index]
     first = 0 if header["version"] >= 5 else 1  # type: ignore[index]
     return {number: entry.name.decode() for number, entry in enumerate(entries, first)}

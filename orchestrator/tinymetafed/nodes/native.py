@@ -21,12 +21,11 @@ from ..errors import TinyMetaFedError
 from ..link import Error, messages
 from ..link.connection import COUNTED
 from ..models.model import Model
-from ..places import HOST_LIBRARY
 from ..tasks.samples import Samples
 from . import program as primitives
 from .answers import EXPECTED
 from .broadcast import Broadcast
-from .library import Library, library
+from .library import Library, host_library
 from .node import Vector
 from .outcome import Evaluation
 from .packing import Frame, Room, pack
@@ -90,7 +89,7 @@ class NativeNodes:
         self._load = messages.body_head(1, 1) + messages.encode_request(load)
         self._capacity = capacity
         self.threads = threads or len(os.sched_getaffinity(0))
-        self._library = library(HOST_LIBRARY)
+        self._library = host_library()
         self._spare = _Spare()
         self._seconds = 0.0  # that a client took, when it was last looked at
 

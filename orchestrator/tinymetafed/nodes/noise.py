@@ -8,10 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..link.frame import LONGEST
 from .settings import Direction, LinkNoise
-
-LONGEST = 1 << 16
-"""Bytes from a node without an end of a frame, at most, until they are passed on as they are."""
 
 _NONE = LinkNoise()
 
@@ -74,7 +72,7 @@ class Noise:
     def up(self, data: bytes) -> bytes:
         """What arrives of the bytes that the node has sent; nothing until a frame is whole."""
         data, self._partial = self._partial + data, b""
-        if self._round is None or len(data) > LONGEST:
+        if self._round is None or len(data) > LONGEST:  # no frame is: it is passed on as it is
             return data
         *frames, self._partial = data.split(b"\0")
         arrived = b""

@@ -13,7 +13,7 @@ from ..places import MPS2_IMAGE, QEMU_PLUGIN
 from .counters import CountersFile
 from .events import NodeEvent
 from .fault import Stand, of_lockup, qemu_registers
-from .process import is_running, last_words, start
+from .process import is_running, last_words, start, words
 from .transport import NodeFaulted, NodeLost
 from .window import MEMORY, Window
 
@@ -243,7 +243,6 @@ class QemuTransport:
         status = self.process.returncode
         what = "closed the UART" if status is None else f"ended with status {status}"
         text = f"{self.log.stem}: {QEMU} {what}; {self.said()}"
-        words = self.log.read_text(errors="replace") if self.log.is_file() else ""
-        if (fault := of_lockup(words, self._image)) is not None:
+        if (fault := of_lockup("\n".join(words(self.log)), self._image)) is not None:
             return NodeFaulted(f"{self.log.stem}: {fault.text}", fault)
         return NodeLost(text, NodeEvent("lost", text, {"status": status}))

@@ -18,9 +18,8 @@ from ..experiments.scheduler import Comparison
 from ..files import escaped, reporting, writing
 from ..results.statistics import mean_and_interval
 from ..results.store import Run, Store
-from . import summary
-from .described import describe
-from .energy import ORDER
+from . import described, summary
+from .energy import ORDER, uncounted_rounds
 
 PLAIN = ("", "")
 """Device and radio of a quantity that is not energy."""
@@ -148,8 +147,8 @@ def _measure(
         moved = store.bytes_by_round(run.id)
         yield (*PLAIN, "rounds until target"), reached
         yield (*PLAIN, "bytes until target"), sum(n for number, n in moved if number <= reached)
-    known, sampled = describe(store, run), experiment.nodes.emulate > 0
-    uncounted = 0 if sampled else sum(one.rounds - one.counted for one in totals)
+    known = described.of(experiment)
+    uncounted = uncounted_rounds(totals, sampled=known.sampled)
     for device, radio in _priced(settings):
         energy = experiment.energy.model_copy(update={"device": device, "radio": radio})
         spent = known.account(store, run, energy).spent()

@@ -79,9 +79,13 @@ class Description:
 def describe(store: Store, run: Run) -> Description:
     """What can be said of any run. Raises TinyMetaFedError where the store cannot be read."""
     try:
-        known = settings(run)
+        return of(settings(run))
     except TinyMetaFedError as error:
         return _without_settings(store, run, str(error))
+
+
+def of(known: Experiment) -> Description:
+    """Of an experiment that can be read."""
     return Description(
         known, None, known.strategy.name, known.task.name, known.nodes.count,
         known.nodes.emulate > 0, known.energy, known.attendance.away,

@@ -22,6 +22,12 @@ ORDER = (
 """Of the rows; phases of other programs come first."""
 
 
+def uncounted_rounds(totals: Iterable[NodeTotal], *, sampled: bool) -> int:
+    """Rounds of single nodes in which it is not known what was executed. sampled: a sample of the
+    rounds was emulated, and stands for the others."""
+    return 0 if sampled else sum(one.rounds - one.counted for one in totals)
+
+
 @dataclass(frozen=True)
 class Uncounted:
     """Rounds of single nodes in which it is not known what was executed: how many, and of the first
@@ -34,8 +40,8 @@ class Uncounted:
     def of(
         cls, store: Store, run: Run, totals: Sequence[NodeTotal], *, sampled: bool
     ) -> "Uncounted":
-        """sampled: a sample of the rounds was emulated, and stands for the others."""
-        number = 0 if sampled else sum(one.rounds - one.counted for one in totals)
+        """sampled: see uncounted_rounds."""
+        number = uncounted_rounds(totals, sampled=sampled)
         return cls(number, store.uncounted(run.id, 5) if number else ())
 
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from ..energy.ledger import Entry
 from ..experiments.experiment import Experiment
-from ..results import spending
 from ..results.spending import Spent
 from ..results.statistics import mean_and_interval
 from ..results.store import Event, NodeRound, NodeTotal, Run, Store
-from .described import settings
+from . import described
+from .energy import uncounted_rounds
 from .events import MOST_ON_PAGE
 from .summary import LossOnUnseen, losses, shares
 
@@ -65,16 +65,13 @@ class Result:
     def read(cls, store: Store, run: Run) -> "Result":
         """All of it that a report is made of. Raises TinyMetaFedError where this version cannot
         read the run's settings."""
-        experiment = settings(run)
+        experiment = described.settings(run)
         judged = losses(store, run)
         thinned = len(judged) > MOST_POINTS
         if thinned:
             chosen = np.linspace(0, len(judged) - 1, MOST_POINTS).round().astype(int)
             judged = [judged[i] for i in chosen]
-        nodes, away = experiment.nodes, experiment.attendance.away
-        account = spending.Account(
-            store, run, nodes.count, experiment.energy, away, sampled=nodes.emulate > 0
-        )
+        account = described.of(experiment).account(store, run)
         return cls(
             run, experiment, judged, thinned, store.node_totals(run.id),
             store.bytes_by_round(run.id), store.messages(run.id), account.spent(),
@@ -120,9 +117,7 @@ class Result:
     @property
     def uncounted(self) -> int:
         """Rounds of single nodes in which it is not known what was executed."""
-        if self.experiment.nodes.emulate:  # a sample stands for all
-            return 0
-        return sum(one.rounds - one.counted for one in self.totals)
+        return uncounted_rounds(self.totals, sampled=self.experiment.nodes.emulate > 0)
 
     @property
     def counting(self) -> str:

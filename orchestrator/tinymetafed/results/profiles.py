@@ -111,8 +111,9 @@ def unpack(number: int, names: str, cycles: bytes, classes: bytes) -> Iterator[P
     by_class = found.by_class(classes, len(table))
     for row, kinds in zip(table.tolist(), by_class.tolist(), strict=True):
         node, phase, instructions, *figures = row
+        starts = range(0, len(figures), READINGS)
         yield PhaseCount(
             number, node, found.phases[phase], instructions,
             {name: n for name, n in zip(found.classes, kinds, strict=True) if n},
-            {core: figures[3 * i : 3 * i + 3] for i, core in enumerate(found.cores)},
+            {c: figures[i : i + READINGS] for c, i in zip(found.cores, starts, strict=True)},
         )  # fmt: skip

@@ -90,17 +90,15 @@ class Executed:
         """Of a node round that was counted: int64 [phases, 1 + cores · READINGS]."""
         counted = self.store.counted(self.run)
         total = np.zeros((len(self.phases), 1 + READINGS * len(self.cores)), np.int64)
-        for stretch in self._stretches(only_counted=True):
+        for stretch in self.stretches(1, only_counted=True):
             total += stretch.executed.sum(axis=0)
         return np.rint(total / max(1, counted)).astype(np.int64)
 
-    def stretches(self, nodes: int, first: int = 1) -> Iterator[Stretch]:
-        """The rounds, ascending, from round `first` on. nodes: of the run."""
-        return self._stretches(nodes, first)
-
-    def _stretches(
-        self, nodes: int = 1, first: int = 1, *, only_counted: bool = False
+    def stretches(
+        self, nodes: int, first: int = 1, *, only_counted: bool = False
     ) -> Iterator[Stretch]:
+        """The rounds, ascending, from round `first` on. nodes: of the run. only_counted: without
+        the rows of which no profile was taken."""
         done, rows = self.store.extent(self.run)
         length = min(MOST_ROWS * done // max(1, rows), MOST_SLEEPERS // nodes)
         for start in range(first, done + 1, max(1, length)):
