@@ -134,7 +134,7 @@ def test_who_shares_memory_does_the_same_as_who_has_it_alone(steps: Steps):
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A library of which nobody has a node."""
     path = Path(copy(HOST_LIBRARY, tmp_path))
-    monkeypatch.setattr(native, "HOST_LIBRARY", path)
+    monkeypatch.setattr(native, "host_library", lambda: library(path))
     yield path
     library.cache_clear()
 
