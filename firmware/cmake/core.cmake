@@ -2,7 +2,7 @@
 set(TMF_VERSION 0.1.0)
 set(TMF_CORE "${CMAKE_CURRENT_LIST_DIR}/../core")
 set(TMF_CORE_SOURCES)
-foreach(name activation chunk convolution crc32 dense error format kernel learn link loss math matrix model
+foreach(name activation chunk convolution crc32 dense error format join kernel learn link loss math matrix model
         node operation phase pool request select training)
   list(APPEND TMF_CORE_SOURCES "${TMF_CORE}/tmf_${name}.c")
 endforeach()

@@ -1,6 +1,7 @@
 /* A value each, in place. */
 #include <stddef.h>
 
+#include "tmf_bits.h"
 #include "tmf_math.h"
 #include "tmf_operation.h"
 
@@ -47,7 +48,83 @@ static void tanh_backward(const struct tmf_layer *layer, const float *w, const f
     }
 }
 
+/* The argument is the slope below zero, the bits of a float32 in (0, 1): so the sign of y is that of x. */
+static float leak(const struct tmf_layer *layer)
+{
+    return tmf_bits_float(layer->arguments[0]);
+}
+
+static enum tmf_error leaky_plan(struct tmf_layer *layer)
+{
+    layer->outputs = layer->inputs;
+    return layer->argument_count == 1 && leak(layer) > 0.0f && leak(layer) < 1.0f ? TMF_OK : TMF_ERROR_MODEL;
+}
+
+static void leaky_relu_forward(const struct tmf_layer *layer, const float *w)
+{
+    (void)w;
+    const float slope = leak(layer);
+    for (uint32_t i = 0; i < layer->outputs; i++) {
+        const float x = layer->x[i];
+        layer->y[i] = x > 0.0f ? x : slope * x;
+    }
+}
+
+static void leaky_relu_backward(const struct tmf_layer *layer, const float *w, const float *dy, float *dx,
+                                float *sink, float scale)
+{
+    (void)w, (void)sink, (void)scale;
+    const float slope = leak(layer);
+    for (uint32_t i = 0; dx != NULL && i < layer->outputs; i++) {
+        dx[i] = layer->y[i] > 0.0f ? dy[i] : slope * dy[i];
+    }
+}
+
+static void relu6_forward(const struct tmf_layer *layer, const float *w)
+{
+    (void)w;
+    for (uint32_t i = 0; i < layer->outputs; i++) {
+        const float x = layer->x[i] < 0.0f ? 0.0f : layer->x[i];
+        layer->y[i] = x > 6.0f ? 6.0f : x;
+    }
+}
+
+static void relu6_backward(const struct tmf_layer *layer, const float *w, const float *dy, float *dx,
+                           float *sink, float scale)
+{
+    (void)w, (void)sink, (void)scale;
+    for (uint32_t i = 0; dx != NULL && i < layer->outputs; i++) {
+        const float y = layer->y[i];
+        dx[i] = y > 0.0f && y < 6.0f ? dy[i] : 0.0f;
+    }
+}
+
+static void sigmoid_forward(const struct tmf_layer *layer, const float *w)
+{
+    (void)w;
+    for (uint32_t i = 0; i < layer->outputs; i++) {
+        layer->y[i] = tmf_sigmoidf(layer->x[i]);
+    }
+}
+
+/* sigmoid' = sigmoid · (1 − sigmoid) */
+static void sigmoid_backward(const struct tmf_layer *layer, const float *w, const float *dy, float *dx,
+                             float *sink, float scale)
+{
+    (void)w, (void)sink, (void)scale;
+    for (uint32_t i = 0; dx != NULL && i < layer->outputs; i++) {
+        const float y = layer->y[i];
+        dx[i] = dy[i] * (y * (1.0f - y));
+    }
+}
+
 const struct tmf_operation tmf_relu = {
     .plan = plan, .forward = relu_forward, .backward = relu_backward, .in_place = true};
 const struct tmf_operation tmf_tanh = {
     .plan = plan, .forward = tanh_forward, .backward = tanh_backward, .in_place = true};
+const struct tmf_operation tmf_leaky_relu = {
+    .plan = leaky_plan, .forward = leaky_relu_forward, .backward = leaky_relu_backward, .in_place = true};
+const struct tmf_operation tmf_relu6 = {
+    .plan = plan, .forward = relu6_forward, .backward = relu6_backward, .in_place = true};
+const struct tmf_operation tmf_sigmoid = {
+    .plan = plan, .forward = sigmoid_forward, .backward = sigmoid_backward, .in_place = true};

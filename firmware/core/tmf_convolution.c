@@ -1,28 +1,29 @@
-/* Convolutions of an image; see tmf_kernel.h for how it lies in memory. Arguments: height, width, size,
- * stride, padding; conv2d has the number of filters after them. */
+/* Convolutions of an image; see tmf_kernel.h for how it lies in memory, and for the arguments; conv2d has the
+ * number of filters after them. */
 #include <string.h>
 
 #include "tmf_matrix.h"
 #include "tmf_operation.h"
 #include "tmf_kernel.h"
 
-enum { ARGUMENTS = 5, FILTERS = ARGUMENTS };
+enum { FILTERS = TMF_WINDOW_ARGUMENTS };
 
 /* ---- conv2d: every filter sees all channels ----------------------------------------------------------
  *
  * The patch of the image under the window, row by row and zero in the padding, is copied to the layer's
- * scratch, and is x to the matrix of the filters (filters × size² · channels), with a bias each. Order:
- * places from first to last; at each that of tmf_matrix.h. */
+ * scratch, and is x to the matrix of the filters (filters × height · width · channels of the window), with a
+ * bias each. A window of one pixel needs no copy: the patch is the pixel. Order: places from first to last; at
+ * each that of tmf_matrix.h. */
 
 static uint64_t patch_values(const struct tmf_kernel *kernel)
 {
-    return (uint64_t)kernel->size * kernel->size * kernel->channels;
+    return (uint64_t)tmf_kernel_taps(kernel) * kernel->channels;
 }
 
 static enum tmf_error conv2d_plan(struct tmf_layer *layer)
 {
     struct tmf_kernel kernel;
-    if (layer->argument_count != ARGUMENTS + 1 || !tmf_kernel(layer, &kernel)) {
+    if (layer->argument_count != FILTERS + 1 || !tmf_kernel(layer, &kernel)) {
         return TMF_ERROR_MODEL;
     }
     const uint64_t outputs = (uint64_t)tmf_kernel_places(&kernel) * layer->arguments[FILTERS];
@@ -36,12 +37,13 @@ static enum tmf_error conv2d_plan(struct tmf_layer *layer)
 static uint64_t conv2d_scratch(const struct tmf_layer *layer)
 {
     const struct tmf_kernel kernel = tmf_kernel_of(layer);
-    return patch_values(&kernel);
+    return tmf_kernel_taps(&kernel) > 1 ? patch_values(&kernel) : 0;
 }
 
 static uint64_t conv2d_parameters(const struct tmf_layer *layer)
 {
-    return layer->arguments[FILTERS] * (conv2d_scratch(layer) + 1);
+    const struct tmf_kernel kernel = tmf_kernel_of(layer);
+    return layer->arguments[FILTERS] * (patch_values(&kernel) + 1);
 }
 
 /* What of the window at a place lies in the image: rows of as many values, the first at these indices of
@@ -58,15 +60,19 @@ static inline struct overlap overlap_at(const struct tmf_kernel *kernel, uint32_
         .rows = place.bottom - place.top,
         .values = (place.right - place.left) * kernel->channels,
         .image = tmf_kernel_pixel(kernel, &place, place.top, place.left),
-        .patch = ((size_t)place.top * kernel->size + place.left) * kernel->channels,
+        .patch = ((size_t)place.top * kernel->x.size + place.left) * kernel->channels,
     };
 }
 
-static void take_patch(const struct tmf_kernel *kernel, uint32_t number, const float *x, float *patch)
+/* Where the patch at a place is then. */
+static const float *take_patch(const struct tmf_kernel *kernel, uint32_t number, const float *x, float *patch)
 {
     const struct overlap overlap = overlap_at(kernel, number);
-    const uint32_t whole = kernel->size * kernel->channels;
-    if (overlap.rows < kernel->size || overlap.values < whole) {
+    const uint32_t whole = kernel->x.size * kernel->channels;
+    if (tmf_kernel_taps(kernel) == 1) {
+        return x + overlap.image;
+    }
+    if (overlap.rows < kernel->y.size || overlap.values < whole) {
         memset(patch, 0, patch_values(kernel) * sizeof(float));
     }
     size_t from = overlap.image, to = overlap.patch;
@@ -75,6 +81,7 @@ static void take_patch(const struct tmf_kernel *kernel, uint32_t number, const f
         from += kernel->width * kernel->channels;
         to += whole;
     }
+    return patch;
 }
 
 static void add_patch(const struct tmf_kernel *kernel, uint32_t number, const float *patch, float *dx)
@@ -83,7 +90,7 @@ static void add_patch(const struct tmf_kernel *kernel, uint32_t number, const fl
     size_t from = overlap.patch, to = overlap.image;
     for (uint32_t left = overlap.rows; left > 0; left--) {
         tmf_vector_add(dx + to, patch + from, overlap.values);
-        from += kernel->size * kernel->channels;
+        from += kernel->x.size * kernel->channels;
         to += kernel->width * kernel->channels;
     }
 }
@@ -93,8 +100,8 @@ static void conv2d_forward(const struct tmf_layer *layer, const float *w)
     const struct tmf_kernel kernel = tmf_kernel_of(layer);
     const uint32_t values = (uint32_t)patch_values(&kernel), filters = layer->arguments[FILTERS];
     for (uint32_t i = 0; i < tmf_kernel_places(&kernel); i++) {
-        take_patch(&kernel, i, layer->x, layer->scratch);
-        tmf_matrix_forward(w, values, filters, layer->scratch, layer->y + (size_t)i * filters);
+        const float *patch = take_patch(&kernel, i, layer->x, layer->scratch);
+        tmf_matrix_forward(w, values, filters, patch, layer->y + (size_t)i * filters);
     }
 }
 
@@ -108,15 +115,19 @@ static void conv2d_backward(const struct tmf_layer *layer, const float *w, const
         memset(dx, 0, layer->inputs * sizeof(float));
     }
     for (uint32_t i = 0; dx != NULL && i < tmf_kernel_places(&kernel); i++) {
-        memset(layer->scratch, 0, values * sizeof(float));
-        tmf_matrix_backward(w, values, filters, NULL, dy + (size_t)i * filters, layer->scratch, NULL,
-                            0.0f);
-        add_patch(&kernel, i, layer->scratch, dx);
+        const bool apart = tmf_kernel_taps(&kernel) > 1;
+        float *patch = apart ? layer->scratch : dx + overlap_at(&kernel, i).image;
+        if (apart) {
+            memset(patch, 0, values * sizeof(float));
+        }
+        tmf_matrix_backward(w, values, filters, NULL, dy + (size_t)i * filters, patch, NULL, 0.0f);
+        if (apart) {
+            add_patch(&kernel, i, patch, dx);
+        }
     }
     for (uint32_t i = 0; sink != NULL && i < tmf_kernel_places(&kernel); i++) {
-        take_patch(&kernel, i, layer->x, layer->scratch);
-        tmf_matrix_backward(w, values, filters, layer->scratch, dy + (size_t)i * filters, NULL, sink,
-                            scale);
+        const float *patch = take_patch(&kernel, i, layer->x, layer->scratch);
+        tmf_matrix_backward(w, values, filters, patch, dy + (size_t)i * filters, NULL, sink, scale);
     }
 }
 
@@ -130,14 +141,14 @@ const struct tmf_operation tmf_conv2d = {
 
 /* ---- depthwise_conv2d: a filter for each channel ------------------------------------------------------
  *
- * Weights are channels × size², then a bias for each channel. Order: places from first to last, at each the
+ * Weights are channels × (height · width of the window), then a bias for each channel. Order: places from first to last, at each the
  * channels; a channel's sum is its bias, then the products of what lies in the image, row by row. An
  * output whose dy is zero adds nothing anywhere and is passed over. */
 
 static enum tmf_error depthwise_plan(struct tmf_layer *layer)
 {
     struct tmf_kernel kernel;
-    if (layer->argument_count != ARGUMENTS || !tmf_kernel(layer, &kernel)) {
+    if (layer->argument_count != TMF_WINDOW_ARGUMENTS || !tmf_kernel(layer, &kernel)) {
         return TMF_ERROR_MODEL;
     }
     const uint64_t outputs = (uint64_t)tmf_kernel_places(&kernel) * kernel.channels;
@@ -162,12 +173,12 @@ static void depthwise_forward(const struct tmf_layer *layer, const float *w)
     for (uint32_t i = 0; i < tmf_kernel_places(&kernel); i++) {
         const struct tmf_place place = tmf_kernel_place(&kernel, i);
         for (uint32_t c = 0; c < kernel.channels; c++) {
-            const float *filter = w + (size_t)c * kernel.size * kernel.size;
+            const float *filter = w + (size_t)c * tmf_kernel_taps(&kernel);
             float sum = b[c];
             for (uint32_t row = place.top; row < place.bottom; row++) {
                 const float *x = layer->x + tmf_kernel_pixel(&kernel, &place, row, place.left) + c;
                 for (uint32_t column = place.left; column < place.right; column++) {
-                    sum += filter[row * kernel.size + column] * *x;
+                    sum += filter[row * kernel.x.size + column] * *x;
                     x += kernel.channels;
                 }
             }
@@ -185,7 +196,7 @@ static void depthwise_pass(const struct tmf_layer *layer, const float *w, const 
         const struct tmf_place place = tmf_kernel_place(&kernel, i);
         for (uint32_t c = 0; c < kernel.channels; c++) {
             const float d = *dy++, step = scale * d;
-            const size_t filter = (size_t)c * kernel.size * kernel.size;
+            const size_t filter = (size_t)c * tmf_kernel_taps(&kernel);
             if (d == 0.0f) {
                 continue;
             }
@@ -195,7 +206,7 @@ static void depthwise_pass(const struct tmf_layer *layer, const float *w, const 
             for (uint32_t row = place.top; row < place.bottom; row++) {
                 size_t pixel = tmf_kernel_pixel(&kernel, &place, row, place.left) + c;
                 for (uint32_t column = place.left; column < place.right; column++) {
-                    const size_t tap = filter + row * kernel.size + column;
+                    const size_t tap = filter + row * kernel.x.size + column;
                     if (sink != NULL) {
                         sink[tap] += layer->x[pixel] * step;
                     } else {

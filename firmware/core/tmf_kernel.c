@@ -1,34 +1,43 @@
 #include "tmf_kernel.h"
 
-#define MAX_SIZE 255u /* keeps sizes within 64 bits */
+/* The places of a window along an axis of `length` pixels, 0 where there are none. Each of the arguments is below
+ * 256, which keeps sizes within 64 bits. */
+static uint32_t places(struct tmf_axis *axis, uint32_t length, uint32_t size, uint32_t stride, uint32_t before,
+                       uint32_t behind)
+{
+    *axis = (struct tmf_axis){.size = size, .stride = stride, .before = before};
+    const uint64_t padded = (uint64_t)length + before + behind;
+    if (size == 0 || stride == 0 || before >= size || behind >= size || size > padded) {
+        return 0;
+    }
+    return (uint32_t)((padded - size) / stride) + 1;
+}
 
 bool tmf_kernel(const struct tmf_layer *layer, struct tmf_kernel *kernel)
 {
-    const uint32_t height = layer->arguments[0], width = layer->arguments[1];
-    const uint32_t size = layer->arguments[2], stride = layer->arguments[3];
-    const uint32_t padding = layer->argument_count > 4 ? layer->arguments[4] : 0;
+    const uint32_t *const a = layer->arguments;
+    const uint32_t height = a[0], width = a[1], size = a[2], stride = a[3], padding = a[4];
     const uint64_t pixels = (uint64_t)height * width;
-    if (pixels == 0 || pixels > layer->inputs || layer->inputs % (uint32_t)pixels != 0 ||
-        size == 0 || size > MAX_SIZE || stride == 0 || padding >= size ||
-        size > height + 2 * padding || size > width + 2 * padding) {
+    if (layer->argument_count < TMF_WINDOW_ARGUMENTS || pixels == 0 || pixels > layer->inputs ||
+        layer->inputs % (uint32_t)pixels != 0 || size > 0xffffu || stride > 0xffffu) {
         return false;
     }
     *kernel = (struct tmf_kernel){
         .height = height,
         .width = width,
         .channels = layer->inputs / (uint32_t)pixels,
-        .size = size,
-        .stride = stride,
-        .padding = padding,
-        .rows = (height + 2 * padding - size) / stride + 1,
-        .columns = (width + 2 * padding - size) / stride + 1,
     };
-    return (uint64_t)kernel->rows * kernel->columns <= TMF_MAX_VALUES;
+    kernel->rows = places(&kernel->y, height, size & 0xff, stride & 0xff, padding & 0xff,
+                          padding >> 8 & 0xff);
+    kernel->columns = places(&kernel->x, width, size >> 8, stride >> 8, padding >> 16 & 0xff,
+                             padding >> 24);
+    const uint64_t all = (uint64_t)kernel->rows * kernel->columns;
+    return all > 0 && all <= TMF_MAX_VALUES;
 }
 
 struct tmf_kernel tmf_kernel_of(const struct tmf_layer *layer)
 {
-    struct tmf_kernel kernel = {.size = 0};
+    struct tmf_kernel kernel = {.rows = 0};
     tmf_kernel(layer, &kernel);
     return kernel;
 }

@@ -7,21 +7,28 @@
 
 #include "tmf_model.h"
 
-/* A square window that moves over an image.
+/* A window that moves over an image.
  *
  * An image is height × width × channels, the values of a pixel side by side. So a row of a kernel is one
  * run of memory however many channels there are, and a layer's outputs, a pixel's filters side by side,
  * are the next one's image, or a dense layer's inputs, as they lie. */
 struct tmf_kernel {
     uint32_t height, width, channels;
-    uint32_t size;          /* pixels, both ways */
-    uint32_t stride;        /* pixels, both ways, from place to place */
-    uint32_t padding;       /* pixels of zeros around the image, fewer than size */
+    struct tmf_axis {
+        uint32_t size;   /* pixels of the window */
+        uint32_t stride; /* pixels from place to place */
+        uint32_t before; /* pixels of padding before the image, fewer than size; what is behind the image
+                          * decides the number of places only */
+    } y, x;
     uint32_t rows, columns; /* of places */
 };
 
-/* Of a layer whose arguments begin with height, width, size, stride and, where there is a fifth, padding;
- * false where these and its inputs make no sense. */
+/* Arguments of a layer with a window: height and width of the image; the window's height and, times 2^8, its
+ * width; the strides in the same way; padding at the top, and times 2^8 at the bottom, 2^16 at the left and
+ * 2^24 at the right. */
+enum { TMF_WINDOW_ARGUMENTS = 5 };
+
+/* Of a layer whose arguments begin with those of a window; false where these and its inputs make no sense. */
 bool tmf_kernel(const struct tmf_layer *layer, struct tmf_kernel *kernel);
 
 /* The same of a layer that has been planned. */
@@ -32,6 +39,11 @@ static inline uint32_t tmf_kernel_places(const struct tmf_kernel *kernel)
     return kernel->rows * kernel->columns;
 }
 
+static inline uint32_t tmf_kernel_taps(const struct tmf_kernel *kernel)
+{
+    return kernel->y.size * kernel->x.size;
+}
+
 /* The window at a place: its rows [top, bottom) and columns [left, right) lie in the image. */
 struct tmf_place {
     uint32_t top, bottom, left, right;
@@ -39,25 +51,25 @@ struct tmf_place {
 };
 
 /* The part [*first, *end) of a window at `place` pixels from the padding's edge that lies in `length`. */
-static inline void tmf_kernel_clip(const struct tmf_kernel *kernel, uint32_t place, uint32_t length,
+static inline void tmf_kernel_clip(const struct tmf_axis *axis, uint32_t place, uint32_t length,
                                    uint32_t *first, uint32_t *end)
 {
-    const uint32_t rest = length + kernel->padding - place;
-    *first = place < kernel->padding ? kernel->padding - place : 0;
-    *end = rest < kernel->size ? rest : kernel->size;
+    const uint32_t rest = length + axis->before - place;
+    *first = place < axis->before ? axis->before - place : 0;
+    *end = rest < axis->size ? rest : axis->size;
 }
 
 /* Places are numbered row by row. */
 static inline struct tmf_place tmf_kernel_place(const struct tmf_kernel *kernel, uint32_t number)
 {
-    const uint32_t y = number / kernel->columns * kernel->stride;
-    const uint32_t x = number % kernel->columns * kernel->stride;
+    const uint32_t y = number / kernel->columns * kernel->y.stride;
+    const uint32_t x = number % kernel->columns * kernel->x.stride;
     struct tmf_place place = {
-        .corner = ((ptrdiff_t)y - (ptrdiff_t)kernel->padding) * (ptrdiff_t)kernel->width +
-                  (ptrdiff_t)x - (ptrdiff_t)kernel->padding,
+        .corner = ((ptrdiff_t)y - (ptrdiff_t)kernel->y.before) * (ptrdiff_t)kernel->width +
+                  (ptrdiff_t)x - (ptrdiff_t)kernel->x.before,
     };
-    tmf_kernel_clip(kernel, y, kernel->height, &place.top, &place.bottom);
-    tmf_kernel_clip(kernel, x, kernel->width, &place.left, &place.right);
+    tmf_kernel_clip(&kernel->y, y, kernel->height, &place.top, &place.bottom);
+    tmf_kernel_clip(&kernel->x, x, kernel->width, &place.left, &place.right);
     return place;
 }
 

@@ -22,20 +22,25 @@ enum tmf_error tmf_samples_check(const struct tmf_model *model, const uint8_t *s
     *count = (uint32_t)(size / model->sample_size);
     for (uint32_t i = 0; model->loss->target_is_class && i < *count; i++) {
         size_t target = (size_t)i * model->sample_size + inputs_size(model);
-        if (tmf_get_u32(samples + target) >= model->outputs) {
+        if (tmf_get_u32(samples + target) >= tmf_loss_classes(model->outputs)) {
             return TMF_ERROR_SAMPLES;
         }
     }
     return TMF_OK;
 }
 
+static const float *weights(const struct tmf_model *model, const struct tmf_layer *layer)
+{
+    return (layer->part == TMF_FROZEN ? model->backbone : model->working) + layer->first;
+}
+
 const float *tmf_predict(struct tmf_model *model, const uint8_t *inputs)
 {
-    memcpy(model->layers[0].x, inputs, inputs_size(model));
+    memcpy(model->sample, inputs, inputs_size(model));
     const struct tmf_layer *layer = NULL;
     for (uint32_t i = 0; i < model->layer_count; i++) {
         layer = &model->layers[i];
-        layer->operation->forward(layer, model->working + layer->first);
+        layer->operation->forward(layer, weights(model, layer));
     }
     return layer->y;
 }
@@ -48,7 +53,7 @@ static float judge(struct tmf_model *model, const uint8_t *sample, bool *correct
     uint32_t class = 0;
     *correct = false;
     if (model->loss->target_is_class) {
-        uint32_t best = 0;
+        uint32_t best = model->outputs == 1 && y[0] > 0.0f;
         for (uint32_t i = 1; i < model->outputs; i++) {
             best = y[i] > y[best] ? i : best;
         }
@@ -62,7 +67,8 @@ static float judge(struct tmf_model *model, const uint8_t *sample, bool *correct
 
 static bool moves(const struct tmf_model *model, uint32_t layer, uint32_t frozen)
 {
-    return model->layers[layer].parameters > 0 && (frozen >> layer & 1) == 0;
+    return model->layers[layer].parameters > 0 && model->layers[layer].part != TMF_FROZEN &&
+           (frozen >> layer & 1) == 0;
 }
 
 /* Adds scale · gradient to `sink`, down to the first layer that moves and no further. */
@@ -72,18 +78,30 @@ static void backward(struct tmf_model *model, uint32_t frozen, float *sink, floa
     while (lowest < model->layer_count && !moves(model, lowest, frozen)) {
         lowest++;
     }
-    const float *dy = model->dy;
+    for (uint32_t i = lowest; i < model->layer_count; i++) {
+        if (model->layers[i].gathered != NULL) {
+            memset(model->layers[i].gathered, 0, model->layers[i].outputs * sizeof(float));
+        }
+    }
+    const float *dy = model->dy; /* NULL where the layer behind does not read this one */
     for (uint32_t i = model->layer_count; i-- > lowest;) {
         const struct tmf_layer *layer = &model->layers[i];
+        const bool routes = layer->operation->source == TMF_INSTEAD_OF_X;
+        if (layer->gathered != NULL) {
+            if (dy != NULL) {
+                tmf_vector_add(layer->gathered, dy, layer->outputs);
+            }
+            dy = layer->gathered;
+        }
         /* In the place of the outputs, which are not read any more, it leaves what is behind free. */
-        if (!layer->operation->in_place && dy != layer->y) {
+        if (!layer->operation->in_place && !routes && dy != layer->y) {
             tmf_vector_copy(layer->y, dy, layer->outputs);
             dy = layer->y;
         }
         float *dx = i > lowest ? layer->dx : NULL;
-        layer->operation->backward(layer, model->working + layer->first, dy, dx,
+        layer->operation->backward(layer, weights(model, layer), dy, dx,
                                    moves(model, i, frozen) ? sink + layer->first : NULL, scale);
-        dy = dx;
+        dy = routes ? NULL : dx;
     }
 }
 

@@ -30,7 +30,8 @@ enum tmf_error tmf_samples_check(const struct tmf_model *model, const uint8_t *s
 enum tmf_error tmf_train(struct tmf_model *model, const struct tmf_training *training,
                          const uint8_t *samples, uint32_t count, uint32_t *steps, float *loss);
 
-/* Sum of the losses, and how many classes were right: the first largest output is the model's. */
+/* Sum of the losses, and how many classes were right: the first largest output is the model's; of a
+ * single output, class 1 where it is above zero. */
 enum tmf_error tmf_evaluate(struct tmf_model *model, const uint8_t *samples, uint32_t count,
                             float *loss, uint32_t *correct);
 

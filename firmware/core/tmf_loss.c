@@ -36,9 +36,20 @@ static float softmax_cross_entropy(const float *y, uint32_t n, uint32_t class, f
     return tmf_logf(sum) - (y[class] - largest);
 }
 
+/* −log sigmoid(y) of class 1, −log (1 − sigmoid(y)) of class 0; of |y|, so that no exponential overflows. */
+static float binary_cross_entropy(const float *y, uint32_t n, uint32_t class, float *dy)
+{
+    (void)n;
+    const float one = class == 1 ? 1.0f : 0.0f;
+    const float above = y[0] < 0.0f ? 0.0f : y[0], magnitude = y[0] < 0.0f ? -y[0] : y[0];
+    dy[0] = tmf_sigmoidf(y[0]) - one;
+    return (above - y[0] * one) + tmf_logf(1.0f + tmf_expf(-magnitude));
+}
+
 static const struct tmf_loss losses[] = {
-    [0] = {false, 1, mean_squared_error},
-    [1] = {true, 2, softmax_cross_entropy},
+    [0] = {false, 1, UINT32_MAX, mean_squared_error},
+    [1] = {true, 2, UINT32_MAX, softmax_cross_entropy},
+    [2] = {true, 1, 1, binary_cross_entropy},
 };
 
 const struct tmf_loss *tmf_loss(uint32_t number)

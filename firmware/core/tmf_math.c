@@ -257,3 +257,11 @@ float tmf_tanhf(float x)
 
     return (float)((y ^ sign) - sign) * 0x1p-31f;
 }
+
+/* By the exponential of what is not above zero, which cannot overflow. */
+float tmf_sigmoidf(float x)
+{
+    const float e = tmf_expf(x < 0.0f ? x : -x);
+
+    return (x < 0.0f ? e : 1.0f) / (1.0f + e);
+}

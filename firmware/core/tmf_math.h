@@ -1,9 +1,9 @@
 /*
- * exp, log and tanh in IEEE single precision, with the same bits on every target.
+ * exp, log, tanh and the logistic function in IEEE single precision, with the same bits on every target.
  *
  * C libraries differ in their last bits, and an experiment here must give the same weights on an
  * emulated node, on a real one and on the host. These use integer operations and single-precision
- * +, - and * only, so nothing is left to a target to choose, provided that the compiler does not
+ * +, -, * and / only, so nothing is left to a target to choose, provided that the compiler does not
  * fuse a * b + c (-ffp-contract=off), that rounding is to nearest, and that subnormals are not
  * flushed.
  *
@@ -30,5 +30,10 @@ float tmf_logf(float x);
  * by one float where it is nearly flat. +-0 at +-0, +-1 from |x| = 9 up, infinity included.
  */
 float tmf_tanhf(float x);
+
+/*
+ * Logistic function 1 / (1 + e^-x), within 2 ulp. 0 at -inf, 1 at inf.
+ */
+float tmf_sigmoidf(float x);
 
 #endif

@@ -16,18 +16,32 @@
 struct tmf_operation;
 struct tmf_loss;
 
+/* What becomes of a layer's parameters. */
+enum tmf_part {
+    TMF_GLOBAL, /* shared with the server */
+    TMF_LOCAL,  /* never leave the node */
+    TMF_FROZEN, /* never move: held once, and in a vector of their own */
+};
+
 struct tmf_layer {
     const struct tmf_operation *operation;
     uint32_t arguments[TMF_MAX_ARGUMENTS]; /* as described; their meaning is the operation's */
     uint32_t argument_count;
-    bool local;          /* parameters never leave the node */
+    enum tmf_part part;
     uint32_t inputs;     /* values */
     uint32_t outputs;    /* values */
     uint32_t parameters; /* values */
-    uint32_t first;      /* index of the first parameter in the model's vector */
+    uint32_t first;      /* index of the first parameter in the model's vector, or in its backbone */
+    uint32_t source;     /* number of the layer that it reads besides the one before, or instead of it: 1 for
+                          * the first, 0 for the sample */
+    uint32_t until;      /* index of the last layer that reads the outputs */
+    bool is_source;      /* of a later layer */
     float *x;            /* inputs, in the model's memory */
     float *y;            /* outputs; the same as x where the operation works in place */
     float *dx;           /* ∂loss/∂x; the same as y where the operation works in place */
+    float *from;         /* the outputs of the source */
+    float *gathered;     /* ∂loss/∂y of later layers that read y, or NULL where none is wanted */
+    float *gather;       /* `gathered` of the source */
     float *scratch;
 };
 
@@ -38,10 +52,14 @@ struct tmf_model {
     const struct tmf_loss *loss;
     uint32_t inputs;
     uint32_t outputs;
-    uint32_t parameters;
+    uint32_t parameters;          /* that are global or local */
+    uint32_t backbone_parameters; /* that are frozen */
     uint32_t sample_size; /* bytes: inputs and target */
     uint32_t capacity;    /* samples in `store` */
     uint32_t stored;      /* samples */
+    float *sample;        /* inputs values: the sample at work */
+    uint32_t sample_until; /* index of the last layer that reads it */
+    float *backbone;      /* frozen parameters, in the order of their layers */
     float *held;          /* θ as broadcast: parameters values */
     float *working;       /* θ' that training moves: parameters values */
     float *residual;      /* of updates what was not sent: parameters values, or NULL where it is not kept */
@@ -58,7 +76,7 @@ struct tmf_model {
 void tmf_model_begin(struct tmf_model *model, uint32_t inputs, uint32_t capacity);
 
 /* Adds a layer: TMF_ERROR_MODEL where it cannot follow the ones before. */
-enum tmf_error tmf_model_add(struct tmf_model *model, uint32_t operation, bool local,
+enum tmf_error tmf_model_add(struct tmf_model *model, uint32_t operation, enum tmf_part part,
                              const uint32_t *arguments, size_t count);
 
 /* What a strategy needs room for besides, a vector of parameters each; bits of `room`. The residual and the

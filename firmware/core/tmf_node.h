@@ -44,6 +44,7 @@ struct tmf_node {
     struct tmf_port port;
     struct tmf_link link;
     struct tmf_model model;
+    uint32_t backbone; /* entries of model.backbone that have come */
     uint32_t version; /* of model.held; 0: not complete */
     struct tmf_broadcast broadcast;
     uint32_t arrived; /* bytes of model.arriving */

@@ -6,6 +6,7 @@
 static const struct tmf_operation *const operations[] = {
     NULL,        &tmf_dense,            &tmf_relu,       &tmf_tanh,
     &tmf_conv2d, &tmf_depthwise_conv2d, &tmf_max_pool2d, &tmf_average_pool2d,
+    &tmf_leaky_relu, &tmf_relu6, &tmf_sigmoid, &tmf_add, &tmf_route,
 };
 
 const struct tmf_operation *tmf_operation(uint32_t number)

@@ -30,13 +30,16 @@ struct tmf_operation {
                      float *sink, float scale);
 
     /* Value by value. y may be x, so that the outputs take no memory of their own, and dx takes the
-     * place of y: backward reads y and not x. Of any other, backward reads x and not y, whose place dy
-     * takes. */
+     * place of y: backward reads y, if any, and not x. Of any other, backward reads x and not y, whose place
+     * dy takes. */
     bool in_place;
+
+    /* The first argument is the number of a source (struct tmf_layer). */
+    enum { TMF_NO_SOURCE, TMF_BESIDES_X, TMF_INSTEAD_OF_X } source;
 };
 
 extern const struct tmf_operation tmf_dense, tmf_relu, tmf_tanh, tmf_conv2d, tmf_depthwise_conv2d,
-    tmf_max_pool2d, tmf_average_pool2d;
+    tmf_max_pool2d, tmf_average_pool2d, tmf_leaky_relu, tmf_relu6, tmf_sigmoid, tmf_add, tmf_route;
 
 /* The operation with that number in the protocol, or NULL. */
 const struct tmf_operation *tmf_operation(uint32_t number);

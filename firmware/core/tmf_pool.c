@@ -1,29 +1,37 @@
-/* The largest value or the mean of each channel under a window; see tmf_kernel.h. Arguments: height, width,
- * size, stride. */
+/* The largest value or the mean of each channel under a window; see tmf_kernel.h for the arguments. The mean has
+ * one more: 1 where the padding's zeros count, 0 where the mean is of the pixels in the image. The largest is
+ * always of these. */
 #include <string.h>
 
 #include "tmf_operation.h"
 #include "tmf_kernel.h"
 
-static enum tmf_error plan(struct tmf_layer *layer)
+enum { PADDING_COUNTS = TMF_WINDOW_ARGUMENTS };
+
+static enum tmf_error plan(struct tmf_layer *layer, uint32_t arguments)
 {
     struct tmf_kernel kernel;
-    if (layer->argument_count != 4 || !tmf_kernel(layer, &kernel)) {
+    if (layer->argument_count != arguments || !tmf_kernel(layer, &kernel)) {
         return TMF_ERROR_MODEL;
     }
     layer->outputs = tmf_kernel_places(&kernel) * kernel.channels;
     return TMF_OK;
 }
 
+static enum tmf_error max_plan(struct tmf_layer *layer)
+{
+    return plan(layer, TMF_WINDOW_ARGUMENTS);
+}
+
 /* Where in x the first largest lies, row by row; the first NaN where there is one. */
 static const float *largest(const struct tmf_kernel *kernel, const struct tmf_place *place, const float *x,
                             uint32_t channel)
 {
-    const float *best = x + tmf_kernel_pixel(kernel, place, 0, 0) + channel;
+    const float *best = x + tmf_kernel_pixel(kernel, place, place->top, place->left) + channel;
     float most = *best;
-    for (uint32_t row = 0; row < kernel->size; row++) {
-        const float *pixel = x + tmf_kernel_pixel(kernel, place, row, 0) + channel;
-        for (uint32_t left = kernel->size; left > 0; left--) {
+    for (uint32_t row = place->top; row < place->bottom; row++) {
+        const float *pixel = x + tmf_kernel_pixel(kernel, place, row, place->left) + channel;
+        for (uint32_t left = place->right - place->left; left > 0; left--) {
             const float value = *pixel;
             if (!(value <= most) && most == most) { /* NaN passes what is none, and nothing passes it */
                 best = pixel;
@@ -63,12 +71,18 @@ static void max_backward(const struct tmf_layer *layer, const float *w, const fl
     }
 }
 
-static float share(const struct tmf_kernel *kernel)
+static enum tmf_error average_plan(struct tmf_layer *layer)
 {
-    return 1.0f / (float)(kernel->size * kernel->size);
+    return layer->arguments[PADDING_COUNTS] > 1 ? TMF_ERROR_MODEL : plan(layer, PADDING_COUNTS + 1);
 }
 
-/* Order: from zero on, row by row; then the product with the rounded 1 / size². */
+static float share(const struct tmf_layer *layer, const struct tmf_kernel *kernel, const struct tmf_place *place)
+{
+    const uint32_t inside = (place->bottom - place->top) * (place->right - place->left);
+    return 1.0f / (float)(layer->arguments[PADDING_COUNTS] == 1 ? tmf_kernel_taps(kernel) : inside);
+}
+
+/* Order: from zero on, row by row; then the product with the rounded 1 / pixels. */
 static void average_forward(const struct tmf_layer *layer, const float *w)
 {
     (void)w;
@@ -76,16 +90,17 @@ static void average_forward(const struct tmf_layer *layer, const float *w)
     float *y = layer->y;
     for (uint32_t i = 0; i < tmf_kernel_places(&kernel); i++) {
         const struct tmf_place place = tmf_kernel_place(&kernel, i);
+        const float factor = share(layer, &kernel, &place);
         for (uint32_t c = 0; c < kernel.channels; c++) {
             float sum = 0.0f;
-            for (uint32_t row = 0; row < kernel.size; row++) {
-                const float *x = layer->x + tmf_kernel_pixel(&kernel, &place, row, 0) + c;
-                for (uint32_t column = 0; column < kernel.size; column++) {
+            for (uint32_t row = place.top; row < place.bottom; row++) {
+                const float *x = layer->x + tmf_kernel_pixel(&kernel, &place, row, place.left) + c;
+                for (uint32_t column = place.left; column < place.right; column++) {
                     sum += *x;
                     x += kernel.channels;
                 }
             }
-            *y++ = sum * share(&kernel);
+            *y++ = sum * factor;
         }
     }
 }
@@ -99,11 +114,12 @@ static void average_backward(const struct tmf_layer *layer, const float *w, cons
     memset(dx, 0, layer->inputs * sizeof(float));
     for (uint32_t i = 0; i < tmf_kernel_places(&kernel); i++) {
         const struct tmf_place place = tmf_kernel_place(&kernel, i);
+        const float factor = share(layer, &kernel, &place);
         for (uint32_t c = 0; c < kernel.channels; c++) {
-            const float d = *dy++ * share(&kernel);
-            for (uint32_t row = 0; row < kernel.size; row++) {
-                float *to = dx + tmf_kernel_pixel(&kernel, &place, row, 0) + c;
-                for (uint32_t column = 0; column < kernel.size; column++) {
+            const float d = *dy++ * factor;
+            for (uint32_t row = place.top; row < place.bottom; row++) {
+                float *to = dx + tmf_kernel_pixel(&kernel, &place, row, place.left) + c;
+                for (uint32_t column = place.left; column < place.right; column++) {
                     *to += d;
                     to += kernel.channels;
                 }
@@ -113,6 +129,6 @@ static void average_backward(const struct tmf_layer *layer, const float *w, cons
 }
 
 const struct tmf_operation tmf_max_pool2d = {
-    .plan = plan, .forward = max_forward, .backward = max_backward};
+    .plan = max_plan, .forward = max_forward, .backward = max_backward};
 const struct tmf_operation tmf_average_pool2d = {
-    .plan = plan, .forward = average_forward, .backward = average_backward};
+    .plan = average_plan, .forward = average_forward, .backward = average_backward};

@@ -63,13 +63,14 @@ static enum tmf_error handle_load(struct tmf_node *node, const struct load *load
     struct tmf_model *model = &node->model;
     node->loaded = false;
     node->version = 0;
+    node->backbone = 0;
     node->broadcast = (struct tmf_broadcast){.to = 0};
     node->working = TMF_EMPTY;
     node->arrived = 0;
     tmf_model_begin(model, load->load_inputs, load->load_capacity);
     for (size_t i = 0; i < load->load_layers_layer_m_count; i++) {
         const struct layer *layer = &load->load_layers_layer_m[i];
-        enum tmf_error error = tmf_model_add(model, layer->layer_operation, layer->layer_local,
+        enum tmf_error error = tmf_model_add(model, layer->layer_operation, (enum tmf_part)layer->layer_part,
                                              layer->layer_parameters, layer->layer_parameters_count);
         if (error != TMF_OK) {
             return error;
@@ -290,6 +291,22 @@ static enum tmf_error handle_variate(const struct tmf_node *node, const struct v
     return TMF_OK;
 }
 
+static enum tmf_error handle_backbone(struct tmf_node *node, const struct backbone *backbone,
+                                      struct response_body_r *answer)
+{
+    const struct tmf_chunk chunk = received_chunk(&backbone->backbone_chunk_m);
+    if (chunk.encoding != TMF_DENSE || chunk.first != node->backbone) {
+        return TMF_ERROR_RANGE;
+    }
+    const enum tmf_error error =
+        tmf_chunk_apply(&chunk, node->model.backbone, node->model.backbone_parameters);
+    if (error == TMF_OK) {
+        node->backbone += chunk.count;
+        answer->response_body_choice = response_body_done_m_c;
+    }
+    return error;
+}
+
 /* ---- what is asked for ------------------------------------------------------------------------------- */
 
 static enum tmf_error handle(struct tmf_node *node, const struct request_body_r *request,
@@ -302,6 +319,12 @@ static enum tmf_error handle(struct tmf_node *node, const struct request_body_r 
     }
     if (!node->loaded) {
         return TMF_ERROR_NO_MODEL;
+    }
+    if (request->request_body_choice == request_body_backbone_m_c) {
+        return handle_backbone(node, &request->request_body_backbone_m, answer);
+    }
+    if (node->backbone < node->model.backbone_parameters) {
+        return TMF_ERROR_WEIGHTS;
     }
     switch (request->request_body_choice) {
     case request_body_weights_m_c: return handle_weights(node, &request->request_body_weights_m, answer);

@@ -8,6 +8,7 @@
 struct tmf_sizes {
     uint64_t activations; /* what enters and leaves the layers, and the derivatives in its place */
     uint64_t backward;    /* more than that while a layer works: scratch, and one derivative more */
+    uint64_t backbone;    /* weights that never move */
     uint64_t held;        /* weights as broadcast */
     uint64_t working;     /* weights that training moves */
     uint64_t residual;    /* what was not sent of updates */

@@ -58,7 +58,7 @@ enum tmf_error tmf_do_store(struct tmf_node *node, const struct store *store,
 static bool reconstructs(const struct tmf_model *model, uint32_t frozen)
 {
     for (uint32_t i = 0; i < model->layer_count; i++) {
-        if (model->layers[i].parameters > 0 && !model->layers[i].local && !(frozen >> i & 1)) {
+        if (model->layers[i].parameters > 0 && model->layers[i].part == TMF_GLOBAL && !(frozen >> i & 1)) {
             return false;
         }
     }
@@ -186,7 +186,7 @@ enum tmf_error tmf_do_select(struct tmf_node *node, const struct select *select,
     /* The local part ends here: what is zero is never marked, and nothing else is ever sent. */
     for (uint32_t i = 0; i < model->layer_count; i++) {
         const struct tmf_layer *layer = &model->layers[i];
-        if (layer->local) {
+        if (layer->part == TMF_LOCAL) {
             memset(model->working + layer->first, 0, layer->parameters * sizeof(float));
         }
     }

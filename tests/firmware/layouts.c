@@ -1,8 +1,8 @@
 /* Trains a model twice: as tmf_model_place lays it out, and with every buffer in a place of its own. Both
  * have to come to the same bits. For the sanitizers, which see what leaves its place.
  *
- * Standard input: the struct `head`; for each layer its operation, how many arguments it has, and these, as
- * uint32; the parameters; the samples. */
+ * Standard input: the struct `head`; for each layer its operation, its part, how many arguments it has, and these,
+ * as uint32; the parameters that are not frozen; those that are; the samples. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,15 +42,21 @@ static float *values(uint64_t n)
 static void separate(struct tmf_model *model)
 {
     float *x = values(model->inputs);
+    model->sample = x;
     for (uint32_t i = 0; i < model->layer_count; i++) {
         struct tmf_layer *layer = &model->layers[i];
         const struct tmf_operation *operation = layer->operation;
         layer->x = x;
         layer->y = x = values(layer->outputs);
+        const struct tmf_layer *source = layer->source > 0 ? &model->layers[layer->source - 1] : NULL;
+        layer->from = source != NULL ? source->y : model->sample;
+        layer->gather = source != NULL ? source->gathered : NULL;
+        layer->gathered = layer->is_source ? values(layer->outputs) : NULL;
         layer->dx = values(layer->inputs);
         layer->scratch = values(operation->scratch != NULL ? operation->scratch(layer) : 0);
     }
     model->dy = values(model->outputs);
+    model->backbone = values(model->backbone_parameters);
     model->held = values(model->parameters);
     model->working = values(model->parameters);
     model->gradient = model->gradient != NULL ? values(model->parameters) : NULL;
@@ -64,7 +70,7 @@ struct result {
 };
 
 static struct result train(struct tmf_model *model, const struct head *head, const float *theta,
-                           const uint8_t *samples)
+                           const float *backbone, const uint8_t *samples)
 {
     const struct tmf_training training = {
         .rate = head->rate,
@@ -75,6 +81,7 @@ static struct result train(struct tmf_model *model, const struct head *head, con
     struct result result = {.error = TMF_OK};
     memcpy(model->held, theta, model->parameters * sizeof(float));
     memcpy(model->working, theta, model->parameters * sizeof(float));
+    memcpy(model->backbone, backbone, model->backbone_parameters * sizeof(float));
     memcpy(model->store, samples, (size_t)head->samples * model->sample_size);
     result.error = tmf_train(model, &training, model->store, head->samples, &result.steps,
                              &result.trained);
@@ -92,13 +99,14 @@ int main(void)
     take(&head, sizeof head);
     tmf_model_begin(&model, head.inputs, head.samples);
     for (uint32_t i = 0; i < head.layers; i++) {
-        uint32_t operation[2], arguments[TMF_MAX_ARGUMENTS];
+        uint32_t operation[3], arguments[TMF_MAX_ARGUMENTS];
         take(operation, sizeof operation);
-        if (operation[1] > TMF_MAX_ARGUMENTS) {
+        if (operation[2] > TMF_MAX_ARGUMENTS) {
             return 4;
         }
-        take(arguments, operation[1] * sizeof *arguments);
-        if (tmf_model_add(&model, operation[0], false, arguments, operation[1]) != TMF_OK) {
+        take(arguments, operation[2] * sizeof *arguments);
+        if (tmf_model_add(&model, operation[0], (enum tmf_part)operation[1], arguments, operation[2]) !=
+            TMF_OK) {
             return 4;
         }
     }
@@ -109,19 +117,22 @@ int main(void)
         return 5;
     }
     const struct tmf_sizes *sizes = &model.sizes;
-    if (needed != sizes->activations + sizes->backward + sizes->held + sizes->working +
+    if (needed != sizes->activations + sizes->backward + sizes->backbone + sizes->held + sizes->working +
                       sizes->residual + sizes->gradient + sizes->store) {
         return 6;
     }
     float *theta = values(model.parameters);
     take(theta, model.parameters * sizeof(float));
+    float *backbone = values(model.backbone_parameters);
+    take(backbone, model.backbone_parameters * sizeof(float));
     uint8_t *samples = fresh((size_t)head.samples * model.sample_size);
     take(samples, (size_t)head.samples * model.sample_size);
     apart = model;
     separate(&apart);
-    const struct result one = train(&model, &head, theta, samples);
-    const struct result other = train(&apart, &head, theta, samples);
+    const struct result one = train(&model, &head, theta, backbone, samples);
+    const struct result other = train(&apart, &head, theta, backbone, samples);
     if (memcmp(model.held, theta, model.parameters * sizeof(float)) != 0 ||
+        memcmp(model.backbone, backbone, model.backbone_parameters * sizeof(float)) != 0 ||
         memcmp(model.store, samples, (size_t)head.samples * model.sample_size) != 0) {
         return 7;
     }

@@ -11,10 +11,11 @@ from pydantic import BeforeValidator, Field
 from ..link.messages import Layer, Load
 from ..settings import Settings
 
-LOSSES = {"mse": 0, "softmax_cross_entropy": 1}  # numbers of firmware/protocol.cddl
+LOSSES = {"mse": 0, "softmax_cross_entropy": 1, "binary_cross_entropy": 2}  # numbers of firmware/protocol.cddl
 OPERATIONS = {
     "dense": 1, "relu": 2, "tanh": 3,
     "conv2d": 4, "depthwise_conv2d": 5, "max_pool2d": 6, "average_pool2d": 7,
+    "leaky_relu": 8, "relu6": 9, "sigmoid": 10, "add": 11, "route": 12,
 }  # fmt: skip
 
 Length = Annotated[int, Field(ge=1, le=65535)]
