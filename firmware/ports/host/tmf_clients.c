@@ -329,6 +329,8 @@ static bool stand_in(struct tmf_host *host, const struct tmf_job *job, const str
         return false;
     }
     if (host->job != job->number) {
+        memcpy(model->backbone, job->backbone, model->backbone_parameters * sizeof(float));
+        node->backbone = model->backbone_parameters;
         memcpy(model->held, job->theta, model->parameters * sizeof(float));
         host->job = job->number;
     }

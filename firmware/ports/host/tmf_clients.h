@@ -48,12 +48,13 @@ struct tmf_run {
     uint32_t end;
 };
 
-/* What is the same for all nodes. number: differs from job to job. load: a body that describes the model. theta: the
- * weights of `version`. runs: of the global part. update, framing: names. counts: whether bytes are counted. */
+/* What is the same for all nodes. number: differs from job to job. load: a body that describes the model. backbone: its frozen
+ * parameters. theta: the weights of `version`. runs: of the global part. update, framing: names. counts: whether bytes are counted. */
 struct tmf_job {
     uint64_t number;
     const uint8_t *load;
     size_t load_size;
+    const float *backbone;
     const float *theta;
     uint32_t version;
     const struct tmf_run *runs;

@@ -17,7 +17,7 @@ from ..federation.client import Client
 from ..federation.engines import LinkEngine, make_engine
 from ..federation.federation import Federation
 from ..federation.participation import Participation
-from ..models.model import Pool2d, Shape
+from ..models.layers import LayerWithParameters, Shape
 from ..nodes import window
 from ..nodes.answers import NodeRefused
 from ..nodes.backends import emulated_image, make_nodes, private_directory
@@ -38,13 +38,14 @@ MOST_NODES = 8
 class LayerPlan:
     """A layer of the experiment.
 
-    name: its kind and activation. shape: of its outputs. local: None where it has no parameters.
+    name: its kind and activation. shape: of its outputs. part: of the model that its parameters
+    are, "global", "local" or "frozen"; None where it has none.
     """
 
     name: str
     shape: Shape
     parameters: int
-    local: bool | None
+    part: str | None
 
     @property
     def outputs(self) -> int:
@@ -92,16 +93,18 @@ class Played:
 
 def layers(experiment: Experiment) -> Iterator[LayerPlan]:
     """The inputs, then the layers."""
-    shape, parts = experiment.shape, iter(experiment.built_model.parts)
-    yield LayerPlan("input", shape, 0, None)
-    for one in experiment.model.layers:
-        shape = one.after(shape)
-        if isinstance(one, Pool2d):
+    before = experiment.shape
+    yield LayerPlan("input", before, 0, None)
+    for one, shape in zip(experiment.model.layers, experiment.model.shapes(before), strict=True):
+        if not isinstance(one, LayerWithParameters):
             yield LayerPlan(one.type, shape, 0, None)
-            continue
-        part = next(parts)
-        activation = "" if one.activation == "linear" else f", {one.activation}"
-        yield LayerPlan(f"{one.type}{activation}", shape, part.end - part.first, part.local)
+        else:
+            outputs, inputs = one.weights(before)
+            activation = "" if one.activation == "linear" else f", {one.activation}"
+            name = f"{one.type}{activation}"
+            part = "local" if one.local else "frozen" if one.frozen else "global"
+            yield LayerPlan(name, shape, outputs * (inputs + 1), part)
+        before = shape
 
 
 def memory(experiment: Experiment) -> Memory:

@@ -6,7 +6,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ..energy.settings import EnergySettings
-from ..models.model import Model, ModelSettings, Shape
+from ..models.layers import Shape
+from ..models.model import Model, ModelSettings
 from ..nodes.settings import Faults, NodeSettings
 from ..settings import Settings
 from ..strategies import StrategySettings
@@ -143,13 +144,21 @@ class FederationSettings(Settings):
                 "leave it out"
             )
         model = self.built_model
-        if model.outputs != self.task.outputs:
+        if (self.model.loss != "mse") != self.task.target_is_class:
+            raise ValueError(f"model.loss: {self.model.loss} does not judge the task's targets")
+        wanted = self.task.outputs
+        if self.model.loss == "binary_cross_entropy":
+            if wanted != 2:
+                raise ValueError(
+                    "model.loss: binary_cross_entropy tells two classes apart, the task has "
+                    f"{wanted}"
+                )
+            wanted = 1
+        if model.outputs != wanted:
             raise ValueError(
                 f"model.layers.{len(self.model.layers) - 1}: the task has "
-                f"{self.task.outputs} outputs, the last layer {model.outputs}"
+                f"{wanted} outputs, the last layer {model.outputs}"
             )
-        if (self.model.loss == "softmax_cross_entropy") != self.task.target_is_class:
-            raise ValueError(f"model.loss: {self.model.loss} does not judge the task's targets")
         self._check_samples()
         if all(part.local for part in model.parts):
             raise ValueError("model.layers: every layer is local, so there is nothing to exchange")

@@ -18,6 +18,8 @@ MOST_REQUESTS = 22
 """Requests in a frame, at most: its list's head is one byte then."""
 RESIDUAL, MARK, VARIATE = 1, 2, 4
 """Bits of Load.room."""
+GLOBAL, LOCAL, FROZEN = 0, 1, 2
+"""Values of Layer.part."""
 FROM_MARK, CORRECTED = 1, 2
 """Bits of Train.options."""
 REGISTERS: tuple[str, ...] = (
@@ -38,7 +40,7 @@ class Layer:
     """One layer of a model as the node is told it."""
 
     operation: int
-    local: bool
+    part: int
     arguments: tuple[int, ...]
 
 
@@ -144,9 +146,15 @@ class Part:
     samples: bytes
 
 
+@dataclass(frozen=True)
+class Backbone:
+    CODE: ClassVar = 15
+    chunk: Chunk
+
+
 Request = (
     HelloRequest | Load | Weights | Train | Store | Evaluate | Predict | Select | Update
-    | Residual | Restore | Mark | Variate | Renew | Part
+    | Residual | Restore | Mark | Variate | Renew | Part | Backbone
 )  # fmt: skip
 
 
@@ -254,9 +262,14 @@ def _items(request: Request) -> list[Any]:
     items = [request.CODE, *vars(request).values()]  # as the class declares its fields
     match request:
         case Load(layers=layers, room=room):
-            items[5:] = [[[layer.operation, layer.local, *layer.arguments] for layer in layers]]
+            items[5:] = [[[layer.operation, layer.part, *layer.arguments] for layer in layers]]
             items += [room] if room else []  # else it is left out
-        case Weights(chunk=piece) | Restore(chunk=piece) | Variate(chunk=piece):
+        case (
+            Weights(chunk=piece)
+            | Restore(chunk=piece)
+            | Variate(chunk=piece)
+            | Backbone(chunk=piece)
+        ):
             items[-1:] = vars(piece).values()
         case Train(rate=rate, proximal=proximal, options=options):
             items[1] = float(np.float32(rate))

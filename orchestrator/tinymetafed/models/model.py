@@ -1,172 +1,23 @@
 """A model: the experiment's layers, the node's description of them, the first weights."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from ..link.messages import Layer, Load
+from ..link.messages import FROZEN, GLOBAL, LOCAL, Layer, Load
 from ..settings import Settings
+from .layers import OPERATIONS, SAMPLE, Join, LayerSettings, LayerWithParameters, Length, Shape
 
-LOSSES = {"mse": 0, "softmax_cross_entropy": 1, "binary_cross_entropy": 2}  # numbers of firmware/protocol.cddl
-OPERATIONS = {
-    "dense": 1, "relu": 2, "tanh": 3,
-    "conv2d": 4, "depthwise_conv2d": 5, "max_pool2d": 6, "average_pool2d": 7,
-    "leaky_relu": 8, "relu6": 9, "sigmoid": 10, "add": 11, "route": 12,
-}  # fmt: skip
+LOSSES = {"mse": 0, "softmax_cross_entropy": 1, "binary_cross_entropy": 2}
+"""Numbers of firmware/protocol.cddl."""
 
-Length = Annotated[int, Field(ge=1, le=65535)]
-WindowLength = Annotated[int, Field(ge=1, le=255)]
-
-
-class Shape(NamedTuple):
-    """Of an image: its values lie pixel by pixel, row by row, a pixel's channels together."""
-
-    height: int
-    width: int
-    channels: int
-
-    @property
-    def values(self) -> int:
-        """Number of values."""
-        return self.height * self.width * self.channels
-
-
-class _Layer(Settings):
-    """A layer of an experiment file."""
-
-    def after(self, shape: Shape) -> Shape:
-        """What leaves it where `shape` enters. Raises ValueError that begins with a key of the
-        layer where it does not fit."""
-        raise NotImplementedError
-
-    def arguments(self, shape: Shape) -> tuple[int, ...]:
-        """Of its operation (see firmware/protocol.cddl) where `shape` enters."""
-        raise NotImplementedError
-
-
-class _LayerWithParameters(_Layer):
-    activation: Literal["relu", "tanh", "linear"] = "linear"
-    local: bool = False  # a part of the model that never leaves the node
-
-    def weights(self, shape: Shape) -> tuple[int, int]:
-        """Shape of W, (outputs, inputs), where `shape` enters; each output has a bias as well."""
-        raise NotImplementedError
-
-
-class Dense(_LayerWithParameters):
-    """y = activation(W x + b), whatever shape x has"""
-
-    type: Literal["dense"] = "dense"
-    units: Length
-
-    def after(self, shape: Shape) -> Shape:
-        """See _Layer."""
-        return Shape(1, 1, self.units)
-
-    def arguments(self, shape: Shape) -> tuple[int, ...]:
-        """See _Layer."""
-        return (self.units,)
-
-    def weights(self, shape: Shape) -> tuple[int, int]:
-        """See _LayerWithParameters."""
-        return self.units, shape.values
-
-
-class _Window(_Layer):
-    """A square window that moves over an image."""
-
-    size: WindowLength
-    stride: WindowLength
-
-    def margin(self) -> int:
-        """Pixels of zeros around the image."""
-        return 0
-
-    def channels(self, shape: Shape) -> int:
-        """How many leave it where `shape` enters."""
-        return shape.channels
-
-    def after(self, shape: Shape) -> Shape:
-        """See _Layer."""
-        height, width = (length + 2 * self.margin() - self.size for length in shape[:2])
-        if min(height, width) < 0:
-            raise ValueError(
-                f"size: {self.size} is more than the {shape.height} × {shape.width} pixels that "
-                f"come in with a padding of {self.margin()}; model.shape is what a sample has"
-            )
-        places = height // self.stride + 1, width // self.stride + 1
-        return Shape(*places, self.channels(shape))
-
-    def arguments(self, shape: Shape) -> tuple[int, ...]:
-        """See _Layer."""
-        return shape.height, shape.width, self.size, self.stride
-
-
-class _Convolution(_Window, _LayerWithParameters):
-    size: WindowLength = 3
-    stride: WindowLength = 1
-    padding: Annotated[int, Field(ge=0, le=254)] = 0
-
-    def margin(self) -> int:
-        """See _Window. Raises ValueError that begins with a key."""
-        if self.padding >= self.size:
-            raise ValueError(f"padding: {self.padding} is not less than the size, {self.size}")
-        return self.padding
-
-    def arguments(self, shape: Shape) -> tuple[int, ...]:
-        """See _Layer."""
-        return *super().arguments(shape), self.padding
-
-
-class Conv2d(_Convolution):
-    """Every filter sees all channels under the window."""
-
-    type: Literal["conv2d"]
-    filters: Length
-
-    def channels(self, shape: Shape) -> int:
-        """See _Window."""
-        return self.filters
-
-    def arguments(self, shape: Shape) -> tuple[int, ...]:
-        """See _Layer."""
-        return *super().arguments(shape), self.filters
-
-    def weights(self, shape: Shape) -> tuple[int, int]:
-        """See _LayerWithParameters."""
-        return self.filters, self.size**2 * shape.channels
-
-
-class DepthwiseConv2d(_Convolution):
-    """A filter for each channel."""
-
-    type: Literal["depthwise_conv2d"]
-
-    def weights(self, shape: Shape) -> tuple[int, int]:
-        """See _LayerWithParameters."""
-        return shape.channels, self.size**2
-
-
-class Pool2d(_Window):
-    """The largest value, or the mean, of each channel under the window."""
-
-    type: Literal["max_pool2d", "average_pool2d"]
-    size: WindowLength = 2
-    stride: WindowLength = 2
-
-
-def _dense_unless_said(layer: object) -> object:
-    return {"type": "dense", **layer} if isinstance(layer, dict) else layer
-
-
-LayerSettings = Annotated[
-    Annotated[Dense | Conv2d | DepthwiseConv2d | Pool2d, Field(discriminator="type")],
-    BeforeValidator(_dense_unless_said),
-]
+MOST_LAYERS = 32
+"""Of a node's description, in which activations are layers too (firmware/core/tmf_model.h)."""
 
 
 class ModelSettings(Settings):
@@ -177,8 +28,41 @@ class ModelSettings(Settings):
     """
 
     shape: tuple[Length, Length, Length] | None = None
-    layers: Annotated[tuple[LayerSettings, ...], Field(min_length=1, max_length=16)]
-    loss: Literal["mse", "softmax_cross_entropy"] = "mse"
+    layers: Annotated[tuple[LayerSettings, ...], Field(min_length=1, max_length=MOST_LAYERS)]
+    loss: Literal["mse", "softmax_cross_entropy", "binary_cross_entropy"] = "mse"
+
+    def shapes(self, entering: Shape) -> Iterator[Shape]:
+        """What leaves each layer where the sample is of that shape.
+
+        Raises ValueError that begins with the key of what does not fit.
+        """
+        named = {SAMPLE: entering}
+        shape = entering
+        for i, one in enumerate(self.layers):
+            key = f"model.layers.{i}"
+            if isinstance(one, Join):
+                if one.source not in named:
+                    known = ", ".join(named)
+                    raise ValueError(
+                        f"{key}.source: no layer before it has the name {one.source!r}; there are: "
+                        f"{known}"
+                    )
+                source = named[one.source]
+                if one.type == "add" and source != shape:
+                    raise ValueError(
+                        f"{key}.source: {source} values of {one.source} cannot be added to {shape}"
+                    )
+                shape = source
+            else:
+                try:
+                    shape = one.after(shape)
+                except ValueError as error:
+                    raise ValueError(f"{key}.{error}") from None
+            if one.name is not None:
+                if one.name in named:
+                    raise ValueError(f"{key}.name: {one.name!r} is an earlier layer's as well")
+                named[one.name] = shape
+            yield shape
 
 
 @dataclass(frozen=True)
@@ -186,10 +70,15 @@ class Part:
     """The parameters of one layer of the node's description."""
 
     layer: int  # index into the description, which has activations as layers of their own
-    first: int  # index of the first parameter in the model's vector
+    first: int  # index of the first parameter in the model's vector, or in the backbone
     weights: tuple[int, int]  # shape: outputs, inputs
-    local: bool
-    relu: bool  # follows
+    part: int  # of firmware/protocol.cddl: GLOBAL, LOCAL or FROZEN
+    rectified: bool  # a ReLU of some kind follows
+
+    @property
+    def local(self) -> bool:
+        """Whether it never leaves the node."""
+        return self.part == LOCAL
 
     @property
     def end(self) -> int:
@@ -201,9 +90,10 @@ class Part:
 class Model:
     """A model for a task.
 
-    The parameter vector θ is float32 [parameters]: for every layer that has some W row-major
-    (outputs × inputs), then b (outputs). A convolution's inputs are the values under its window,
-    row by row, in a depthwise one of one channel.
+    The parameter vector θ is float32 [parameters]: for every layer that has some and is not frozen
+    W row-major (outputs × inputs), then b (outputs). A convolution's inputs are the values under
+    its window, row by row, in a depthwise one of one channel. `backbone`, float32
+    [backbone_parameters], is the same of the frozen layers; zeros where nobody has set it.
     """
 
     inputs: int
@@ -211,42 +101,62 @@ class Model:
     loss: str
     layers: tuple[Layer, ...]
     parts: tuple[Part, ...]
+    backbone_parts: tuple[Part, ...]
+    backbone: NDArray[np.float32] = field(repr=False, compare=False)
 
     @classmethod
-    def build(cls, settings: ModelSettings, inputs: int, *, local: bool = True) -> "Model":
-        """The model on `inputs` values per sample; without `local` every part is global.
+    def build(
+        cls,
+        settings: ModelSettings,
+        inputs: int,
+        *,
+        local: bool = True,
+        backbone: NDArray[np.float32] | None = None,
+    ) -> "Model":
+        """The model on `inputs` values per sample; without `local` every part that moves is global.
 
         Raises ValueError that begins with the key of what does not fit.
         """
         layers: list[Layer] = []
         parts: list[Part] = []
-        shape, first = Shape(*(settings.shape or (1, 1, inputs))), 0
+        numbers = {SAMPLE: 0}  # of the node's layers, by the name of an experiment's
+        shape = Shape(*(settings.shape or (1, 1, inputs)))
         if shape.values != inputs:
-            sides = " × ".join(map(str, shape))
             raise ValueError(
-                f"model.shape: {sides} are {shape.values} values, a sample of the task has {inputs}"
+                f"model.shape: {shape} are {shape.values} values, a sample of the task has {inputs}"
             )
-        for i, one in enumerate(settings.layers):
-            try:
-                after = one.after(shape)
-            except ValueError as error:
-                raise ValueError(f"model.layers.{i}.{error}") from None
-            operation, arguments = OPERATIONS[one.type], one.arguments(shape)
-            if isinstance(one, _LayerWithParameters):
-                is_local = local and one.local
-                is_relu = one.activation == "relu"
-                part = Part(len(layers), first, one.weights(shape), is_local, is_relu)
-                parts.append(part)
-                first = part.end
-                layers.append(Layer(operation, is_local, arguments))
-                if one.activation != "linear":
-                    layers.append(Layer(OPERATIONS[one.activation], is_local, ()))
+        ends = {True: 0, False: 0}  # of the backbone, of what moves
+        for one, after in zip(settings.layers, settings.shapes(shape), strict=True):
+            part = GLOBAL
+            if isinstance(one, Join):
+                operations = [(OPERATIONS[one.type], (numbers[one.source],))]
             else:
-                layers.append(Layer(operation, False, arguments))
+                operations = one.operations(shape)
+            if isinstance(one, LayerWithParameters):
+                part = FROZEN if one.frozen else LOCAL if local and one.local else GLOBAL
+                first = ends[one.frozen]
+                weights = one.weights(shape)
+                parts.append(Part(len(layers), first, weights, part, one.is_rectified))
+                ends[one.frozen] = parts[-1].end
+            layers += [Layer(number, part, arguments) for number, arguments in operations]
+            if one.name is not None:
+                numbers[one.name] = len(layers)
             shape = after
-        if not parts:
+        if len(layers) > MOST_LAYERS:
+            raise ValueError(
+                f"model.layers: {len(layers)} layers, activations counted, and a node has room for "
+                f"{MOST_LAYERS}"
+            )
+        moving = tuple(part for part in parts if part.part != FROZEN)
+        if not moving:
             raise ValueError("model.layers: no layer has parameters, so there is nothing to learn")
-        return cls(inputs, shape.values, settings.loss, tuple(layers), tuple(parts))
+        frozen = tuple(part for part in parts if part.part == FROZEN)
+        if backbone is None:
+            backbone = np.zeros(ends[True], np.float32)
+        assert backbone.shape == (ends[True],)
+        return cls(
+            inputs, shape.values, settings.loss, tuple(layers), moving, frozen, backbone
+        )  # fmt: skip
 
     @property
     def target_is_class(self) -> bool:
@@ -257,6 +167,11 @@ class Model:
     def parameters(self) -> int:
         """Number of parameters."""
         return self.parts[-1].end
+
+    @property
+    def backbone_parameters(self) -> int:
+        """Number of parameters that are frozen."""
+        return self.backbone_parts[-1].end if self.backbone_parts else 0
 
     @cached_property
     def global_mask(self) -> NDArray[np.bool_]:
@@ -309,7 +224,7 @@ class Model:
             if part.layer == len(self.layers) - 1:
                 continue
             outputs, inputs = part.weights
-            limit = np.sqrt((6 if part.relu else 3) / inputs)
+            limit = np.sqrt((6 if part.rectified else 3) / inputs)
             b = part.first + outputs * inputs
             theta[part.first : b] = rng.uniform(-limit, limit, outputs * inputs)
             theta[b : part.end] = rng.uniform(-1, 1, outputs) / np.sqrt(inputs)

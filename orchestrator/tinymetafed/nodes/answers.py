@@ -18,7 +18,7 @@ EXPECTED: dict[str, type[Response]] = {
     "train": messages.Trained, "evaluate": messages.Evaluated, "predict": messages.Outputs,
     "select": messages.Selected, "update": messages.Updated, "residual": messages.Updated,
     "restore": messages.Done, "mark": messages.Done, "variate": messages.Done,
-    "renew": messages.Done, "part": messages.Done,
+    "renew": messages.Done, "part": messages.Done, "backbone": messages.Done,
 }  # fmt: skip
 """The answer to a request, by the request's name."""
 

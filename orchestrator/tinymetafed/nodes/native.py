@@ -204,14 +204,20 @@ class _Orders:
         ffi: Any = library.ffi
         runs = ffi.new("struct tmf_run[]", list(model.global_runs))
         theta = ffi.from_buffer("float[]", broadcast.theta)
+        backbone = ffi.from_buffer("float[]", model.backbone)
         described = ffi.from_buffer("uint8_t[]", load)
         self.job: Any = ffi.new("struct tmf_job *")
         job = self.job
         job.number, job.theta, job.version = next(_jobs), theta, broadcast.version
-        job.load, job.load_size = described, len(load)
+        job.load, job.load_size, job.backbone = described, len(load), backbone
         job.runs, job.run_count = runs, len(runs)
         job.update, job.framing, job.counts = _NUMBERS["update"], _NUMBERS[FRAMING], counts
-        self._alive: list[Any] = [runs, theta, described]  # what the library has pointers to
+        self._alive: list[Any] = [
+            runs,
+            theta,
+            backbone,
+            described,
+        ]  # what the library has pointers to
 
     def packing(self, client: Client) -> tuple[int, int]:
         """The address of the client's frames, and how many they are."""

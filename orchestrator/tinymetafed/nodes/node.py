@@ -154,6 +154,7 @@ class Node:
         await self.start()
         if self._load is not None:
             await self._request("load", self._load)
+            await self._send_backbone()
 
     async def close(self) -> None:
         """Ends the node."""
@@ -228,7 +229,17 @@ class Node:
                 f"orchestrator {model.parameters}; build both from the same source "
                 "('make firmware')"
             )
+        await self._send_backbone()
         return response
+
+    async def _send_backbone(self) -> None:
+        """The frozen parameters, once."""
+        assert self._model is not None
+        backbone = self._model.backbone
+        every = np.ones(len(backbone), np.bool_)
+        room = self.capacity - CHUNK_OVERHEAD
+        for piece in chunk.encode(backbone, every, 0, len(backbone), room):
+            await self._request("backbone", messages.Backbone(piece))
 
     async def run(
         self,
@@ -392,7 +403,7 @@ class Node:
             raise NodeLost(f"{self.name} is not running")
         names = [piece.name for piece in frame]
         # What boots a node has numbers apart, so that a round's frames have the same in each run.
-        counted = not self._measured and names[0] not in ("hello", "load")
+        counted = not self._measured and names[0] not in ("hello", "load", "backbone")
         try:
             data = self._connection.send(requests, counted=counted)
         except ValueError as error:

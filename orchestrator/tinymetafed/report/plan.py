@@ -11,7 +11,7 @@ from ..energy import ledger, power
 from ..energy.timing import READINGS
 from ..experiments.experiment import Experiment
 from ..experiments.plan import LayerPlan, Memory, Played
-from ..models.model import Shape
+from ..models.layers import Shape
 from ..results import accounts
 from ..results.store import NodeRound
 from ..settings import names
@@ -73,14 +73,14 @@ def _table(title: str, *columns: str, caption: str | None = None) -> Table:
 def _layers(layers: Sequence[LayerPlan]) -> Table:
     table = _table("Layers", "layer", "outputs", "parameters", "part", "bytes of activations")
     for layer in layers:
-        part = {None: "", True: "local", False: "global"}[layer.local]
-        count = "" if layer.local is None else f"{layer.parameters:,}"
-        table.add_row(layer.name, _sides(layer.shape), count, part, f"{layer.outputs:,}")
+        count = "" if layer.part is None else f"{layer.parameters:,}"
+        table.add_row(layer.name, _sides(layer.shape), count, layer.part, f"{layer.outputs:,}")
     table.add_section()
-    sums = (sum(one.parameters for one in layers if one.local is local) for local in (False, True))
-    shared, own = sums
+    parts = ["global", "local"] + ["frozen"] * any(one.part == "frozen" for one in layers)
+    sums = [sum(one.parameters for one in layers if one.part == part) for part in parts]
     table.add_row(
-        "all", "", f"{shared + own:,}", f"{shared:,} global, {own:,} local",
+        "all", "", f"{sum(sums):,}",
+        ", ".join(f"{count:,} {part}" for count, part in zip(sums, parts, strict=True)),
         f"{sum(layer.outputs for layer in layers):,}",
     )  # fmt: skip
     return table

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from ..models.model import Shape
+from ..models.layers import Shape
 from ..settings import Settings
 from .samples import Samples, SamplesError
 

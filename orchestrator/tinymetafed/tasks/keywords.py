@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from ..errors import TinyMetaFedError
-from ..models.model import Shape
+from ..models.layers import Shape
 from . import audio, datasets
 from .base import Limits, warn
 from .fewshot import FewShot, Pool

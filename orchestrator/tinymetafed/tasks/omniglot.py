@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from pydantic import Field, model_validator
 
 from ..errors import TinyMetaFedError
-from ..models.model import Shape
+from ..models.layers import Shape
 from . import datasets
 from .base import Limits
 from .fewshot import FewShot, Pool

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from ..models.model import Shape
+from ..models.layers import Shape
 from .base import Task
 from .samples import Samples
 from .seeding import uniforms

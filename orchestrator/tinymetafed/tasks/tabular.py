@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from ..errors import TinyMetaFedError
-from ..models.model import Shape
+from ..models.layers import Shape
 from . import datasets
 from .base import Limits, Task, warn
 from .samples import Samples
