@@ -6,11 +6,15 @@ imaginary part of loss(θ + ih·e) is h·∂loss/∂θ·e, and nothing cancels, 
 result is exact. Or by finite differences, which need no more than losses.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 import reference as ref
-from tinymetafed.models.model import OPERATIONS, Model
+from learning import window_of
+from tinymetafed.models.layers import OPERATIONS
+from tinymetafed.models.model import Model
 
 Numbers = NDArray[np.complex128]  # one value, in each direction
 
@@ -43,9 +47,14 @@ def loss(model: Model, theta: Numbers, x: ref.Vector, target: ref.Target) -> Num
     def take(n: int) -> list[Numbers]:
         return [next(parameters) for _ in range(n)]
 
+    outputs = [values]  # the sample, then of every layer
     for layer in model.layers:
         kind, arguments = KINDS[layer.operation], layer.arguments
         match kind:
+            case "add":
+                values = [v + w for v, w in zip(values, outputs[arguments[0]], strict=True)]
+            case "route":
+                values = outputs[arguments[0]]
             case "dense":
                 rows = [take(len(values)) for _ in range(arguments[0])]
                 biases = take(arguments[0])
@@ -55,57 +64,74 @@ def loss(model: Model, theta: Numbers, x: ref.Vector, target: ref.Target) -> Num
                 ]
             case "relu":
                 values = [np.where(v.real > 0, v, 0) for v in values]
+            case "relu6":
+                clipped = [(np.clip(v.real, 0, 6), v) for v in values]
+                values = [np.where(c == v.real, v, c) for c, v in clipped]
+            case "leaky_relu":
+                slope = float(np.uint32(arguments[0]).view(np.float32))
+                values = [np.where(v.real > 0, v, slope * v) for v in values]
             case "tanh":
                 values = [np.tanh(v) for v in values]
+            case "sigmoid":
+                values = [1 / (1 + np.exp(-v)) for v in values]
             case _:
-                height, width, size, *_ = arguments
-                channels = len(values) // (height * width)
+                window = window_of(arguments, len(values))
+                channels = window.shape[2]
                 groups = {"conv2d": arguments[-1], "depthwise_conv2d": channels}.get(kind, 0)
-                each = size * size * (channels if kind == "conv2d" else 1)
+                each = math.prod(window.size) * (channels if kind == "conv2d" else 1)
                 filters = [take(each) for _ in range(groups)]
-                values = _windows(kind, arguments, values, filters, take(groups))
+                mean_of_all = kind == "average_pool2d" and arguments[-1] == 1
+                values = _windows(kind, window, values, filters, take(groups), mean_of_all)
+        outputs.append(values)
     if model.loss == "mse":
         assert isinstance(target, np.ndarray)
         return np.mean([(v - t) ** 2 for v, t in zip(values, target, strict=True)], axis=0)
     assert not isinstance(target, np.ndarray)
+    if model.loss == "binary_cross_entropy":
+        return np.log(1 + np.exp(-values[0] if target == 1 else values[0]))
     return np.log(np.sum(np.exp(values), axis=0)) - values[target]
 
 
 def _windows(
-    kind: str, arguments: tuple[int, ...], values: list[Numbers], filters: list[list[Numbers]],
-    biases: list[Numbers],
+    kind: str, window: ref.Window, values: list[Numbers], filters: list[list[Numbers]],
+    biases: list[Numbers], mean_of_all: bool,
 ) -> list[Numbers]:  # fmt: skip
-    height, width, size, stride = arguments[:4]
-    padding = arguments[4] if "conv" in kind else 0
-    channels = len(values) // (height * width)
+    (height, width, channels), size, stride = window.shape, window.size, window.stride
+    (top, bottom), (left, right) = window.padding
 
-    def under(row: int, column: int, channel: int) -> list[Numbers]:
-        """The channel's values under the window at a place, row by row; zero in the padding."""
-        pixels = [(y, x) for y in range(row, row + size) for x in range(column, column + size)]
+    def under(row: int, column: int, channel: int) -> list[Numbers | None]:
+        """The channel's values under the window at a place, row by row; None in the padding."""
+        pixels = [
+            (y, x) for y in range(row, row + size[0]) for x in range(column, column + size[1])
+        ]
         return [
             values[(y * width + x) * channels + channel]
             if 0 <= y < height and 0 <= x < width
-            else np.zeros_like(values[0])
+            else None
             for y, x in pixels
         ]
 
+    zero = np.zeros_like(values[0])
     found: list[Numbers] = []
-    for row in range(-padding, height + padding - size + 1, stride):
-        for column in range(-padding, width + padding - size + 1, stride):
+    for row in range(-top, height + bottom - size[0] + 1, stride[0]):
+        for column in range(-left, width + right - size[1] + 1, stride[1]):
             seen = [under(row, column, channel) for channel in range(channels)]
+            padded = [[zero if v is None else v for v in inputs] for inputs in seen]
             match kind:
                 case "conv2d":  # taps row by row, the channels of a pixel together
-                    inputs = [v for pixel in zip(*seen, strict=True) for v in pixel]
+                    inputs = [v for pixel in zip(*padded, strict=True) for v in pixel]
                     for taps, bias in zip(filters, biases, strict=True):
                         found.append(bias + sum(w * v for w, v in zip(taps, inputs, strict=True)))
                 case "depthwise_conv2d":
-                    for taps, bias, inputs in zip(filters, biases, seen, strict=True):
+                    for taps, bias, inputs in zip(filters, biases, padded, strict=True):
                         found.append(bias + sum(w * v for w, v in zip(taps, inputs, strict=True)))
                 case "max_pool2d":
                     for inputs in seen:
-                        stack = np.array(inputs)
+                        stack = np.array([v for v in inputs if v is not None])
                         largest = stack.real.argmax(axis=0)
                         found.append(stack[largest, np.arange(stack.shape[1])])
                 case _:
-                    found += [sum(inputs[1:], inputs[0]) / size**2 for inputs in seen]
+                    for inputs in seen:
+                        inside = [v for v in inputs if v is not None]
+                        found.append(sum(inside, zero) / len(inputs if mean_of_all else inside))
     return found

@@ -1,8 +1,8 @@
 """Training in float32 as the firmware's core has it: every sum in the order that firmware/core
 states, every operation rounded, so that a node's results can be compared bit for bit.
 
-exp, log and tanh are the core's own, which tests/firmware/test_math.py holds to the truth. All
-arrays are float32. Weights are laid out as in reference.py.
+exp, log, tanh and the logistic function are the core's own, which tests/firmware/test_math.py holds
+to the truth. All arrays are float32. Weights are laid out as in reference.py.
 """
 
 from collections.abc import Sequence
@@ -67,6 +67,17 @@ class Trainer:
                     values.append(np.where(x <= 0, np.float32(0), x))
                 case "tanh":
                     values.append(self._map("tmf_tanhf", x))
+                case "sigmoid":
+                    values.append(self._map("tmf_sigmoidf", x))
+                case "relu6":
+                    above = np.where(x < 0, np.float32(0), x)
+                    values.append(np.where(above > 6, np.float32(6), above))
+                case "leaky_relu":
+                    values.append(np.where(x > 0, x, np.float32(layer.slope) * x))
+                case "add":
+                    values.append(x + values[layer.source])
+                case "route":
+                    values.append(values[layer.source])
                 case kind:
                     values.append(FORWARD[kind](layer, self.theta[part], x))
         return values
@@ -83,6 +94,8 @@ class Trainer:
         """∂loss/∂y"""
         if self._kind == "mse":
             return np.float32(2) * (y - target) / np.float32(len(y))
+        if self._kind == "binary_cross_entropy":
+            return self._map("tmf_sigmoidf", y) - np.float32(target)
         exponentials = self._map("tmf_expf", y - y.max())
         slope = exponentials / np.add.accumulate(exponentials)[-1]
         slope[target] -= np.float32(1)
@@ -91,18 +104,34 @@ class Trainer:
     def _backward(
         self, values: list[Floats], dy: Floats, moving: list[int], sink: Floats, scale: np.float32
     ) -> None:
-        for i in range(len(self._layers) - 1, min(moving, default=len(self._layers)) - 1, -1):
+        lowest = min(moving, default=len(self._layers))
+        gathered: dict[int, Floats] = {}  # of sources, by their number; the chain's comes last
+        chain: Floats | None = dy
+        for i in range(len(self._layers) - 1, lowest - 1, -1):
             layer, part, x, y = self._layers[i], self._parts[i], values[i], values[i + 1]
+            if (other := gathered.pop(i + 1, None)) is not None:
+                chain = other if chain is None else other + chain
+            assert chain is not None
+            dy = chain
             match layer.kind:
                 case "relu":
-                    dy = np.where(y <= 0, np.float32(0), dy)
+                    chain = np.where(y <= 0, np.float32(0), dy)
+                case "relu6":
+                    chain = np.where((y > 0) & (y < 6), dy, np.float32(0))
+                case "leaky_relu":
+                    chain = np.where(y > 0, dy, np.float32(layer.slope) * dy)
                 case "tanh":
-                    dy *= np.float32(1) - y * y
+                    chain = dy * (np.float32(1) - y * y)
+                case "sigmoid":
+                    chain = dy * (y * (np.float32(1) - y))
+                case "add" | "route" as kind:
+                    before = gathered.get(layer.source, np.zeros_like(dy))
+                    gathered[layer.source] = before + dy
+                    chain = dy if kind == "add" else None
                 case kind:
-                    dx = DX[kind](layer, self.theta[part], x, dy)
+                    chain = DX[kind](layer, self.theta[part], x, dy)
                     if i in moving:
                         UPDATE[kind](layer, sink[part], x, dy, scale)
-                    dy = dx
 
 
 def product(weights: Floats, bias: Floats, x: Floats) -> Floats:
@@ -204,7 +233,7 @@ def depthwise_update(
 
 def max_pool(layer: ref.Layer, part: Floats, x: Floats) -> Floats:
     del part
-    return ref.under(layer, x).max(axis=1).ravel()
+    return ref.under(layer, x, -np.inf).max(axis=1).ravel()
 
 
 def max_pool_dx(layer: ref.Layer, part: Floats, x: Floats, dy: Floats) -> Floats:
@@ -212,27 +241,30 @@ def max_pool_dx(layer: ref.Layer, part: Floats, x: Floats, dy: Floats) -> Floats
     del part
     dx = np.zeros_like(x)
     channels = np.arange(layer.reach.shape[2])
-    for reach, slopes in zip(layer.reach, dy.reshape(-1, channels.size), strict=True):
-        dx[reach[x[reach].argmax(axis=0), channels]] += slopes
+    patches = ref.under(layer, x, -np.inf)
+    for reach, patch, slopes in zip(
+        layer.reach, patches, dy.reshape(-1, channels.size), strict=True
+    ):
+        dx[reach[patch.argmax(axis=0), channels]] += slopes
     return dx
 
 
 def average_pool(layer: ref.Layer, part: Floats, x: Floats) -> Floats:
-    """From zero on, row by row; then the product with the rounded 1 / size²."""
+    """From zero on, row by row; then the product with the rounded 1 / values."""
     del part
     sums = np.add.accumulate(ref.under(layer, x), axis=1)[:, -1]
-    return (sums * (np.float32(1) / np.float32(layer.reach.shape[1]))).ravel()
+    return (sums * (np.float32(1) / layer.counted.astype(np.float32))).ravel()
 
 
 def average_pool_dx(layer: ref.Layer, part: Floats, x: Floats, dy: Floats) -> Floats:
     """The places from first to last, from zero on."""
     del part
-    _, taps, channels = layer.reach.shape
-    dx = np.zeros_like(x)
-    shares = dy.reshape(-1, channels) * (np.float32(1) / np.float32(taps))
+    dx = np.zeros(x.size + 1, np.float32)  # the last: the padding
+    counted = layer.counted.astype(np.float32)
+    shares = dy.reshape(counted.shape) * (np.float32(1) / counted)
     for reach, some in zip(layer.reach, shares, strict=True):
         dx[reach] += some
-    return dx
+    return dx[:-1]
 
 
 FORWARD = {

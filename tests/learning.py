@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 import reference as ref
 from tinymetafed.link import Answers, Connection, Request, Response, frame
-from tinymetafed.link.messages import Loaded, Trained, encode_request
-from tinymetafed.models.model import OPERATIONS, Model, ModelSettings, Part
+from tinymetafed.link.messages import GLOBAL, LOCAL, Loaded, Trained, encode_request
+from tinymetafed.models.layers import OPERATIONS
+from tinymetafed.models.model import Model, ModelSettings, Part
 from tinymetafed.nodes import program
 from tinymetafed.nodes.answers import NodeRefused
 from tinymetafed.nodes.broadcast import Broadcast
@@ -64,20 +65,37 @@ class Problem:
         return list(zip(inputs, targets, strict=True))
 
 
+def window_of(arguments: Sequence[int], values: int) -> ref.Window:
+    """A window's arguments of firmware/protocol.cddl, over an image of as many values."""
+    height, width, size, stride, padding, *_ = arguments
+    top, bottom, left, right = padding.to_bytes(4, "little")
+    return ref.Window(
+        (height, width, values // (height * width)),
+        (size & 255, size >> 8),
+        (stride & 255, stride >> 8),
+        ((top, bottom), (left, right)),
+    )
+
+
 def reference_layers(model: Model) -> list[ref.Layer]:
     kinds = {number: name for name, number in OPERATIONS.items()}
-    layers, values = list[ref.Layer](), model.inputs
+    layers, values = list[ref.Layer](), [model.inputs]
     for layer in model.layers:
-        kind, window, outputs = kinds[layer.operation], None, values
+        kind, window, outputs, more = kinds[layer.operation], None, values[-1], dict[str, Any]()
         match kind, layer.arguments:
             case "dense", (units,):
                 outputs = units
-            case _, (height, width, size, stride, *more):
-                channels = values // (height * width)
-                window = ref.Window((height, width, channels), size, stride, *more[:1])
-                outputs = window.reach.shape[0] * (more[1] if kind == "conv2d" else channels)
-        layers.append(ref.Layer(kind, values, outputs, layer.local, window))
-        values = outputs
+            case "leaky_relu", (bits,):
+                more["slope"] = float(np.uint32(bits).view(np.float32))
+            case (("add" | "route"), (source,)):
+                more["source"], outputs = source, values[source]
+            case _, (_, _, _, _, _, *rest) as arguments:
+                window = window_of(arguments, values[-1])
+                channels = rest[0] if kind == "conv2d" else window.shape[2]
+                outputs = window.reach.shape[0] * channels
+                more["count_padding"] = kind == "average_pool2d" and bool(rest[0])
+        layers.append(ref.Layer(kind, values[-1], outputs, layer.part == LOCAL, window, **more))
+        values.append(outputs)
     return layers
 
 
@@ -90,43 +108,76 @@ def random_samples(rng: np.random.Generator, model: Model, theta: Theta, n: int)
     if model.loss == "mse":
         error = rng.uniform(0.5, 2, outputs.shape) * rng.choice([-1, 1], outputs.shape)
         return Samples(inputs, (outputs + error).astype(np.float32))
+    if model.loss == "binary_cross_entropy":
+        return Samples(inputs, (outputs[:, 0] < 0).astype(np.uint32))
     classes = rng.integers(0, model.outputs, n)
     certain = outputs[np.arange(n), classes] - outputs.max(axis=1) == 0
     return Samples(inputs, np.where(certain, outputs.argmin(axis=1), classes).astype(np.uint32))
 
 
+ACTIVATIONS = st.sampled_from(["relu", "relu6", "leaky_relu", "tanh", "sigmoid", "linear"])
+
+
+def _ways(most: int) -> st.SearchStrategy[Any]:
+    return st.integers(1, most) | st.tuples(st.integers(1, most), st.integers(1, most))
+
+
 def _window(kind: str, **more: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    lengths = {"size": st.integers(1, 4), "stride": st.integers(1, 3)}
+    side = st.tuples(st.integers(0, 2), st.integers(0, 2))
+    padding = st.integers(0, 2) | st.just("same") | st.tuples(side, side)
+    lengths = {"size": _ways(4), "stride": _ways(3), "padding": padding}
     return st.fixed_dictionaries({"type": st.just(kind), **lengths, **more})
 
 
-def _convolution(kind: str, **more: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    activation = st.sampled_from(["relu", "tanh", "linear"])
-    return _window(kind, padding=st.integers(0, 2), activation=activation, **more)
-
-
 WINDOWS = st.one_of(
-    _convolution("conv2d", filters=st.integers(1, 6)),
-    _convolution("depthwise_conv2d"),
+    _window("conv2d", filters=st.integers(1, 6), activation=ACTIVATIONS),
+    _window("depthwise_conv2d", activation=ACTIVATIONS),
     _window("max_pool2d"),
-    _window("average_pool2d"),
+    _window("average_pool2d", count_padding=st.booleans()),
+    st.just({"type": "global_average_pool2d"}),
+    st.fixed_dictionaries({"type": st.just("leaky_relu"), "slope": st.sampled_from([0.01, 0.3])}),
 )
+
+
+@st.composite
+def _residual(draw: st.DrawFn, number: int, channels: int) -> list[dict[str, Any]]:
+    """A block with a sum over two ways, of which one may have a convolution of its own."""
+    conv = {"type": "conv2d", "size": 3, "padding": "same"}
+    start, end = f"start {number}", f"end {number}"
+    layers = [{"type": "conv2d", "size": 1, "filters": channels, "name": start}]
+    if draw(st.booleans()):  # as in ResNet, the projection shortcut
+        stride, filters = draw(st.integers(1, 2)), draw(st.integers(1, 3))
+        both = {"stride": stride, "filters": filters}
+        layers.append(conv | both | {"activation": draw(ACTIVATIONS)})
+        layers.append(conv | {"filters": filters, "name": end})
+        layers.append({"type": "route", "source": start})
+        layers.append({"type": "conv2d", "size": 1, **both})
+        layers.append({"type": "add", "source": end})
+    else:
+        layers.append(conv | {"filters": channels, "activation": draw(ACTIVATIONS)})
+        layers.append({"type": "add", "source": start})
+    return [*layers, {"type": "relu"}]
 
 
 @st.composite
 def problems(draw: st.DrawFn, samples: st.SearchStrategy[int], local: bool = False) -> Problem:
     """Small models of every kind. Parts are local, and then some are, only if `local`."""
-    loss = draw(st.sampled_from(["mse", "softmax_cross_entropy"]))
-    activation = st.sampled_from(["relu", "tanh", "linear"])
+    loss = draw(st.sampled_from(["mse", "softmax_cross_entropy", "binary_cross_entropy"]))
     layers: list[dict[str, Any]] = []
     shape = draw(st.none() | st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 5)))
-    for _ in range(0 if shape is None else draw(st.integers(1, 3))):
-        layers.append(draw(WINDOWS))
+    for i in range(0 if shape is None else draw(st.integers(1, 3))):
+        if draw(st.integers(0, 4)) == 0:
+            layers += draw(_residual(i, draw(st.integers(1, 3))))
+        else:
+            layers.append(draw(WINDOWS))
     for units in draw(st.lists(st.integers(1, 8), min_size=int(local), max_size=3)):
-        layers.append({"units": units, "activation": draw(activation)})
+        layers.append({"units": units, "activation": draw(ACTIVATIONS)})
+    least, most = {"mse": (1, 5), "binary_cross_entropy": (1, 1)}.get(loss, (2, 5))
     last = draw(st.sampled_from(["linear", "tanh"]))
-    layers.append({"units": draw(st.integers(2 if loss != "mse" else 1, 5)), "activation": last})
-    with_parameters = [layer for layer in layers if "pool" not in layer.get("type", "")]
+    layers.append({"units": draw(st.integers(least, most)), "activation": last})
+    with_parameters = [
+        layer for layer in layers if "units" in layer or "conv2d" in layer.get("type", "")
+    ]
     if local:
         is_local = [draw(st.booleans()) for _ in with_parameters]
         assume(0 < sum(is_local) < len(is_local))
@@ -136,7 +187,7 @@ def problems(draw: st.DrawFn, samples: st.SearchStrategy[int], local: bool = Fal
     settings = ModelSettings.model_validate({"layers": layers, "loss": loss, "shape": shape})
     try:
         model = Model.build(settings, inputs)
-    except ValueError:  # a window that is larger than what comes in
+    except ValueError:  # a window that is larger than what comes in, padding than its window
         reject()
     return seeded(model, draw(st.integers(0, 2**32 - 1)), draw(samples))
 
@@ -149,12 +200,15 @@ def seeded(model: Model, seed: int, samples: int) -> Problem:
     return Problem(model, theta, random_samples(rng, model, theta, samples))
 
 
+KINKS = {"relu": (0.0,), "leaky_relu": (0.0,), "relu6": (0.0, 6.0)}
+
+
 def clear_of_kinks(layers: ref.Layers, theta: ref.Vector, pairs: ref.Samples) -> bool:
     return all(
-        np.abs(entering).min() > 1e-3
+        np.abs(entering - kink).min() > 1e-3
         for x, _ in pairs
         for layer, entering in zip(layers, ref.activations(layers, theta, x), strict=False)
-        if layer.kind == "relu"
+        for kink in KINKS.get(layer.kind, ())
     )
 
 
@@ -348,4 +402,4 @@ async def difference(
 
 def without_local(model: Model) -> Model:
     """As if all of it were shared."""
-    return replace(model, parts=tuple(replace(part, local=False) for part in model.parts))
+    return replace(model, parts=tuple(replace(part, part=GLOBAL) for part in model.parts))

@@ -34,38 +34,49 @@ Correction = Callable[[Vector], Vector]  # what a step adds to the gradient, by 
 
 @dataclass(frozen=True)
 class Window:
-    """A square window over an image, whose values lie row by row, the channels of a pixel together.
+    """A window over an image, whose values lie row by row, the channels of a pixel together.
 
     Attributes:
         shape: of the image: height, width, channels.
+        size, stride: height and width.
+        padding: above and below, left and right of the image.
     """
 
     shape: tuple[int, int, int]
-    size: int
-    stride: int
-    padding: int = 0
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
 
     @cached_property
     def reach(self) -> Indices:
-        """Of the values under it, shape (places, size², channels); -1 in the padding."""
+        """Of the values under it, shape (places, taps, channels); -1 in the padding."""
         image = np.arange(np.prod(self.shape)).reshape(self.shape)
-        sides = (self.padding, self.padding)
-        padded = np.pad(image, (sides, sides, (0, 0)), constant_values=-1)
-        every = np.lib.stride_tricks.sliding_window_view(padded, (self.size, self.size), (0, 1))
-        places = np.moveaxis(every[:: self.stride, :: self.stride], 2, -1)
-        return places.reshape(-1, self.size**2, self.shape[2])
+        padded = np.pad(image, (*self.padding, (0, 0)), constant_values=-1)
+        every = np.lib.stride_tricks.sliding_window_view(padded, self.size, (0, 1))
+        places = np.moveaxis(every[:: self.stride[0], :: self.stride[1]], 2, -1)
+        return places.reshape(-1, math.prod(self.size), self.shape[2])
 
 
 @dataclass(frozen=True)
 class Layer:
     """One layer; `kind` is a name in the firmware's protocol. `local` parameters never leave the
-    node."""
+    node.
+
+    Attributes:
+        source: of `add` and `route`: the number of the layer, from 1 on, whose outputs are added,
+            or taken instead; 0 is the sample.
+        slope: of `leaky_relu`, below zero.
+        count_padding: of `average_pool2d`: the mean is of the padding's zeros too.
+    """
 
     kind: str
     inputs: int
     outputs: int
     local: bool = False
     window: Window | None = None
+    source: int = 0
+    slope: float = 0.0
+    count_padding: bool = False
 
     @property
     def reach(self) -> Indices:
@@ -87,6 +98,12 @@ class Layer:
                 return channels, taps
             case _:
                 return 0, 0
+
+    @cached_property
+    def counted(self) -> NDArray[np.intp]:
+        """How many values a window's mean is of, shape (places, channels)."""
+        inside = np.ones_like(self.reach) if self.count_padding else self.reach >= 0
+        return inside.sum(axis=1)
 
 
 Layers = Sequence[Layer]
@@ -114,9 +131,9 @@ def unpack(layer: Layer, part: NDArray[Float]) -> tuple[NDArray[Float], NDArray[
     return part[:-outputs].reshape(layer.weights), part[-outputs:]
 
 
-def under(layer: Layer, x: NDArray[Float]) -> NDArray[Float]:
-    """What of x is under the layer's window, shape (places, size², channels)."""
-    return np.append(x, x.dtype.type(0))[layer.reach]
+def under(layer: Layer, x: NDArray[Float], padding: float = 0.0) -> NDArray[Float]:
+    """What of x is under the layer's window, shape (places, taps, channels)."""
+    return np.append(x, x.dtype.type(padding))[layer.reach]
 
 
 def spread(layer: Layer, slopes: Vector) -> Vector:
@@ -130,7 +147,13 @@ def activations(layers: Layers, theta: Vector, x: Vector) -> list[Vector]:
     """What enters each layer, then the network's output: len(layers) + 1 vectors."""
     values = [np.asarray(x, dtype=np.float64)]
     for layer, part in zip(layers, layer_slices(layers), strict=True):
-        values.append(_leaving(layer, theta[part], values[-1]))
+        match layer.kind:
+            case "add":
+                values.append(values[-1] + values[layer.source])
+            case "route":
+                values.append(values[layer.source])
+            case _:
+                values.append(_leaving(layer, theta[part], values[-1]))
     return values
 
 
@@ -146,11 +169,17 @@ def _leaving(layer: Layer, part: Vector, x: Vector) -> Vector:
             weights, bias = unpack(layer, part)
             return (np.einsum("ptc,ct->pc", under(layer, x), weights) + bias).ravel()
         case "max_pool2d":
-            return under(layer, x).max(axis=1).ravel()
+            return under(layer, x, -np.inf).max(axis=1).ravel()
         case "average_pool2d":
-            return under(layer, x).mean(axis=1).ravel()
+            return (under(layer, x).sum(axis=1) / layer.counted).ravel()
         case "relu":
             return np.maximum(x, 0.0)
+        case "relu6":
+            return np.clip(x, 0.0, 6.0)
+        case "leaky_relu":
+            return np.where(x > 0.0, x, layer.slope * x)
+        case "sigmoid":
+            return 1.0 / (1.0 + np.exp(-x))
         case "tanh":
             return np.tanh(x)
         case _:
@@ -167,6 +196,7 @@ def loss_and_slope(kind: str, output: Vector, target: Target) -> tuple[float, Ve
 
     'mse' is the mean over outputs of the squared difference; its target is shaped like `output`.
     'softmax_cross_entropy' takes an integer class as target, logits as output, and is in nats.
+    'binary_cross_entropy' takes 0 or 1 as target, and the logit of 1 as the only output.
     """
     if kind == "mse":
         assert np.shape(target) == output.shape
@@ -179,6 +209,11 @@ def loss_and_slope(kind: str, output: Vector, target: Target) -> tuple[float, Ve
         log_probability = shifted - np.log(np.sum(np.exp(shifted)))
         one_hot = np.arange(output.size) == target
         return float(-log_probability[target]), np.exp(log_probability) - one_hot
+    if kind == "binary_cross_entropy":
+        assert target in (0, 1)
+        [logit] = output.tolist()
+        value = np.logaddexp(0.0, -logit if target == 1 else logit)
+        return float(value), 1.0 / (1.0 + np.exp(-output)) - target
     raise ValueError(f"unknown loss kind: {kind}")
 
 
@@ -192,14 +227,22 @@ def gradient(
 ) -> tuple[float, Vector]:
     """One sample's loss and its gradient, shape (parameters,), by backpropagation.
 
-    The derivative of relu at 0 is taken to be 0; of equal values the first is a window's largest.
+    The derivatives of relu at 0 and of relu6 at 6 are taken to be 0; of equal values the first is a
+    window's largest.
     """
     values = activations(layers, theta, x)
     value, slope = loss_and_slope(kind, values[-1], target)
     grad = np.zeros_like(theta)
+    slopes = [np.zeros_like(one) for one in values[:-1]] + [slope]
     for i, part in reversed(list(enumerate(layer_slices(layers)))):
-        entering, leaving = values[i], values[i + 1]
-        slope, grad[part] = _backward(layers[i], theta[part], entering, leaving, slope)
+        layer, entering, leaving = layers[i], values[i], values[i + 1]
+        if layer.kind in ("add", "route"):
+            slopes[layer.source] += slopes[i + 1]
+        if layer.kind == "add":
+            slopes[i] += slopes[i + 1]
+        elif layer.kind != "route":
+            by_x, grad[part] = _backward(layer, theta[part], entering, leaving, slopes[i + 1])
+            slopes[i] += by_x
     return value, grad
 
 
@@ -224,15 +267,21 @@ def _backward(
             by_x = np.einsum("pc,ct->ptc", slopes, weights)
             return spread(layer, by_x), np.append(by_weights, slopes.sum(axis=0))
         case "max_pool2d":
-            patches = under(layer, entering)
+            patches = under(layer, entering, -np.inf)
             first = np.arange(patches.shape[1])[:, None] == patches.argmax(axis=1)[:, None]
             return spread(layer, slope.reshape(first.shape[0], 1, -1) * first), none
         case "average_pool2d":
             places, taps, channels = layer.reach.shape
-            shares = slope.reshape(places, 1, channels) / taps
+            shares = slope.reshape(places, 1, channels) / layer.counted[:, None]
             return spread(layer, np.repeat(shares, taps, axis=1)), none
         case "relu":
             return slope * (entering > 0.0), none
+        case "relu6":
+            return slope * ((entering > 0.0) & (entering < 6.0)), none
+        case "leaky_relu":
+            return slope * np.where(entering > 0.0, 1.0, layer.slope), none
+        case "sigmoid":
+            return slope * leaving * (1.0 - leaving), none
         case _:
             return slope * (1.0 - leaving**2), none
 

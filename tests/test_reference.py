@@ -19,6 +19,11 @@ LOSSES = st.sampled_from(["mse", "softmax_cross_entropy"])
 FEW = settings(max_examples=20)  # for what takes many gradients and branches little
 
 
+def square(shape: tuple[int, int, int], size: int, stride: int, padding: int = 0) -> Window:
+    sides = (padding, padding)
+    return Window(shape, (size, size), (stride, stride), (sides, sides))
+
+
 def problem(seed: int, kind: str, activation: str = "tanh", samples: int = 5):
     """A small network with a local head, its parameters, and samples that suit the loss."""
     rng = np.random.default_rng(seed)
@@ -62,9 +67,9 @@ def test_gradient_through_a_window_agrees_with_finite_differences(
     seed: int, kind: str, size: int, stride: int, padding: int
 ):
     assume(padding < size)
-    window = Window((4, 3, 2), size, stride, padding if "conv" in kind else 0)
+    window = square((4, 3, 2), size, stride, padding)
     outputs = window.reach.shape[0] * (3 if kind == "conv2d" else 2)
-    below = Layer("conv2d", 24, 24, window=Window((4, 3, 2), 1, 1))
+    below = Layer("conv2d", 24, 24, window=square((4, 3, 2), 1, 1))
     layers = [below, Layer(kind, 24, outputs, window=window), Layer("dense", outputs, 2)]
     rng = np.random.default_rng(seed)
     theta = rng.normal(size=ref.layer_slices(layers)[-1].stop)
@@ -81,7 +86,7 @@ def test_a_convolution_is_the_sum_over_the_window_as_written(
     assume(padding < size)
     (height, width, channels), filters = (4, 5, 2), 3
     rng = np.random.default_rng(seed)
-    window = Window((height, width, channels), size, stride, padding)
+    window = square((height, width, channels), size, stride, padding)
     places = window.reach.shape[0]
     layer = Layer("conv2d", height * width * channels, places * filters, window=window)
     weights, bias = rng.normal(size=(filters, size, size, channels)), rng.normal(size=filters)

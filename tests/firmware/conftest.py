@@ -13,6 +13,7 @@ DECLARATIONS = """
 float tmf_expf(float x);
 float tmf_logf(float x);
 float tmf_tanhf(float x);
+float tmf_sigmoidf(float x);
 void tmf_math_map(int function, uint32_t start_bits, uint32_t stride, uint32_t count, float *out);
 uint32_t tmf_math_crc(int function, uint32_t start_bits, uint32_t stride, uint32_t count);
 

@@ -14,7 +14,12 @@ static float evaluate(int function, uint32_t bits)
     float x;
 
     memcpy(&x, &bits, sizeof x);
-    return function == 0 ? tmf_expf(x) : function == 1 ? tmf_logf(x) : tmf_tanhf(x);
+    switch (function) {
+    case 0: return tmf_expf(x);
+    case 1: return tmf_logf(x);
+    case 2: return tmf_tanhf(x);
+    default: return tmf_sigmoidf(x);
+    }
 }
 
 void tmf_math_map(int function, uint32_t start_bits, uint32_t stride, uint32_t count, float *out)

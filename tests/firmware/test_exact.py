@@ -67,6 +67,19 @@ MODELS: list[tuple[int, dict[str, Any]]] = [
         POOL | {"stride": 1}, CONV2D | {"activation": "linear"}, POOL | {"stride": 1, "size": 3},
         DEPTHWISE | {"padding": 1, "stride": 2}, {"units": 2, "activation": "tanh"},
     ]}),
+    (60, {"shape": (1, 20, 3), "layers": [
+        {"type": "conv2d", "size": (1, 5), "stride": (1, 2), "padding": "same", "filters": 6},
+        {"type": "leaky_relu"}, {"type": "max_pool2d", "size": (1, 2), "stride": (1, 2)},
+        {"type": "conv2d", "size": 1, "filters": 5, "activation": "relu6"},
+        {"type": "global_average_pool2d"}, {"units": 2, "activation": "sigmoid"},
+    ]}),
+    (50, {"shape": (5, 5, 2), "layers": [
+        CONV2D | {"name": "sum"}, CONV2D, {"type": "add", "source": "sum"}, {"type": "relu"},
+        CONV2D | {"padding": "same", "stride": 2, "name": "way"},
+        {"type": "route", "source": "sum"},
+        {"type": "conv2d", "size": 1, "stride": 2, "filters": 6}, {"type": "add", "source": "way"},
+        {"type": "average_pool2d", "size": 3, "padding": 1, "count_padding": True}, {"units": 2},
+    ]}),
 ]  # fmt: skip
 """Inputs and settings: blocks of four by four weights, what is left at their edges, windows."""
 

@@ -18,6 +18,8 @@ from tinymetafed.link.chunk import DENSE, Chunk, decode
 from tinymetafed.link.messages import (
     CORRECTED,
     FROM_MARK,
+    GLOBAL,
+    LOCAL,
     MARK,
     MOST_REQUESTS,
     RESIDUAL,
@@ -145,7 +147,7 @@ def test_requests_in_a_frame_do_what_they_do_one_by_one(problem: Problem, data: 
         assert together.ask_each(ends) == apart.ask_each(ends)
 
 
-LINE = Load(1, 0, True, 9, (Layer(1, False, (1,)),))
+LINE = Load(1, 0, True, 9, (Layer(1, GLOBAL, (1,)),))
 THETA = Weights(0, 1, True, dense([0.5, -0.25]))
 SAMPLE = np.array([1, 3], "<f4").tobytes()
 X = SAMPLE[:4]
@@ -165,7 +167,7 @@ def test_what_is_behind_an_error_is_not_done_and_has_no_answer():
 
 def test_an_answer_says_what_was_when_it_was_asked():
     """And not what a request behind it has made of it."""
-    load = Load(1, 0, False, 0, (Layer(1, False, (1,)),), RESIDUAL)
+    load = Load(1, 0, False, 0, (Layer(1, GLOBAL, (1,)),), RESIDUAL)
     before, after = dense([1, 2]), dense([3, 4])
     with nodes(1) as (node,):
         node.ask(load)
@@ -230,7 +232,12 @@ def striped(units: int, layers: int = 5) -> Load:
     size."""
     widths = [units, *(layers - 1) * [3]]
     return Load(
-        40, 0, False, 0, tuple(Layer(1, i % 2 == 1, (n,)) for i, n in enumerate(widths)), RESIDUAL
+        40,
+        0,
+        False,
+        0,
+        tuple(Layer(1, (GLOBAL, LOCAL)[i % 2], (n,)) for i, n in enumerate(widths)),
+        RESIDUAL,
     )
 
 
@@ -345,7 +352,7 @@ def test_a_full_update_leaves_room_for_the_answers_to_all_others(requests: int):
 
 
 def test_outputs_beside_outputs_fill_a_response_and_are_refused_past_it():
-    load = Load(1, 0, False, 0, (Layer(1, False, (97,)),))
+    load = Load(1, 0, False, 0, (Layer(1, GLOBAL, (97,)),))
     inputs = np.arange(10, dtype="<f4")
     with nodes(1) as (node,):
         node.ask(load, Weights(0, 1, True, dense(np.arange(194))))

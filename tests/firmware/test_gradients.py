@@ -27,11 +27,15 @@ FORMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "depthwise": (DEPTHWISE | {"size": 2}, DEPTHWISE | {"size": 3, "stride": 2, "padding": 2}),
     "max pool": ({"type": "max_pool2d"}, {"type": "max_pool2d", "size": 3, "stride": 1}),
     "average pool": (
-        {"type": "average_pool2d"},
-        {"type": "average_pool2d", "size": 3, "stride": 1},
+        {"type": "average_pool2d", "size": (1, 2), "stride": (2, 1)},
+        {"type": "average_pool2d", "size": 3, "stride": 1, "padding": "same"},
+    ),
+    "rectangle": (
+        CONV2D | {"filters": 3, "size": (1, 4), "padding": ((0, 0), (3, 0))},
+        DEPTHWISE | {"size": (3, 1), "stride": (1, 2), "padding": "same"},
     ),
 }
-ACTIVATIONS = ("relu", "tanh", "linear")
+ACTIVATIONS = ("relu", "tanh", "linear", "sigmoid", "leaky_relu", "relu6")
 
 
 def combinations() -> list[Any]:
@@ -46,20 +50,37 @@ def combinations() -> list[Any]:
         described = [
             layer
             if "pool" in layer.get("type", "")
-            else layer | {"activation": ACTIVATIONS[turn % 3]}
+            else layer | {"activation": ACTIVATIONS[turn % 6]}
             for layer, turn in zip(layers, turns, strict=False)
             if layer
         ]
         found.append(pytest.param(described, loss, id=f"{upper} above {lower}, {loss}"))
+    stem = {"type": "conv2d", "size": 1, "filters": 2, "name": "stem"}
+    residual: list[dict[str, Any]] = [
+        stem, {"type": "conv2d", "filters": 2, "padding": "same", "activation": "tanh"},
+        {"type": "add", "source": "stem"}, {"type": "relu", "name": "sum"},
+        {"type": "conv2d", "filters": 3, "padding": "same", "stride": 2, "name": "way"},
+        {"type": "route", "source": "sum"},
+        {"type": "conv2d", "filters": 3, "size": 1, "stride": 2},
+        {"type": "add", "source": "way"}, {"type": "add", "source": "way"},
+        {"type": "global_average_pool2d"},
+    ]  # fmt: skip
+    for loss, units in (("mse", 2), ("softmax_cross_entropy", 3), ("binary_cross_entropy", 1)):
+        found.append(pytest.param([*residual, {"units": units}], loss, id=f"residual, {loss}"))
     return found
 
 
 def problem_of(layers: list[dict[str, Any]], loss: str) -> Problem:
-    """Away from kinks, which finite differences must not step over."""
+    """Away from kinks, which finite differences must not step over, and with a slope."""
     settings = {"shape": (7, 6, 2), "layers": layers, "loss": loss}
     model = Model.build(ModelSettings.model_validate(settings), 7 * 6 * 2)
     found = (seeded(model, seed, samples=1) for seed in itertools.count())
-    return next(one for one in found if clear_of_kinks(one.layers, one.start, one.pairs()))
+    return next(
+        one
+        for one in found
+        if clear_of_kinks(one.layers, one.start, one.pairs())
+        and norm(ref.gradient(one.layers, one.start, one.kind, *one.pairs()[0])[1]) > 0.01
+    )
 
 
 def norm(vector: ref.Vector) -> float:

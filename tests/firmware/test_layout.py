@@ -10,7 +10,8 @@ import hypothesis.strategies as st
 import numpy as np
 from hypothesis import given, settings
 
-from tinymetafed.models.model import LOSSES, OPERATIONS
+from tinymetafed.models.layers import OPERATIONS
+from tinymetafed.models.model import LOSSES
 from tinymetafed.places import BUILD
 
 PROGRAM = BUILD / "sanitize/tinymetafed_layouts"

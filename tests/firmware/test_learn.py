@@ -40,8 +40,9 @@ from learning import (
     way,
 )
 from tinymetafed.link import messages
-from tinymetafed.link.messages import MARK, RESIDUAL, VARIATE, Layer, Loaded
-from tinymetafed.models.model import OPERATIONS, Dense, Model, ModelSettings, Part
+from tinymetafed.link.messages import GLOBAL, MARK, RESIDUAL, VARIATE, Layer, Loaded
+from tinymetafed.models.layers import OPERATIONS, Dense
+from tinymetafed.models.model import Model, ModelSettings, Part
 from tinymetafed.nodes.answers import NodeRefused
 from tinymetafed.nodes.broadcast import Broadcast
 from tinymetafed.nodes.host import HostTransport
@@ -134,9 +135,9 @@ def test_a_stream_of_several_requests_trains_as_the_store_does_and_as_the_refere
 
 @pytest.mark.parametrize("activations", [["relu", "tanh"], ["tanh", "tanh", "tanh"]])
 def test_activations_may_follow_each_other(activations):
-    inner = tuple(Layer(OPERATIONS[name], False, ()) for name in activations)
-    parts = (Part(0, 0, (3, 2), False, False), Part(len(inner) + 1, 9, (2, 3), False, False))
-    layers = (Layer(1, False, (3,)), *inner, Layer(1, False, (2,)))
+    inner = tuple(Layer(OPERATIONS[name], GLOBAL, ()) for name in activations)
+    parts = (Part(0, 0, (3, 2), GLOBAL, False), Part(len(inner) + 1, 9, (2, 3), GLOBAL, False))
+    layers = (Layer(1, GLOBAL, (3,)), *inner, Layer(1, GLOBAL, (2,)))
     model = Model(2, 2, "mse", layers, parts)
     rng = np.random.default_rng(0)
     theta = rng.uniform(0.1, 1, 17).astype(np.float32)
@@ -157,10 +158,10 @@ def test_activations_may_follow_each_other(activations):
 
 def test_of_equal_values_the_first_is_a_window_s_largest():
     layers = (
-        Layer(OPERATIONS["dense"], False, (4,)),
-        Layer(OPERATIONS["max_pool2d"], False, (2, 2, 2, 2)),
+        Layer(OPERATIONS["dense"], GLOBAL, (4,)),
+        Layer(OPERATIONS["max_pool2d"], GLOBAL, (2, 2, 0x0202, 0x0202, 0)),
     )
-    model = Model(1, 1, "mse", layers, (Part(0, 0, (4, 1), False, False),))
+    model = Model(1, 1, "mse", layers, (Part(0, 0, (4, 1), GLOBAL, False),))
     samples = Samples(np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32))
 
     async def session() -> None:
@@ -324,9 +325,11 @@ def test_predictions_and_evaluations_are_the_reference_s(problem):
     loss = np.mean([ref.loss(problem.kind, y, t) for y, (_, t) in zip(outputs, pairs, strict=True)])
     right = 0.0
     if problem.kind != "mse":
-        first, second = np.sort(outputs)[:, -1], np.sort(outputs)[:, -2]
+        # A single output is class 1 where it is above zero: as two, the first of them zero.
+        scores = outputs if outputs.shape[1] > 1 else np.pad(outputs, ((0, 0), (1, 0)))
+        first, second = np.sort(scores)[:, -1], np.sort(scores)[:, -2]
         assume((first - second > 1e-4).all())
-        right = float(np.mean(outputs.argmax(axis=1) == problem.samples.targets))
+        right = float(np.mean(scores.argmax(axis=1) == problem.samples.targets))
 
     async def session() -> None:
         async with started(problem.model, problem.theta) as node:
@@ -360,26 +363,52 @@ WHOLE = 8100
 ROOMS = [0, RESIDUAL, MARK, VARIATE, RESIDUAL | MARK, MARK | VARIATE]
 
 
+IN_PLACE = {"relu", "relu6", "leaky_relu", "tanh", "sigmoid", "add"}
+
+
+def below(layers: ref.Layers, entering: int) -> tuple[int, int]:
+    """Values that what enters the first layer with parameters takes, and the most at once below
+    it, where each layer's inputs are only there until it is done. From the last layer on, what a
+    layer reads is put where it first fits beside what it gives."""
+    lies = (0, entering)
+    most = entering
+    for layer in reversed(layers):
+        if layer.kind not in IN_PLACE:
+            start = 0 if lies[0] >= layer.inputs else lies[1]
+            lies = (start, start + layer.inputs)
+            most = max(most, lies[1])
+    return entering, most
+
+
 def needed(model: Model, *, accumulate: bool, capacity: int, room: int = 0) -> dict[str, int]:
     """Bytes by part. What enters the first layer with parameters, and what leaves it and the later
     ones, keeps its place, but activations work in place. Behind the outputs of a layer at work lie
-    the derivative of its inputs and what is under its window. What enters the layers below lies
-    where later layers come."""
+    the derivative of its inputs and what is under its window. What a later layer adds has a place
+    more for its derivative."""
     layers = reference_layers(model)
     first = model.parts[0].layer
-    kept = layers[first].inputs
-    most = kept + sum(layer.inputs for layer in layers[:first])
+    kept, most = below(layers[:first], layers[first].inputs)
+    sources = {layer.source for layer in layers if layer.kind in ("add", "route")}
+    assert not [number for number in sources if number < first], "not what problems() makes"
+    in_place = False  # the layer before
     for i, layer in enumerate(layers[first:], first):
-        if layer.kind not in ("relu", "tanh"):
-            kept += layer.outputs
-            own = layer.inputs if i > first else 0
-            own += layer.weights[1] if layer.kind == "conv2d" else 0
-            most = max(most, kept + own)
+        takes = layer.outputs
+        if layer.kind == "route":  # stands where its source is, unless the next overwrites it
+            takes = layer.outputs if layers[i + 1].kind in IN_PLACE else 0
+        elif layer.kind in IN_PLACE:
+            takes = layer.outputs if in_place or i in sources else 0
+        in_place = layer.kind in IN_PLACE
+        kept += takes + (layer.outputs if i + 1 in sources else 0)
+        own = 0 if in_place or i == first or layer.kind == "route" else layer.inputs
+        if layer.kind == "conv2d" and layer.reach.shape[1] > 1:
+            own += layer.weights[1]
+        most = max(most, kept + own)
     most = max(most, kept + model.outputs)  # the target, or the loss's derivative
-    sample = model.inputs + (1 if model.loss == "softmax_cross_entropy" else model.outputs)
+    sample = model.inputs + (model.outputs if model.loss == "mse" else 1)
     values = {
         "activations": kept,
         "backward": most - kept,
+        "backbone": 0,
         "held": model.parameters,
         "working": model.parameters,
         "residual": model.parameters if room & RESIDUAL else 0,

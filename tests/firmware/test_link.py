@@ -12,7 +12,16 @@ from hypothesis import example, given, settings
 from learning import BareNode, frame_of, responses
 from tinymetafed.link import Connection, Error, Hello, Request, Response, frame, messages
 from tinymetafed.link.chunk import DENSE, Chunk
-from tinymetafed.link.messages import HelloRequest, Layer, Load, Outputs, Predict, Train, Weights
+from tinymetafed.link.messages import (
+    GLOBAL,
+    HelloRequest,
+    Layer,
+    Load,
+    Outputs,
+    Predict,
+    Train,
+    Weights,
+)
 from tinymetafed.nodes.host import HostTransport
 
 EXAMPLES = settings(deadline=None, derandomize=True)
@@ -78,7 +87,7 @@ def test_the_node_is_in_step_after_garbage_and_a_zero_and_has_counted_it(garbage
     assert answer.bad_frames == max(receiver.bad_frames, too_long)
 
 
-LOAD = Load(inputs=1, loss=0, accumulate=False, capacity=0, layers=(Layer(1, False, (1,)),))
+LOAD = Load(inputs=1, loss=0, accumulate=False, capacity=0, layers=(Layer(1, GLOBAL, (1,)),))
 THETA = Weights(base=0, to=1, last=True, chunk=Chunk(0, 2, DENSE, bytes(8)))
 ONE = b"\0\0\x80\x3f"
 

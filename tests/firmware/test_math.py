@@ -1,4 +1,4 @@
-"""The core's exp, log and tanh: accuracy over all floats, special values, and the bits themselves.
+"""The core's exp, log, tanh and logistic function: accuracy over all floats, special values, and the bits themselves.
 
 The truth is numpy in float64, whose own error, some 1e-9 ulp of a float, does not matter here.
 """
@@ -11,14 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.polynomial import Chebyshev, Polynomial
+from scipy.special import expit
 
 SOURCE = Path(__file__).parents[2] / "firmware/core/tmf_math.c"
 
-EXP, LOG, TANH = 0, 1, 2
-TRUTH = {EXP: np.exp, LOG: np.log, TANH: np.tanh}
+EXP, LOG, TANH, SIGMOID = range(4)
+TRUTH = {EXP: np.exp, LOG: np.log, TANH: np.tanh, SIGMOID: expit}
 # What tmf_math.h promises, in ulp.
-BOUND = {EXP: 0.91, LOG: 0.92, TANH: 1.04}
-EACH = pytest.mark.parametrize("function", [EXP, LOG, TANH], ids=["exp", "log", "tanh"])
+BOUND = {EXP: 0.91, LOG: 0.92, TANH: 1.04, SIGMOID: 2.0}
+EACH = pytest.mark.parametrize(
+    "function", [EXP, LOG, TANH, SIGMOID], ids=["exp", "log", "tanh", "sigmoid"]
+)
 
 NAN = 0x7FC00000
 INF = 0x7F800000
@@ -133,6 +136,8 @@ def test_around_zero_and_one(core, function, centre):
         (TANH, 0.25),
         (TANH, 2.0625),  # the middle of the row with the largest error
         (TANH, 9.0),
+        (SIGMOID, -87.33655),  # the result becomes subnormal
+        (SIGMOID, 17.0),  # the result becomes 1
     ],
 )
 def test_around_borders_of_branches(core, function, centre):
@@ -158,6 +163,7 @@ def test_special_values(core):
     assert result_bits(core, LOG, *minus) == [NAN] * 3
     assert result_bits(core, TANH, 0, SIGN) == [0, SIGN]
     assert result_bits(core, TANH, INF, SIGN | INF) == [bits_of(1), bits_of(-1)]
+    assert result_bits(core, SIGMOID, 0, SIGN, INF, minus[0]) == [bits_of(0.5)] * 2 + [bits_of(1), 0]
     # The largest argument with a finite result, and the next.
     assert result_bits(core, EXP, 0x42B17217)[0] < INF
     assert result_bits(core, EXP, 0x42B17218) == [INF]
@@ -266,5 +272,5 @@ def test_bits(core, function):
     A compiler that fuses multiply and add, or evaluates in double precision, shows here too.
     """
     stride = 4093
-    checksums = {EXP: 0xB4486BAA, LOG: 0x9C0B9DEB, TANH: 0x1313121C}
+    checksums = {EXP: 0xB4486BAA, LOG: 0x9C0B9DEB, TANH: 0x1313121C, SIGMOID: 0xF2144BB2}
     assert core.lib.tmf_math_crc(function, 0, stride, ALL // stride) == checksums[function]

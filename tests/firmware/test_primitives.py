@@ -41,7 +41,8 @@ from tinymetafed.link.messages import Mark as MarkRequest
 from tinymetafed.link.messages import Renew as RenewRequest
 from tinymetafed.link.messages import Train as TrainRequest
 from tinymetafed.link.messages import Variate as VariateRequest
-from tinymetafed.models.model import Dense, Model, ModelSettings
+from tinymetafed.models.layers import Dense
+from tinymetafed.models.model import Model, ModelSettings
 from tinymetafed.nodes import window
 from tinymetafed.nodes.backends import private_directory
 from tinymetafed.nodes.broadcast import Broadcast

@@ -27,7 +27,7 @@ from tinymetafed.federation.client import Client
 from tinymetafed.federation.engines import LinkEngine
 from tinymetafed.link import chunk, frame, messages
 from tinymetafed.link.chunk import Chunk
-from tinymetafed.link.messages import Evaluate, Residual, Store, Train, Weights
+from tinymetafed.link.messages import GLOBAL, Evaluate, Residual, Store, Train, Weights
 from tinymetafed.models.model import Model
 from tinymetafed.nodes.host import HostTransport
 from tinymetafed.nodes.node import Node
@@ -234,7 +234,7 @@ def test_a_node_that_is_not_told_what_is_local_is_found(
     def forgetful(self: Model, **settings: Any) -> messages.Load:
         load = describe(self, **settings)
         layers = tuple(
-            messages.Layer(layer.operation, False, layer.arguments) for layer in load.layers
+            messages.Layer(layer.operation, GLOBAL, layer.arguments) for layer in load.layers
         )
         return messages.Load(
             load.inputs, load.loss, load.accumulate, load.capacity, layers, load.room

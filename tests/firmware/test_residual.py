@@ -13,7 +13,8 @@ import reference as ref
 from learning import Problem, difference, load, problems, seeded, started, train
 from tinymetafed.link import chunk
 from tinymetafed.link.messages import RESIDUAL
-from tinymetafed.models.model import Dense, Model, ModelSettings
+from tinymetafed.models.layers import Dense
+from tinymetafed.models.model import Model, ModelSettings
 from tinymetafed.nodes.answers import NodeRefused
 from tinymetafed.nodes.broadcast import Broadcast
 from tinymetafed.nodes.node import Node

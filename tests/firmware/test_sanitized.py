@@ -25,6 +25,8 @@ from tinymetafed.link.chunk import decode as decode_chunk
 from tinymetafed.link.messages import (
     CORRECTED,
     FROM_MARK,
+    GLOBAL,
+    LOCAL,
     MARK,
     MOST_REQUESTS,
     RESIDUAL,
@@ -1062,7 +1064,7 @@ def image_loads(draw: st.DrawFn) -> Load:
         size = draw(st.integers(padding + 1, min(height, width) + 2 * padding))
         channels = draw(st.integers(1, 9)) if operation == 4 else channels
         arguments = (height, width, size, stride, padding, channels)[: WINDOW_ARGUMENTS[operation]]
-        layers.append(Layer(operation, draw(FLAGS), arguments))
+        layers.append(Layer(operation, draw(PARTS), arguments))
         height, width = ((n + 2 * padding - size) // stride + 1 for n in (height, width))
     rest = draw(LAYER_LISTS)
     return Load(
@@ -1343,7 +1345,7 @@ def test_noise_and_repetition_change_no_answer(session: tuple[Frames, bytes, lis
 
 def model_of(inputs: int, outputs: int, **fields: Any) -> Load:
     """Of one dense layer."""
-    return replace(Load(inputs, 0, False, 0, (Layer(1, False, (outputs,)),)), **fields)
+    return replace(Load(inputs, 0, False, 0, (Layer(1, GLOBAL, (outputs,)),)), **fields)
 
 
 @hostile(20)
@@ -1409,7 +1411,12 @@ def test_work_is_done_or_refused_for_its_reason(requests: list[Request]):
 
 
 HALVES = Load(
-    72, 0, False, 0, (Layer(1, True, (36,)), Layer(3, False, ()), Layer(1, False, (72,))), RESIDUAL
+    72,
+    0,
+    False,
+    0,
+    (Layer(1, LOCAL, (36,)), Layer(3, GLOBAL, ()), Layer(1, GLOBAL, (72,))),
+    RESIDUAL,
 )
 ENTRIES = st.just(0) | st.integers(0, 5292)  # of the parameters, 2628 of which are local
 KEPT = st.integers(0, 20) | st.integers(0, 5292) | st.sampled_from([2600, 2664])

@@ -10,7 +10,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from tinymetafed.link import Connection, chunk, messages
-from tinymetafed.link.messages import Layer
+from tinymetafed.link.messages import GLOBAL, LOCAL, Layer
 from tinymetafed.nodes.backends import private_directory
 from tinymetafed.nodes.qemu import QemuTransport
 from tinymetafed.places import MPS2_IMAGE, zephyr_image
@@ -21,10 +21,11 @@ MARGIN = 1024
 
 # An image of 8 × 8 through each kind of layer, and as many dense ones as make 32.
 LAYERS = [
-    Layer(4, False, (8, 8, 3, 1, 1, 4)), Layer(2, False, ()),
-    Layer(5, False, (8, 8, 3, 1, 1)), Layer(3, False, ()),
-    Layer(6, False, (8, 8, 2, 2)), Layer(7, False, (4, 4, 2, 2)),
-    *[Layer(1, False, (6,)), Layer(3, False, ())] * 12, Layer(1, True, (6,)), Layer(1, True, (5,)),
+    Layer(4, GLOBAL, (8, 8, 0x0303, 0x0101, 0x01010101, 4)), Layer(2, GLOBAL, ()),
+    Layer(5, GLOBAL, (8, 8, 0x0303, 0x0101, 0x01010101)), Layer(3, GLOBAL, ()),
+    Layer(6, GLOBAL, (8, 8, 0x0202, 0x0202, 0)), Layer(7, GLOBAL, (4, 4, 0x0202, 0x0202, 0, 0)),
+    *[Layer(1, GLOBAL, (6,)), Layer(3, GLOBAL, ())] * 12,
+    Layer(1, LOCAL, (6,)), Layer(1, LOCAL, (5,)),
 ]  # fmt: skip
 INPUTS, CLASSES = 64, 5
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinymetafed.link.messages import Layer
+from tinymetafed.link.messages import GLOBAL, LOCAL, Layer
 from tinymetafed.models.model import Model, ModelSettings
 
 LAYERS = st.lists(
@@ -41,7 +41,7 @@ def test_parts_tile_the_parameters_and_masks_agree(layers: list[dict[str, object
 def test_without_local_parts_everything_is_global(layers: list[dict[str, object]], inputs: int):
     model = Model.build(ModelSettings.model_validate({"layers": layers}), inputs, local=False)
     assert model.global_runs == ((0, model.parameters),)
-    assert not any(layer.local for layer in model.layers)
+    assert all(layer.part == GLOBAL for layer in model.layers)
 
 
 def test_an_activation_is_a_layer_of_its_own_on_the_node():
@@ -49,7 +49,7 @@ def test_an_activation_is_a_layer_of_its_own_on_the_node():
         {"layers": [{"units": 3, "activation": "tanh", "local": True}, {"units": 2}]}
     )
     model = Model.build(settings, 4)
-    assert model.layers == (Layer(1, True, (3,)), Layer(3, True, ()), Layer(1, False, (2,)))
+    assert model.layers == (Layer(1, LOCAL, (3,)), Layer(3, LOCAL, ()), Layer(1, GLOBAL, (2,)))
     assert model.frozen(local=True) == 0b001
     assert model.frozen(local=False) == 0b100
     assert model.parameters == 3 * 5 + 2 * 4
@@ -65,14 +65,14 @@ def test_shapes_are_followed_from_layer_to_layer():
     settings = ModelSettings.model_validate({"shape": (14, 14, 1), "layers": layers})
     model = Model.build(settings, 196)
     assert model.layers == (
-        Layer(4, False, (14, 14, 3, 2, 1, 8)),
-        Layer(2, False, ()),
-        Layer(6, False, (7, 7, 2, 1)),
-        Layer(5, True, (6, 6, 3, 1, 0)),
-        Layer(1, False, (5,)),
+        Layer(4, GLOBAL, (14, 14, 0x0303, 0x0202, 0x01010101, 8)),
+        Layer(2, GLOBAL, ()),
+        Layer(6, GLOBAL, (7, 7, 0x0202, 0x0101, 0)),
+        Layer(5, LOCAL, (6, 6, 0x0303, 0x0101, 0)),
+        Layer(1, GLOBAL, (5,)),
     )
     assert [part.weights for part in model.parts] == [(8, 9), (8, 9), (5, 128)]
-    assert [part.relu for part in model.parts] == [True, False, False]
+    assert [part.rectified for part in model.parts] == [True, False, False]
     assert model.frozen(local=True) == 1 << 3
 
 
@@ -84,13 +84,13 @@ def test_shapes_are_followed_from_layer_to_layer():
             9,
             None,
             [{"type": "conv2d", "filters": 1}],
-            "model.layers.0.size: 3 is more than the 1 × 1",
+            "model.layers.0.size: 3 × 3 is more than the 1 × 1",
         ),
         (
             4,
             (2, 2, 1),
             [{"type": "max_pool2d"}] * 2,
-            "model.layers.1.size: 2 is more than the 1 × 1",
+            "model.layers.1.size: 2 × 2 is more than the 1 × 1",
         ),
         (
             9,

@@ -11,7 +11,8 @@ import reference
 from conftest import SMALL, MakeExperiment
 from tinymetafed.experiments.experiment import parse
 from tinymetafed.federation.settings import DeviceSettings
-from tinymetafed.models.model import Dense, Model, ModelSettings
+from tinymetafed.models.layers import Dense
+from tinymetafed.models.model import Model, ModelSettings
 from tinymetafed.nodes.packing import Room, pack
 from tinymetafed.nodes.update import Update
 from tinymetafed.strategies import FedAvg, Reptile, Round, ServerState, TinyMetaFed, TinyReptile

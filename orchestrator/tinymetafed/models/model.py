@@ -101,8 +101,10 @@ class Model:
     loss: str
     layers: tuple[Layer, ...]
     parts: tuple[Part, ...]
-    backbone_parts: tuple[Part, ...]
-    backbone: NDArray[np.float32] = field(repr=False, compare=False)
+    backbone_parts: tuple[Part, ...] = ()
+    backbone: NDArray[np.float32] = field(
+        default_factory=lambda: np.zeros(0, np.float32), repr=False, compare=False
+    )
 
     @classmethod
     def build(
