@@ -117,7 +117,7 @@ class Trainer:
                 case "relu":
                     chain = np.where(y <= 0, np.float32(0), dy)
                 case "relu6":
-                    chain = np.where((y > 0) & (y < 6), dy, np.float32(0))
+                    chain = np.where((y <= 0) | (y >= 6), np.float32(0), dy)
                 case "leaky_relu":
                     chain = np.where(y > 0, dy, np.float32(layer.slope) * dy)
                 case "tanh":

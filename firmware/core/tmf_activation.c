@@ -95,7 +95,7 @@ static void relu6_backward(const struct tmf_layer *layer, const float *w, const 
     (void)w, (void)sink, (void)scale;
     for (uint32_t i = 0; dx != NULL && i < layer->outputs; i++) {
         const float y = layer->y[i];
-        dx[i] = y > 0.0f && y < 6.0f ? dy[i] : 0.0f;
+        dx[i] = y <= 0.0f || y >= 6.0f ? 0.0f : dy[i];
     }
 }
 

@@ -32,7 +32,7 @@ float tmf_logf(float x);
 float tmf_tanhf(float x);
 
 /*
- * Logistic function 1 / (1 + e^-x), within 2 ulp. 0 at -inf, 1 at inf.
+ * Logistic function 1 / (1 + e^-x), within 2.5 ulp. 0 at -inf, 1 at inf.
  */
 float tmf_sigmoidf(float x);
 

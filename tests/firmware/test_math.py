@@ -1,4 +1,5 @@
-"""The core's exp, log, tanh and logistic function: accuracy over all floats, special values, and the bits themselves.
+"""The core's exp, log, tanh and logistic function: accuracy over all floats, special values, and
+the bits themselves.
 
 The truth is numpy in float64, whose own error, some 1e-9 ulp of a float, does not matter here.
 """
@@ -18,7 +19,7 @@ SOURCE = Path(__file__).parents[2] / "firmware/core/tmf_math.c"
 EXP, LOG, TANH, SIGMOID = range(4)
 TRUTH = {EXP: np.exp, LOG: np.log, TANH: np.tanh, SIGMOID: expit}
 # What tmf_math.h promises, in ulp.
-BOUND = {EXP: 0.91, LOG: 0.92, TANH: 1.04, SIGMOID: 2.0}
+BOUND = {EXP: 0.91, LOG: 0.92, TANH: 1.04, SIGMOID: 2.5}
 EACH = pytest.mark.parametrize(
     "function", [EXP, LOG, TANH, SIGMOID], ids=["exp", "log", "tanh", "sigmoid"]
 )
@@ -163,7 +164,8 @@ def test_special_values(core):
     assert result_bits(core, LOG, *minus) == [NAN] * 3
     assert result_bits(core, TANH, 0, SIGN) == [0, SIGN]
     assert result_bits(core, TANH, INF, SIGN | INF) == [bits_of(1), bits_of(-1)]
-    assert result_bits(core, SIGMOID, 0, SIGN, INF, minus[0]) == [bits_of(0.5)] * 2 + [bits_of(1), 0]
+    ends = [bits_of(0.5)] * 2 + [bits_of(1), 0]
+    assert result_bits(core, SIGMOID, 0, SIGN, INF, minus[0]) == ends
     # The largest argument with a finite result, and the next.
     assert result_bits(core, EXP, 0x42B17217)[0] < INF
     assert result_bits(core, EXP, 0x42B17218) == [INF]

@@ -470,6 +470,7 @@ def numbers(limit: int) -> Field:
 
 
 U8, U16, U32 = numbers(0xFF), numbers(0xFFFF), numbers(0xFFFF_FFFF)
+PART = numbers(2)
 BOOL = Field(
     st.sampled_from([b"\xf4", TRUE]),
     st.sampled_from([*NOWHERE, NUMBER, b"\x01", BYTES, HALF, SINGLE, NIL, b"\xf8\x14"]),
@@ -496,17 +497,17 @@ def lists(item: st.SearchStrategy[bytes], least: int, most: int) -> st.SearchStr
 
 def layers(least: int, most: int) -> st.SearchStrategy[bytes]:
     parameters = st.lists(U32.good, min_size=least, max_size=most)
-    items = st.builds(lambda a, b, more: [a, b, *more], U8.good, BOOL.good, parameters)
+    items = st.builds(lambda a, b, more: [a, b, *more], U8.good, PART.good, parameters)
     return st.builds(array, items, ARRAY_LENGTHS)
 
 
 LAYER = layers(0, 6)
-TINY = st.just(b"\x82\x02\xf4")
+TINY = st.just(b"\x82\x02\x00")
 BAD_LAYER = st.one_of(
     layers(7, 8),
-    st.builds(lambda item: array([item, b"\xf4"], 0), U8.bad),
-    st.builds(lambda item: array([b"\x01", item, b"\x01"], 0), BOOL.bad),
-    st.builds(lambda items, item: array([b"\x01", b"\xf4", *items, item], 0),
+    st.builds(lambda item: array([item, b"\x00"], 0), U8.bad),
+    st.builds(lambda item: array([b"\x01", item, b"\x01"], 0), PART.bad),
+    st.builds(lambda items, item: array([b"\x01", b"\x00", *items, item], 0),
               st.lists(U32.good, max_size=5), U32.bad.filter(len)),
     st.just(b"\x81\x01"),
     st.sampled_from([*NOWHERE, NUMBER]).filter(len),
@@ -536,6 +537,7 @@ REQUESTS: list[list[Field]] = [
     [U32, U32, U8, DATA],
     [RATE],
     [U32, DATA],
+    [U32, U32, U8, DATA],
 ]
 
 
@@ -586,7 +588,7 @@ def bodies(draw: st.DrawFn, sequence: int) -> tuple[bytes, int, int, bool]:
     elif flaw == 3:
         items.insert(place + 1, draw(st.sampled_from(extra).filter(len)))
     elif flaw == 4:
-        items[0] = draw(st.sampled_from([head(0, 14), head(0, 15), head(0, 2**32), NEGATIVE]))
+        items[0] = draw(st.sampled_from([head(0, 15), head(0, 16), head(0, 2**32), NEGATIVE]))
     elif flaw == 5:
         outer.append(draw(st.sampled_from([NUMBER, b"\x80"])))
     elif flaw == 6:
@@ -645,7 +647,8 @@ class Shape:
         """How many samples; None where there are none, a part of one, or one of no class."""
         count, rest = divmod(len(data), self.sample_size)
         classes = [data[i * self.sample_size - 4 :][:4] for i in range(1, count + 1)]
-        valid = self.load.loss == 0 or all(u32(target) < self.outputs for target in classes)
+        most = max(self.outputs, 2)
+        valid = self.load.loss == 0 or all(u32(target) < most for target in classes)
         return count if count and not rest and valid else None
 
 
@@ -662,57 +665,83 @@ class Planned:
     patch: int = 0
 
 
-def plan(layer: Layer, inputs: int) -> Planned | None:
-    """None where the layer cannot follow `inputs` values."""
-    arguments = layer.arguments
+def plan(layer: Layer, widths: Sequence[int], routes: Sequence[int]) -> Planned | None:
+    """None where the layer cannot follow others. widths: values of the sample, then of each layer.
+    routes: numbers of the layers that are no source."""
+    arguments, inputs = layer.arguments, widths[-1]
     if layer.operation == 1 and len(arguments) == 1:
         return Planned(arguments[0], arguments[0] * (inputs + 1))
-    if layer.operation in (2, 3) and not arguments:
+    if layer.operation in (2, 3, 9, 10) and not arguments:
         return Planned(inputs)
+    if layer.operation == 8 and len(arguments) == 1:
+        slope = np.uint32(arguments[0]).view(np.float32)
+        return Planned(inputs) if 0 < slope < 1 else None
+    if layer.operation in (ADD, ROUTE) and len(arguments) == 1:
+        [source] = arguments
+        if source >= len(widths) or source in routes:
+            return None
+        return Planned(inputs) if layer.operation == ROUTE or widths[source] == inputs else None
     if layer.operation not in WINDOW_ARGUMENTS:
         return None
     if len(arguments) != WINDOW_ARGUMENTS[layer.operation]:
         return None
-    height, width, size, stride, padding, filters = (*arguments, 0, 0)[:6]
+    (height, width, *packed), more = arguments[:5], (*arguments[5:], 0)[0]
+    sizes, strides, padding = (n.to_bytes(4, "little") for n in packed)
     pixels = height * width
-    spare = min(height, width) + 2 * padding - size
-    if not pixels or inputs % pixels or not stride or not padding < size <= 255 or spare < 0:
+    if not pixels or inputs % pixels or any(sizes[2:] + strides[2:]):
         return None
+    places: list[int] = []
+    for i, length in enumerate((height, width)):
+        before, behind = padding[2 * i : 2 * i + 2]
+        spare = length + before + behind - sizes[i]
+        if not strides[i] or not max(before, behind) < sizes[i] or spare < 0:
+            return None
+        places.append(spare // strides[i] + 1)
     channels = inputs // pixels
-    places = [(n + 2 * padding - size) // stride + 1 for n in (height, width)]
-    patch = size**2 * channels
+    patch = sizes[0] * sizes[1] * channels
     count = places[0] * places[1]
-    if count > 2**24:
+    if count > 2**24 or (layer.operation == AVERAGE and more > 1):
         return None
     if layer.operation == 4:
-        return Planned(count * filters, filters * (patch + 1), patch) if patch <= 2**24 else None
+        return Planned(count * more, more * (patch + 1), patch) if patch <= 2**24 else None
     return Planned(count * channels, patch + channels if layer.operation == 5 else 0)
 
 
-WINDOW_ARGUMENTS = {4: 6, 5: 5, 6: 4, 7: 4}
+AVERAGE, ADD, ROUTE = 7, 11, 12
+WINDOW_ARGUMENTS = {4: 6, 5: 5, 6: 5, AVERAGE: 6}
 
 
 def shape_of(load: Load) -> Shape | None:
     """None where the layers do not make a model."""
     widths, parameters, patch = [load.inputs], 0, 0
     local: list[range] = []
-    for layer in load.layers:
-        planned = plan(layer, widths[-1])
+    routes: list[int] = []
+    sources: set[int] = set()
+    for number, layer in enumerate(load.layers, 1):
+        planned = plan(layer, widths, routes)
         if planned is None or not all(0 < n <= 2**24 for n in (widths[-1], planned.outputs)):
             return None
-        if layer.local:
+        if layer.operation in (ADD, ROUTE):
+            sources.add(layer.arguments[0])
+        if layer.operation == ROUTE:
+            routes.append(number)
+            planned = Planned(widths[layer.arguments[0]])
+        if layer.part == LOCAL:
             local.append(range(parameters, parameters + planned.parameters))
         parameters += planned.parameters
         patch = max(patch, planned.patch)
         widths.append(planned.outputs)
     outputs = widths[-1]
     both = RESIDUAL | VARIATE
-    if load.loss > 1 or outputs <= load.loss or load.room > 7 or load.room & both == both:
+    suits = {0: True, 1: outputs > 1, 2: outputs == 1}.get(load.loss, False)
+    if not suits or load.room > 7 or load.room & both == both:
         return None
+    if any(number > 1 and number - 1 not in sources for number in routes):
+        return None  # nobody reads what the layer before gives
     sample = load.inputs + (1 if load.loss else outputs)
     vectors = 2 + load.accumulate + load.room.bit_count()
     least = vectors * parameters + (load.capacity + (4 * sample > WHOLE)) * sample
-    most = least + sum(widths) + 2 * max(widths) + patch
+    most = least + 2 * sum(widths) + 2 * max(widths) + patch
     return Shape(load, outputs, parameters, tuple(local), 4 * least, 4 * most)
 
 
@@ -1044,9 +1073,10 @@ WIDTHS = st.integers(1, 6) | st.integers(1, 90)
 COUNTS = st.integers(0, 5) | st.sampled_from([40, 300])
 FLAGS = st.booleans()
 ODD = st.sampled_from(BORDERS) | st.integers(0, 300)
-DENSE_LAYERS = st.builds(Layer, st.just(1), FLAGS, st.tuples(WIDTHS))
-LAST_LAYERS = st.builds(Layer, st.just(1), FLAGS, st.tuples(st.integers(2, 6)))
-ACTIVATIONS = st.builds(Layer, st.integers(2, 3), FLAGS, st.just(()))
+PARTS = st.sampled_from([GLOBAL, LOCAL])
+DENSE_LAYERS = st.builds(Layer, st.just(1), PARTS, st.tuples(WIDTHS))
+LAST_LAYERS = st.builds(Layer, st.just(1), PARTS, st.tuples(st.integers(2, 6)))
+ACTIVATIONS = st.builds(Layer, st.sampled_from([2, 3, 9, 10]), PARTS, st.just(()))
 HIDDEN = st.lists(DENSE_LAYERS | ACTIVATIONS, max_size=4)
 LAYER_LISTS = st.builds(lambda hidden, last: (*hidden, last), HIDDEN, LAST_LAYERS)
 ROOMS = st.sampled_from([0, 0, RESIDUAL, RESIDUAL | MARK, VARIATE, VARIATE | MARK, MARK])
@@ -1063,7 +1093,9 @@ def image_loads(draw: st.DrawFn) -> Load:
         padding = draw(st.integers(0, 2)) if operation < 6 else 0
         size = draw(st.integers(padding + 1, min(height, width) + 2 * padding))
         channels = draw(st.integers(1, 9)) if operation == 4 else channels
-        arguments = (height, width, size, stride, padding, channels)[: WINDOW_ARGUMENTS[operation]]
+        last = channels if operation == 4 else draw(st.integers(0, 1))
+        packed = size * 0x0101, stride * 0x0101, padding * 0x0101_0101
+        arguments = (height, width, *packed, last)[: WINDOW_ARGUMENTS[operation]]
         layers.append(Layer(operation, draw(PARTS), arguments))
         height, width = ((n + 2 * padding - size) // stride + 1 for n in (height, width))
     rest = draw(LAYER_LISTS)
@@ -1073,12 +1105,20 @@ def image_loads(draw: st.DrawFn) -> Load:
 
 
 LOADS = DENSE_LOADS | image_loads()
-ODD_OPERATIONS = st.integers(0, 8) | st.just(255)
-ODD_LAYERS = st.builds(Layer, ODD_OPERATIONS, FLAGS, st.lists(ODD, max_size=6).map(tuple))
-ODD_DENSE_LAYERS = st.builds(Layer, st.just(1), FLAGS, st.tuples(ODD))
-LENGTHS = st.lists(st.integers(0, 4), min_size=4, max_size=6).map(tuple)
-ODD_WINDOWS = st.builds(Layer, st.integers(4, 7), FLAGS, LENGTHS)
-ANY_LAYERS = st.one_of(DENSE_LAYERS, ACTIVATIONS, ODD_LAYERS, ODD_DENSE_LAYERS, ODD_WINDOWS)
+ODD_OPERATIONS = st.integers(0, 13) | st.just(255)
+ODD_LAYERS = st.builds(Layer, ODD_OPERATIONS, PARTS, st.lists(ODD, max_size=6).map(tuple))
+ODD_DENSE_LAYERS = st.builds(Layer, st.just(1), PARTS, st.tuples(ODD))
+PACKED = st.builds(lambda sides: int.from_bytes(sides, "little"), st.binary(max_size=4)) | (
+    st.builds(lambda a, b: a | b << 8, st.integers(0, 4), st.integers(0, 4))
+)
+LENGTHS = st.builds(
+    lambda lengths, packed: (*lengths, *packed),
+    st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    st.lists(PACKED, min_size=2, max_size=4),
+)
+ODD_WINDOWS = st.builds(Layer, st.integers(4, 7), PARTS, LENGTHS)
+JOINS = st.builds(Layer, st.integers(11, 12), PARTS, st.tuples(st.integers(0, 3)))
+ANY_LAYERS = st.one_of(DENSE_LAYERS, ACTIVATIONS, ODD_LAYERS, ODD_DENSE_LAYERS, ODD_WINDOWS, JOINS)
 ODD_LISTS = st.one_of(
     st.lists(ANY_LAYERS, min_size=1, max_size=3).map(tuple),
     st.lists(DENSE_LAYERS | ACTIVATIONS, min_size=32, max_size=32).map(tuple),
