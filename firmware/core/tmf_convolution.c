@@ -53,9 +53,9 @@ struct overlap {
     size_t image, patch;
 };
 
-static inline struct overlap overlap_at(const struct tmf_kernel *kernel, uint32_t number)
+static inline __attribute__((always_inline)) struct overlap overlap_at(const struct tmf_kernel *kernel, const struct tmf_walk *walk)
 {
-    const struct tmf_place place = tmf_kernel_place(kernel, number);
+    const struct tmf_place place = tmf_kernel_place(kernel, walk);
     return (struct overlap){
         .rows = place.bottom - place.top,
         .values = (place.right - place.left) * kernel->channels,
@@ -64,14 +64,10 @@ static inline struct overlap overlap_at(const struct tmf_kernel *kernel, uint32_
     };
 }
 
-/* Where the patch at a place is then. */
-static const float *take_patch(const struct tmf_kernel *kernel, uint32_t number, const float *x, float *patch)
+static inline __attribute__((always_inline)) void take_patch(const struct tmf_kernel *kernel, const struct tmf_walk *walk, const float *x, float *patch)
 {
-    const struct overlap overlap = overlap_at(kernel, number);
+    const struct overlap overlap = overlap_at(kernel, walk);
     const uint32_t whole = kernel->x.size * kernel->channels;
-    if (tmf_kernel_taps(kernel) == 1) {
-        return x + overlap.image;
-    }
     if (overlap.rows < kernel->y.size || overlap.values < whole) {
         memset(patch, 0, patch_values(kernel) * sizeof(float));
     }
@@ -81,12 +77,11 @@ static const float *take_patch(const struct tmf_kernel *kernel, uint32_t number,
         from += kernel->width * kernel->channels;
         to += whole;
     }
-    return patch;
 }
 
-static void add_patch(const struct tmf_kernel *kernel, uint32_t number, const float *patch, float *dx)
+static void add_patch(const struct tmf_kernel *kernel, const struct tmf_walk *walk, const float *patch, float *dx)
 {
-    const struct overlap overlap = overlap_at(kernel, number);
+    const struct overlap overlap = overlap_at(kernel, walk);
     size_t from = overlap.patch, to = overlap.image;
     for (uint32_t left = overlap.rows; left > 0; left--) {
         tmf_vector_add(dx + to, patch + from, overlap.values);
@@ -95,13 +90,28 @@ static void add_patch(const struct tmf_kernel *kernel, uint32_t number, const fl
     }
 }
 
+/* Where a window of one pixel needs no copy, index in the image of its first channel. */
+static inline size_t pixel_at(const struct tmf_kernel *kernel, const struct tmf_walk *walk)
+{
+    return overlap_at(kernel, walk).image;
+}
+
 static void conv2d_forward(const struct tmf_layer *layer, const float *w)
 {
     const struct tmf_kernel kernel = tmf_kernel_of(layer);
     const uint32_t values = (uint32_t)patch_values(&kernel), filters = layer->arguments[FILTERS];
-    for (uint32_t i = 0; i < tmf_kernel_places(&kernel); i++) {
-        const float *patch = take_patch(&kernel, i, layer->x, layer->scratch);
-        tmf_matrix_forward(w, values, filters, patch, layer->y + (size_t)i * filters);
+    const bool copies = tmf_kernel_taps(&kernel) > 1;
+    const float *patch = layer->scratch;
+    float *y = layer->y;
+    struct tmf_walk walk = {0};
+    for (uint32_t i = tmf_kernel_places(&kernel); i > 0; i--, tmf_kernel_next(&kernel, &walk)) {
+        if (copies) {
+            take_patch(&kernel, &walk, layer->x, layer->scratch);
+        } else {
+            patch = layer->x + pixel_at(&kernel, &walk);
+        }
+        tmf_matrix_forward(w, values, filters, patch, y);
+        y += filters;
     }
 }
 
@@ -111,23 +121,33 @@ static void conv2d_backward(const struct tmf_layer *layer, const float *w, const
 {
     const struct tmf_kernel kernel = tmf_kernel_of(layer);
     const uint32_t values = (uint32_t)patch_values(&kernel), filters = layer->arguments[FILTERS];
+    const bool copies = tmf_kernel_taps(&kernel) > 1;
+    const uint32_t places = tmf_kernel_places(&kernel);
+    const float *patch = layer->scratch, *d = dy;
     if (dx != NULL) {
         memset(dx, 0, layer->inputs * sizeof(float));
     }
-    for (uint32_t i = 0; dx != NULL && i < tmf_kernel_places(&kernel); i++) {
-        const bool apart = tmf_kernel_taps(&kernel) > 1;
-        float *patch = apart ? layer->scratch : dx + overlap_at(&kernel, i).image;
-        if (apart) {
-            memset(patch, 0, values * sizeof(float));
+    struct tmf_walk walk = {0};
+    for (uint32_t i = dx != NULL ? places : 0; i > 0; i--, tmf_kernel_next(&kernel, &walk)) {
+        if (copies) {
+            memset(layer->scratch, 0, values * sizeof(float));
+            tmf_matrix_backward(w, values, filters, NULL, d, layer->scratch, NULL, 0.0f);
+            add_patch(&kernel, &walk, layer->scratch, dx);
+        } else {
+            tmf_matrix_backward(w, values, filters, NULL, d, dx + pixel_at(&kernel, &walk), NULL, 0.0f);
         }
-        tmf_matrix_backward(w, values, filters, NULL, dy + (size_t)i * filters, patch, NULL, 0.0f);
-        if (apart) {
-            add_patch(&kernel, i, patch, dx);
-        }
+        d += filters;
     }
-    for (uint32_t i = 0; sink != NULL && i < tmf_kernel_places(&kernel); i++) {
-        const float *patch = take_patch(&kernel, i, layer->x, layer->scratch);
-        tmf_matrix_backward(w, values, filters, patch, dy + (size_t)i * filters, NULL, sink, scale);
+    d = dy;
+    walk = (struct tmf_walk){0};
+    for (uint32_t i = sink != NULL ? places : 0; i > 0; i--, tmf_kernel_next(&kernel, &walk)) {
+        if (copies) {
+            take_patch(&kernel, &walk, layer->x, layer->scratch);
+        } else {
+            patch = layer->x + pixel_at(&kernel, &walk);
+        }
+        tmf_matrix_backward(w, values, filters, patch, d, NULL, sink, scale);
+        d += filters;
     }
 }
 
@@ -170,8 +190,9 @@ static void depthwise_forward(const struct tmf_layer *layer, const float *w)
     const struct tmf_kernel kernel = tmf_kernel_of(layer);
     const float *b = w + patch_values(&kernel);
     float *y = layer->y;
-    for (uint32_t i = 0; i < tmf_kernel_places(&kernel); i++) {
-        const struct tmf_place place = tmf_kernel_place(&kernel, i);
+    struct tmf_walk walk = {0};
+    for (uint32_t i = 0; i < tmf_kernel_places(&kernel); i++, tmf_kernel_next(&kernel, &walk)) {
+        const struct tmf_place place = tmf_kernel_place(&kernel, &walk);
         for (uint32_t c = 0; c < kernel.channels; c++) {
             const float *filter = w + (size_t)c * tmf_kernel_taps(&kernel);
             float sum = b[c];
@@ -192,8 +213,9 @@ static void depthwise_pass(const struct tmf_layer *layer, const float *w, const 
                            float *sink, float scale)
 {
     const struct tmf_kernel kernel = tmf_kernel_of(layer);
-    for (uint32_t i = 0; i < tmf_kernel_places(&kernel); i++) {
-        const struct tmf_place place = tmf_kernel_place(&kernel, i);
+    struct tmf_walk walk = {0};
+    for (uint32_t i = 0; i < tmf_kernel_places(&kernel); i++, tmf_kernel_next(&kernel, &walk)) {
+        const struct tmf_place place = tmf_kernel_place(&kernel, &walk);
         for (uint32_t c = 0; c < kernel.channels; c++) {
             const float d = *dy++, step = scale * d;
             const size_t filter = (size_t)c * tmf_kernel_taps(&kernel);

@@ -59,11 +59,23 @@ static inline void tmf_kernel_clip(const struct tmf_axis *axis, uint32_t place, 
     *end = rest < axis->size ? rest : axis->size;
 }
 
-/* Places are numbered row by row. */
-static inline struct tmf_place tmf_kernel_place(const struct tmf_kernel *kernel, uint32_t number)
+/* A walk over the places, row by row, from {0} on: pixels from the padding's edge. */
+struct tmf_walk {
+    uint32_t y, x;
+    uint32_t column; /* of places */
+};
+
+static inline void tmf_kernel_next(const struct tmf_kernel *kernel, struct tmf_walk *walk)
 {
-    const uint32_t y = number / kernel->columns * kernel->y.stride;
-    const uint32_t x = number % kernel->columns * kernel->x.stride;
+    walk->x += kernel->x.stride;
+    if (++walk->column == kernel->columns) {
+        *walk = (struct tmf_walk){.y = walk->y + kernel->y.stride};
+    }
+}
+
+static inline struct tmf_place tmf_kernel_place(const struct tmf_kernel *kernel, const struct tmf_walk *walk)
+{
+    const uint32_t y = walk->y, x = walk->x;
     struct tmf_place place = {
         .corner = ((ptrdiff_t)y - (ptrdiff_t)kernel->y.before) * (ptrdiff_t)kernel->width +
                   (ptrdiff_t)x - (ptrdiff_t)kernel->x.before,

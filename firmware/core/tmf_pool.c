@@ -48,8 +48,9 @@ static void max_forward(const struct tmf_layer *layer, const float *w)
     (void)w;
     const struct tmf_kernel kernel = tmf_kernel_of(layer);
     float *y = layer->y;
-    for (uint32_t i = 0; i < tmf_kernel_places(&kernel); i++) {
-        const struct tmf_place place = tmf_kernel_place(&kernel, i);
+    struct tmf_walk walk = {0};
+    for (uint32_t i = 0; i < tmf_kernel_places(&kernel); i++, tmf_kernel_next(&kernel, &walk)) {
+        const struct tmf_place place = tmf_kernel_place(&kernel, &walk);
         for (uint32_t c = 0; c < kernel.channels; c++) {
             *y++ = *largest(&kernel, &place, layer->x, c);
         }
@@ -63,8 +64,9 @@ static void max_backward(const struct tmf_layer *layer, const float *w, const fl
     (void)w, (void)sink, (void)scale;
     const struct tmf_kernel kernel = tmf_kernel_of(layer);
     memset(dx, 0, layer->inputs * sizeof(float));
-    for (uint32_t i = 0; i < tmf_kernel_places(&kernel); i++) {
-        const struct tmf_place place = tmf_kernel_place(&kernel, i);
+    struct tmf_walk walk = {0};
+    for (uint32_t i = 0; i < tmf_kernel_places(&kernel); i++, tmf_kernel_next(&kernel, &walk)) {
+        const struct tmf_place place = tmf_kernel_place(&kernel, &walk);
         for (uint32_t c = 0; c < kernel.channels; c++) {
             dx[largest(&kernel, &place, layer->x, c) - layer->x] += *dy++;
         }
@@ -88,8 +90,9 @@ static void average_forward(const struct tmf_layer *layer, const float *w)
     (void)w;
     const struct tmf_kernel kernel = tmf_kernel_of(layer);
     float *y = layer->y;
-    for (uint32_t i = 0; i < tmf_kernel_places(&kernel); i++) {
-        const struct tmf_place place = tmf_kernel_place(&kernel, i);
+    struct tmf_walk walk = {0};
+    for (uint32_t i = 0; i < tmf_kernel_places(&kernel); i++, tmf_kernel_next(&kernel, &walk)) {
+        const struct tmf_place place = tmf_kernel_place(&kernel, &walk);
         const float factor = share(layer, &kernel, &place);
         for (uint32_t c = 0; c < kernel.channels; c++) {
             float sum = 0.0f;
@@ -112,8 +115,9 @@ static void average_backward(const struct tmf_layer *layer, const float *w, cons
     (void)w, (void)sink, (void)scale;
     const struct tmf_kernel kernel = tmf_kernel_of(layer);
     memset(dx, 0, layer->inputs * sizeof(float));
-    for (uint32_t i = 0; i < tmf_kernel_places(&kernel); i++) {
-        const struct tmf_place place = tmf_kernel_place(&kernel, i);
+    struct tmf_walk walk = {0};
+    for (uint32_t i = 0; i < tmf_kernel_places(&kernel); i++, tmf_kernel_next(&kernel, &walk)) {
+        const struct tmf_place place = tmf_kernel_place(&kernel, &walk);
         const float factor = share(layer, &kernel, &place);
         for (uint32_t c = 0; c < kernel.channels; c++) {
             const float d = *dy++ * factor;

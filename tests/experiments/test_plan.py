@@ -32,11 +32,11 @@ IMAGES = (
 
 def test_layers_have_their_shapes_parameters_and_bytes(experiment: MakeExperiment):
     found = list(plan.layers(experiment(*IMAGES)))
-    assert [(one.name, *one.shape, one.parameters, one.local) for one in found] == [
+    assert [(one.name, *one.shape, one.parameters, one.part) for one in found] == [
         ("input", 14, 14, 1, 0, None),
-        ("conv2d, relu", 6, 6, 4, 4 * 10, True),
+        ("conv2d, relu", 6, 6, 4, 4 * 10, "local"),
         ("max_pool2d", 3, 3, 4, 0, None),
-        ("dense", 1, 1, 3, 3 * 37, False),
+        ("dense", 1, 1, 3, 3 * 37, "global"),
     ]
     assert [one.outputs for one in found] == [4 * 196, 4 * 144, 4 * 36, 4 * 3]
 

@@ -263,7 +263,7 @@ def ready(node: BareNode, load: Load, seed: int, keep: int, values: int = 0) -> 
     position, local = 0, np.zeros(n, bool)
     widths = [load.inputs, *(layer.arguments[0] for layer in load.layers)]
     for layer, (a, b) in zip(load.layers, itertools.pairwise(widths), strict=True):
-        local[position : position + b * (a + 1)] = layer.local
+        local[position : position + b * (a + 1)] = layer.part == LOCAL
         position += b * (a + 1)
     delta = np.where(local, 0, kept).astype(np.float32)
     assert selected == Selected(int(np.count_nonzero(delta)))

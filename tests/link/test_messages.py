@@ -25,7 +25,7 @@ U8, U16, U32, U64 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64))
 BYTES = st.binary(max_size=40)
 FLOAT32 = st.floats(width=32)
 CHUNKS = st.builds(Chunk, U32, U32, U8, BYTES)
-LAYERS = st.builds(messages.Layer, U8, st.booleans(), st.lists(U32, max_size=4).map(tuple))
+LAYERS = st.builds(messages.Layer, U8, st.integers(0, 2), st.lists(U32, max_size=4).map(tuple))
 REQUESTS = st.one_of(
     st.just(messages.HelloRequest()),
     st.builds(
