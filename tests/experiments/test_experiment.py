@@ -63,8 +63,8 @@ def test_the_experiments_of_the_project_are_valid(path: Path):
             "last layer 3"),
         ("model.layers=[{type='conv3d'}]", "f.toml: model.layers.0.type: 'conv3d' is unknown; use "
             "'dense', 'conv2d'"),
-        ("model.layers=[{type='conv2d', filters=2}]", "f.toml: model.layers.0.size: 3 × 3 is more than "
-            "the 1 × 1 pixels"),
+        ("model.layers=[{type='conv2d', filters=2}]", "f.toml: model.layers.0.size: 3 × 3 is more "
+            "than the 1 × 1 pixels"),
         ("model.layers=[{units=1, local=true}]", "f.toml: model.layers: every layer is local"),
         ("model.loss=softmax_cross_entropy", "f.toml: model.loss: softmax_cross_entropy does not"),
         ("nodes.per_round=4", "f.toml: nodes.per_round: 4 nodes take part but nodes.count is 3"),
