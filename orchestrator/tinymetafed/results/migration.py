@@ -12,6 +12,8 @@ from .schema import RESUMABLE, SCHEMA, SCHEMA_VERSION
 
 log = logging.getLogger(__name__)
 
+WITH_PROFILES = 8
+"""The schema that lacks tables of today's, and is else the same."""
 MISSING: dict[str, dict[str, str]] = {
     "run": {"memory": "0", "changed": "X''"},
     "node_round": {
@@ -33,16 +35,16 @@ def migrate(db: sqlite3.Connection) -> None:
     db.execute("BEGIN IMMEDIATE")
     try:
         (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version == 0:
+        if version in (0, WITH_PROFILES):
             create(db)
-        elif version < SCHEMA_VERSION:  # no other process was faster
+        elif version < WITH_PROFILES:
             _rebuild(db, version)
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
-    if version:
+    if 0 < version < WITH_PROFILES:
         with suppress(sqlite3.Error):  # it only takes more room else
             db.execute("VACUUM")
     db.execute("PRAGMA legacy_alter_table = OFF")
@@ -50,7 +52,7 @@ def migrate(db: sqlite3.Connection) -> None:
 
 
 def create(db: sqlite3.Connection) -> None:
-    """The tables, empty, where there are none."""
+    """The tables that there are not, empty."""
     for statement in SCHEMA.split(";"):
         db.execute(statement)
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

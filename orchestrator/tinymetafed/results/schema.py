@@ -1,8 +1,8 @@
 """The tables of the store."""
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 SCHEMA = """
-CREATE TABLE run (
+CREATE TABLE IF NOT EXISTS run (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     name       TEXT NOT NULL,
     created    TEXT NOT NULL,            -- UTC, ISO 8601
@@ -19,7 +19,7 @@ CREATE TABLE run (
     changed    BLOB NOT NULL,            -- int32, little-endian: version in which each changed last
     schema     INTEGER NOT NULL          -- of these tables when the run was begun
 ) STRICT;
-CREATE TABLE node_round (                -- what one node did in one round
+CREATE TABLE IF NOT EXISTS node_round (  -- what one node did in one round
     run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
     round        INTEGER NOT NULL,       -- from 1
     node         INTEGER NOT NULL,
@@ -35,23 +35,27 @@ CREATE TABLE node_round (                -- what one node did in one round
     frames       TEXT NOT NULL,          -- [bytes of each frame down, of each up] as JSON
     PRIMARY KEY (run, round, node)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE server_state (              -- what the strategy keeps besides theta, by name
+CREATE TABLE IF NOT EXISTS server_state ( -- what the strategy keeps besides theta, by name
     run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
     name         TEXT NOT NULL,
     value        BLOB NOT NULL,          -- an array as numpy's .npy file has it
     PRIMARY KEY (run, name)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE kept (                      -- what a node keeps, after the last round that changed it
+CREATE TABLE IF NOT EXISTS backbone (    -- the frozen weights, of runs that have some
+    run          INTEGER PRIMARY KEY REFERENCES run ON DELETE CASCADE,
+    value        BLOB NOT NULL           -- float32, little-endian
+) STRICT;
+CREATE TABLE IF NOT EXISTS kept (        -- what a node keeps, after the last round that changed it
     run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
     owner        INTEGER NOT NULL,       -- the node, or the device whose control variate it is
     value        BLOB NOT NULL,          -- float32, little-endian
     PRIMARY KEY (run, owner)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE layout (                    -- what the numbers of a profile are
+CREATE TABLE IF NOT EXISTS layout (      -- what the numbers of a profile are
     id           INTEGER PRIMARY KEY,
     names        TEXT NOT NULL UNIQUE    -- type of the numbers, phases, cores, classes: JSON
 ) STRICT;
-CREATE TABLE profile (                   -- what the nodes executed in one round, see profiles.py
+CREATE TABLE IF NOT EXISTS profile (     -- what the nodes executed in one round, see profiles.py
     run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
     round        INTEGER NOT NULL,
     layout       INTEGER NOT NULL REFERENCES layout,
@@ -59,7 +63,7 @@ CREATE TABLE profile (                   -- what the nodes executed in one round
     classes      BLOB NOT NULL,          -- of each its instructions by class, compressed
     PRIMARY KEY (run, round)
 ) STRICT;
-CREATE TABLE ledger (                    -- energy of runs begun before schema 7, without frames
+CREATE TABLE IF NOT EXISTS ledger (      -- energy of runs begun before schema 7, without frames
     run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
     round        INTEGER NOT NULL,
     node         INTEGER NOT NULL,
@@ -70,7 +74,7 @@ CREATE TABLE ledger (                    -- energy of runs begun before schema 7
     high         REAL NOT NULL,
     PRIMARY KEY (run, round, node, account)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE evaluation (                -- few-shot adaptation of one unseen device
+CREATE TABLE IF NOT EXISTS evaluation (  -- few-shot adaptation of one unseen device
     run             INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
     round           INTEGER NOT NULL,    -- rounds that were done, 0 before training
     device          INTEGER NOT NULL,
@@ -80,7 +84,7 @@ CREATE TABLE evaluation (                -- few-shot adaptation of one unseen de
     accuracy_after  REAL,
     PRIMARY KEY (run, round, device)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE event (                     -- what a node did that no undisturbed one does, in order
+CREATE TABLE IF NOT EXISTS event (       -- what a node did that no undisturbed one does, in order
     run             INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
     round           INTEGER,             -- from 1, NULL outside of rounds: a boot, an evaluation
     node            INTEGER NOT NULL,
@@ -88,7 +92,7 @@ CREATE TABLE event (                     -- what a node did that no undisturbed 
     kind            TEXT NOT NULL,       -- one of nodes/events.py
     detail          TEXT NOT NULL        -- "text" for people, and what there is else, as JSON
 ) STRICT;
-CREATE INDEX event_of_run ON event (run, round);
+CREATE INDEX IF NOT EXISTS event_of_run ON event (run, round);
 """
 RESUMABLE = 7
 """The oldest schema whose runs have all that is needed to go on."""

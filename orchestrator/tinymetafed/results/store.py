@@ -98,11 +98,12 @@ class Store:
         self,
         evaluations: Iterable[DeviceEvaluation],
         server: Mapping[str, NDArray[Any]] | None = None,
+        backbone: NDArray[np.float32] | None = None,
         events: Iterable[Event] = (),
         **columns: Any,
     ) -> Run:
         """A new run with these columns, none of its rounds done, judged before training. server:
-        what it keeps besides the weights. events: until now."""
+        what it keeps besides the weights. backbone: the frozen weights. events: until now."""
         created = datetime.now(UTC).isoformat(timespec="seconds")
         columns |= {"created": created, "done": 0, "schema": SCHEMA_VERSION}
         with self._transaction():
@@ -114,6 +115,11 @@ class Store:
             self._insert("evaluation", cursor.lastrowid, evaluations)
             self._insert("event", cursor.lastrowid, events)
             self._put_server_state(cursor.lastrowid, server or {})
+            if backbone is not None and len(backbone):
+                self._db.execute(
+                    "INSERT INTO backbone VALUES (?, ?)",
+                    (cursor.lastrowid, backbone.astype("<f4").tobytes()),
+                )
         return self.run(str(cursor.lastrowid))
 
     def commit(
@@ -324,6 +330,11 @@ class Store:
         rows = self._all("SELECT name, value FROM server_state WHERE run = ? ORDER BY name", run)
         with self.readable(run):
             return {name: np.load(io.BytesIO(blob), allow_pickle=False) for name, blob in rows}
+
+    def backbone(self, run: int) -> NDArray[np.float32]:
+        """The frozen weights: float32 [backbone_parameters], none in most runs."""
+        row = self._db.execute("SELECT value FROM backbone WHERE run = ?", (run,)).fetchone()
+        return np.frombuffer(row[0] if row else b"", "<f4").astype(np.float32)
 
     def evaluations(self, run: int) -> list[DeviceEvaluation]:
         """The evaluations, by round and device."""
