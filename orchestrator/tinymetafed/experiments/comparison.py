@@ -13,7 +13,7 @@ from ..energy.settings import DeviceName, RadioName
 from ..errors import TinyMetaFedError
 from ..federation.settings import Seed
 from ..settings import Settings
-from .experiment import Experiment, Name
+from .experiment import Experiment, Name, build
 
 Label = Annotated[str, Field(min_length=1, max_length=64)]
 Changes = dict[str, Any]
@@ -141,8 +141,10 @@ def _experiment(
     seed: int,
 ) -> Experiment:
     tree: dict[str, Any] = {}
+    folder = path.parent  # where files lie that the experiment names
     if task.experiment is not None:
         base = path.parent / task.experiment
+        folder = base.parent
         tree = settings.parse(settings.read_text(base), str(base))
     origin = f"{path}: {task.label} × {strategy.label}"
     tree["name"] = comparison.name  # by which a report finds all of them
@@ -156,7 +158,7 @@ def _experiment(
     tree |= {"seed": seed, "strategy": own}
     if comparison.emulate:
         tree = _changed(tree, {"nodes": {"backend": "host", "emulate": comparison.emulate}}, origin)
-    experiment = settings.check(Experiment, tree, origin)
+    experiment = build(tree, origin, folder)
     if experiment.task.target_is_class and task.target > 1:
         raise TinyMetaFedError(f"{origin}: target: {task.target:g} is no accuracy; use 0 to 1")
     return experiment

@@ -10,6 +10,9 @@ from .. import settings
 from ..errors import TinyMetaFedError
 from ..federation.settings import FederationSettings
 from ..settings import Settings
+from . import model_source
+
+HERE = Path()
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
@@ -22,10 +25,13 @@ class Experiment(FederationSettings, _Named):  # the name comes first
     """A federation under the name of its experiment."""
 
 
-def parse(text: str, origin: str, overrides: tuple[str, ...] = ()) -> Experiment:
+def parse(
+    text: str, origin: str, overrides: tuple[str, ...] = (), folder: Path = HERE
+) -> Experiment:
     """Settings from TOML and KEY=VALUE overrides with dotted keys.
 
-    Raises TinyMetaFedError that names `origin`, the key and what it may be, a line for each error.
+    folder: where files lie that it names. Raises
+    TinyMetaFedError that names `origin`, the key and what it may be, a line for each error.
     """
     tree = settings.parse(text, origin)
     if {"tasks", "strategies", "seeds"} & tree.keys():
@@ -36,7 +42,7 @@ def parse(text: str, origin: str, overrides: tuple[str, ...] = ()) -> Experiment
         )
     for override in overrides:
         _override(tree, override)
-    return settings.check(Experiment, tree, origin)
+    return build(tree, origin, folder)
 
 
 def read(path: Path, overrides: tuple[str, ...] = ()) -> Experiment:
@@ -45,7 +51,19 @@ def read(path: Path, overrides: tuple[str, ...] = ()) -> Experiment:
         raise TinyMetaFedError(
             f"{path}: no such file; to go on with a run use 'tinymetafed run --resume {path}'"
         )
-    return parse(settings.read_text(path), str(path), overrides)
+    return parse(settings.read_text(path), str(path), overrides, path.parent)
+
+
+def build(tree: dict[str, Any], origin: str, folder: Path) -> Experiment:
+    """The experiment of a file's tree, its model with the layers and weights of the file or run
+    that it names. Raises TinyMetaFedError, as `parse` does."""
+    tree, source = model_source.expand(tree, origin, folder)
+    experiment = settings.check(Experiment, tree, origin)
+    try:
+        first = model_source.first_weights(experiment.built_model, source)
+    except ValueError as error:
+        raise TinyMetaFedError(f"{origin}: {error}") from None
+    return experiment.starting_with(first)
 
 
 def _override(tree: dict[str, Any], override: str) -> None:

@@ -19,6 +19,7 @@ from ..federation.engines import make_engine
 from ..federation.federation import Federation
 from ..federation.state import FederationState
 from ..link import Hello
+from ..models.model import FirstWeights
 from ..nodes import renode
 from ..nodes.backends import image_checksum, private_directory
 from ..nodes.settings import NodeSettings
@@ -93,6 +94,9 @@ async def _execute(
     assert task is not None
     for number in ending():
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    if run is not None:
+        backbone = store.backbone(run.id).tobytes()
+        experiment = experiment.starting_with(FirstWeights(backbone=backbone))
     with private_directory() as directory:
         federation = Federation(experiment, make_engine(experiment, directory, threads))
         sample = EmulatedSample(experiment, directory) if experiment.nodes.emulate else None
@@ -136,6 +140,7 @@ async def _rounds(
         run = store.create(
             evaluations,
             state.server.kept,
+            federation.model.backbone,
             federation.take_events(),
             name=experiment.name,
             # Also those of a strategy that is an object of the caller's own, and in no union.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TinyMetaFedError
+from ..models.model import FirstWeights
 from ..nodes.broadcast import Broadcast
 from ..nodes.library import library_build
 from ..nodes.program import Program
@@ -22,10 +23,12 @@ from .settings import FederationSettings
 class Setup:
     """What all of a federation's work has in common.
 
-    settings: as JSON. build: of the host library that its nodes run. capacity: of a frame's body.
+    settings: as JSON. first: weights that go with them. build: of the host library
+    that its nodes run. capacity: of a frame's body.
     """
 
     settings: str
+    first: FirstWeights
     build: bytes
     capacity: int
 
@@ -33,7 +36,7 @@ class Setup:
     def of(cls, settings: FederationSettings, capacity: int) -> "Setup":
         """With this machine's build. Raises TinyMetaFedError where there is none."""
         own = settings.model_dump_json(include=set(FederationSettings.model_fields))
-        return cls(own, library_build(), capacity)
+        return cls(own, settings.model.first, library_build(), capacity)
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ def _clients(setup: Setup) -> HostClients:
             f"{socket.gethostname()}: its host build of the firmware is another than here; "
             "build the same source with the same compiler there ('make firmware')"
         )
-    client = Client(FederationSettings.model_validate_json(setup.settings))
+    settings = FederationSettings.model_validate_json(setup.settings)
+    client = Client(settings.starting_with(setup.first))
     return HostClients(client, setup.capacity, threads=1)
 
 

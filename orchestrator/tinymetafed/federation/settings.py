@@ -1,13 +1,13 @@
 """The settings of a federation: which nodes and devices there are, and how they are judged."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from ..energy.settings import EnergySettings
 from ..models.layers import Shape
-from ..models.model import Model, ModelSettings
+from ..models.model import FirstWeights, Model, ModelSettings
 from ..nodes.settings import Faults, NodeSettings
 from ..settings import Settings
 from ..strategies import StrategySettings
@@ -81,6 +81,10 @@ class FederationSettings(Settings):
         """The model on the task's samples, its local parts as the strategy uses them."""
         shaped = self.model.model_copy(update={"shape": self.shape})
         return Model.build(shaped, self.task.inputs, local=self.strategy.uses_local)
+
+    def starting_with(self, first: FirstWeights) -> Self:
+        """The same with these weights of the model, which are in no file of settings."""
+        return self.model_copy(update={"model": self.model.starting_with(first)})
 
     def query(self, device: int) -> int:
         """Samples that a training device learns from: its fraction of the strategy's query, drawn

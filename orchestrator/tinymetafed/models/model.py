@@ -1,13 +1,13 @@
 """A model: the experiment's layers, the node's description of them, the first weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from ..link.messages import FROZEN, GLOBAL, LOCAL, Layer, Load
 from ..settings import Settings
@@ -20,7 +20,32 @@ MOST_LAYERS = 32
 """Of a node's description, in which activations are layers too (firmware/core/tmf_model.h)."""
 
 
-class ModelSettings(Settings):
+class Origin(Settings):
+    """Where layers and first weights come from, if they are not an experiment file's own and drawn.
+
+    onnx: a file; layers of [model] follow its. weights: its, or only its layers. from_run: a run of
+    the store whose weights these are, and whose layers where there are none here. local, frozen:
+    names or numbers of these layers, from 0 on. sha256: of the file or the run's weights; nobody
+    gives it, the run's row has it.
+    """
+
+    onnx: Annotated[str, Field(min_length=1)] | None = None
+    weights: Literal["file", "none"] | None = None
+    from_run: Annotated[int, Field(ge=1)] | None = None
+    local: tuple[str | int, ...] | None = None
+    frozen: tuple[str | int, ...] | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class FirstWeights:
+    """That are not drawn: of the first of θ's entries, and of all that are frozen; float32."""
+
+    theta: bytes = b""
+    backbone: bytes = b""
+
+
+class ModelSettings(Origin):
     """[model] of an experiment file.
 
     shape: height, width and channels of a sample, for layers that see it as an image; the task's
@@ -30,6 +55,18 @@ class ModelSettings(Settings):
     shape: tuple[Length, Length, Length] | None = None
     layers: Annotated[tuple[LayerSettings, ...], Field(min_length=1, max_length=MOST_LAYERS)]
     loss: Literal["mse", "softmax_cross_entropy", "binary_cross_entropy"] = "mse"
+    _first: FirstWeights = PrivateAttr(default=FirstWeights())
+
+    @property
+    def first(self) -> FirstWeights:
+        """Weights that go with the settings, and are in no file of settings."""
+        return self._first
+
+    def starting_with(self, first: FirstWeights) -> "ModelSettings":
+        """The same with these weights."""
+        model = self.model_copy()
+        model._first = first
+        return model
 
     def shapes(self, entering: Shape) -> Iterator[Shape]:
         """What leaves each layer where the sample is of that shape.
@@ -93,7 +130,8 @@ class Model:
     The parameter vector θ is float32 [parameters]: for every layer that has some and is not frozen
     W row-major (outputs × inputs), then b (outputs). A convolution's inputs are the values under
     its window, row by row, in a depthwise one of one channel. `backbone`, float32
-    [backbone_parameters], is the same of the frozen layers; zeros where nobody has set it.
+    [backbone_parameters], is the same of the frozen layers; zeros where nobody has set it. `given`,
+    float32, are the first of θ's entries before training, as far as they are not drawn.
     """
 
     inputs: int
@@ -103,6 +141,9 @@ class Model:
     parts: tuple[Part, ...]
     backbone_parts: tuple[Part, ...] = ()
     backbone: NDArray[np.float32] = field(
+        default_factory=lambda: np.zeros(0, np.float32), repr=False, compare=False
+    )
+    given: NDArray[np.float32] = field(
         default_factory=lambda: np.zeros(0, np.float32), repr=False, compare=False
     )
 
@@ -153,11 +194,15 @@ class Model:
         if not moving:
             raise ValueError("model.layers: no layer has parameters, so there is nothing to learn")
         frozen = tuple(part for part in parts if part.part == FROZEN)
+        first = settings.first
+        if backbone is None and first.backbone:
+            backbone = np.frombuffer(first.backbone, "<f4").astype(np.float32)
         if backbone is None:
             backbone = np.zeros(ends[True], np.float32)
         assert backbone.shape == (ends[True],)
+        given = np.frombuffer(first.theta, "<f4").astype(np.float32)
         return cls(
-            inputs, shape.values, settings.loss, tuple(layers), moving, frozen, backbone
+            inputs, shape.values, settings.loss, tuple(layers), moving, frozen, backbone, given
         )  # fmt: skip
 
     @property
@@ -218,7 +263,8 @@ class Model:
 
         The last layer starts at zero, unless an activation follows that would keep it there: what
         it learns is each device's own, and a random start would be the same noise on all of them
-        to the layers before (Kao, Chiu, Chen 2022, arXiv:2106.15367).
+        to the layers before (Kao, Chiu, Chen 2022, arXiv:2106.15367). Weights that are given take
+        the place of those drawn.
         """
         rng = np.random.default_rng([seed, 0x_1717])
         theta = np.zeros(self.parameters, dtype=np.float32)
@@ -230,4 +276,21 @@ class Model:
             b = part.first + outputs * inputs
             theta[part.first : b] = rng.uniform(-limit, limit, outputs * inputs)
             theta[b : part.end] = rng.uniform(-1, 1, outputs) / np.sqrt(inputs)
+        theta[: len(self.given)] = self.given
         return theta
+
+    def of_layers(self, theta: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """W row-major, then b, float32, of each layer that has parameters, frozen or not, in the
+        order of the layers."""
+        vectors = {FROZEN: self.backbone}
+        parts = sorted((*self.parts, *self.backbone_parts), key=lambda part: part.layer)
+        return [vectors.get(part.part, theta)[part.first : part.end] for part in parts]
+
+    def first_weights(self, vectors: Sequence[NDArray[np.float32]]) -> FirstWeights:
+        """vectors: `of_layers` of the first layers, or of all."""
+        parts = sorted((*self.parts, *self.backbone_parts), key=lambda part: part.layer)
+        found = {True: b"", False: b""}
+        for part, vector in zip(parts, vectors, strict=False):
+            assert len(vector) == part.end - part.first
+            found[part.part == FROZEN] += vector.astype("<f4").tobytes()
+        return FirstWeights(found[False], found[True])

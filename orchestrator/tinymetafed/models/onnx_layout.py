@@ -107,7 +107,7 @@ def constant(operation: Operation) -> Array:
 
 def _node(operation: Operation, names: Sequence[str]) -> onnx.NodeProto:
     given = operation.attributes.items()
-    attributes = {
+    attributes: dict[str, Any] = {
         key: onnx.numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
         for key, value in given
     }

@@ -106,7 +106,7 @@ def _matmul(chain: Chain, operation: Operation, inputs: Inputs) -> Value:
     shape = chain.shape_of(value.source)
     if shape.channels != w.shape[0] or not ascends(value.order.ravel()):
         raise NotALayer(f"it sees {list(value.order.shape)} where {shape} values come in")
-    settings = {"type": "conv2d", "filters": len(rows), "size": 1}
+    settings: dict[str, Any] = {"type": "conv2d", "filters": len(rows), "size": 1}
     number = chain.add(operation, value, Conv2d, (rows, b), **settings)
     found = np.arange(chain.entries[-1].shape.values, dtype=np.int32)
     return Value(number, found.reshape(*value.order.shape[:-1], len(rows)))
@@ -192,7 +192,7 @@ def _combine(chain: Chain, operation: Operation, inputs: Inputs) -> Value:
         raise NotALayer("it reads padding; only a convolution or a pool can")
     if other.source == len(chain.entries):
         value, other = other, value
-    settings = {"type": "add", "source": chain.name_of(other.source)}
+    settings: dict[str, Any] = {"type": "add", "source": chain.name_of(other.source)}
     return Value(chain.add(operation, value, Join, **settings), value.order)
 
 
@@ -241,7 +241,7 @@ def _pool(chain: Chain, operation: Operation, inputs: Inputs) -> Value:
 def _largest(chain: Chain, operation: Operation, inputs: Inputs) -> Value:
     value = data_of(inputs)
     shape = chain.image(value)
-    settings = {"type": "max_pool2d", "size": shape[:2], "stride": (1, 1)}
+    settings: dict[str, Any] = {"type": "max_pool2d", "size": shape[:2], "stride": (1, 1)}
     number = chain.add(operation, value, MaxPool2d, **settings)
     return replace(chain.newest(number, value.order.ndim), positive=value.positive)
 
