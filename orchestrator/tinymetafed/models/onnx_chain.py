@@ -185,8 +185,7 @@ def vector(weights: Weights | None) -> NDArray[np.float32]:
     """A layer's parameters as they lie in θ. Raises NotALayer."""
     if weights is None:
         return np.zeros(0, np.float32)
-    with np.errstate(over="ignore"):
-        vector = np.concatenate([weights[0].ravel(), weights[1]]).astype(np.float32)
+    vector = np.concatenate([weights[0].ravel(), weights[1]]).astype(np.float32)
     if not np.isfinite(vector).all():
         raise NotALayer("weights that are not finite")
     return vector

@@ -178,7 +178,7 @@ def _operations(nodes: Sequence[onnx.NodeProto]) -> Iterator[Operation]:
 def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     kind = value.type.tensor_type
     if kind.elem_type != FLOAT:
-        name = onnx.TensorProto.DataType.Name(kind.elem_type)
+        name = _type_name(kind.elem_type)
         raise NotALayer(f"input {value.name!r} is {name}; nodes compute in float32")
     if not kind.HasField("shape") or len(kind.shape.dim) < 2:
         raise NotALayer(f"input {value.name!r}: its shape is not known, or has no batch and values")
@@ -197,13 +197,18 @@ def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     return 1, *(dim.dim_value for dim in dims)
 
 
+def _type_name(number: int) -> str:
+    names = {value: name for name, value in onnx.TensorProto.DataType.items()}
+    return names.get(number, f"of type {number}")
+
+
 def array(tensor: onnx.TensorProto) -> NDArray[Any]:
     """A constant. Raises NotALayer."""
     name = tensor.name or "a constant"
     if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
         raise NotALayer(f"{name} is in another file; save the model with the data in it")
     if tensor.data_type not in READABLE:
-        kind = onnx.helper.tensor_dtype_to_string(tensor.data_type).rpartition(".")[2]
+        kind = _type_name(tensor.data_type)
         raise NotALayer(f"{name} is {kind}; nodes compute in float32")
     if math.prod(tensor.dims) > LARGEST:
         raise NotALayer(f"{name} has more values than the file")

@@ -119,10 +119,10 @@ def _normalise(chain: Chain, operation: Operation, inputs: Inputs) -> Value:
     names = ("scale", "B", "mean", "variance")
     found = [constant_of(inputs, i, f"its {name} is") for i, name in enumerate(names, 1)]
     gain, shift, mean, variance = (one.astype(np.float64) for one in found)
-    deviation = np.sqrt(variance + operation.attributes.get("epsilon", 1e-5))
-    if not (deviation > 0).all():
+    variance = variance + operation.attributes.get("epsilon", 1e-5)
+    if not (variance > 0).all():
         raise NotALayer("its variance is not above zero")
-    scale = gain / deviation
+    scale = gain / np.sqrt(variance)
     lengths = (1, -1, *(1,) * (value.order.ndim - 2))
     both = (one.reshape(lengths) for one in (scale, shift - mean * scale))
     return chain.affine(operation, value, *(chain.by_channel(value, one) for one in both))

@@ -55,7 +55,8 @@ def read(data: bytes, origin: str, shape: Shape | None = None) -> Imported:
     channels. Raises TinyMetaFedError that names `origin`, the node, its operator and why."""
     graph = onnx_file.parse(data, origin)
     try:
-        return _Reader(graph, shape).read()
+        with np.errstate(all="ignore"):  # what is not finite is refused in the end
+            return _Reader(graph, shape).read()
     except NotALayer as error:
         raise TinyMetaFedError(f"{origin}: {error}") from None
 

@@ -103,12 +103,14 @@ def main() -> None:
     warnings.simplefilter("ignore")
     for name, (make, shape) in MODELS.items():
         torch.manual_seed(1)
-        model = make().eval()
+        model = make()
         for one in model.modules():  # as after training: means and variances of its own
             if isinstance(one, nn.BatchNorm2d):
-                for values in (one.running_mean, one.weight, one.bias):
-                    nn.init.uniform_(values, -0.5, 1.0)
-                nn.init.uniform_(one.running_var, 0.5, 2.0)
+                one.momentum = None
+                nn.init.uniform_(one.weight, 0.5, 1.5)
+                nn.init.uniform_(one.bias, -0.5, 1.0)
+        model(torch.randn(32, *shape[1:]))
+        model.eval()
         x = torch.randn(2, *shape[1:])
         batch = {"input": {0: "batch"}}
         for opset in (9, 17):
