@@ -79,7 +79,12 @@ def test_a_probability_at_the_end_goes_into_the_loss(place: Path):
     file = place / "net.onnx"
     net = Builder((4,)).dense(4, 3).add("Softmax").model()
     file.write_bytes(net.SerializeToString())
-    iris = ("task={name='tabular', data='iris'}", "devices.seen=3", "evaluation.query=6")
+    iris = (
+        "task={name='tabular', data='iris'}",
+        "devices.seen=3",
+        "evaluation.query=6",
+        "evaluation.devices=3",
+    )
     settings = experiment(place, *iris)
     assert settings.model.loss == "softmax_cross_entropy"
     with pytest.raises(

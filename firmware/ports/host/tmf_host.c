@@ -109,6 +109,11 @@ size_t tmf_host_read(struct tmf_host *host, uint8_t *data, size_t size)
     return n;
 }
 
+const float *tmf_host_working(const struct tmf_host *host)
+{
+    return host->node.model.working;
+}
+
 struct tmf_sizes tmf_host_sizes(const struct tmf_host *host)
 {
     return host->node.model.sizes;

@@ -25,3 +25,6 @@ size_t tmf_host_read(struct tmf_host *host, uint8_t *data, size_t size);
 
 /* What the last model loaded takes, whether it fits or not; nothing where it cannot be. */
 struct tmf_sizes tmf_host_sizes(const struct tmf_host *host);
+
+/* The working weights of the last model loaded: as many as it has parameters. */
+const float *tmf_host_working(const struct tmf_host *host);

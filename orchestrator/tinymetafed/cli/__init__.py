@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from ..errors import FirmwareFault, TinyMetaFedError, visible
 from ..signals import INTERRUPTED
-from . import bench, compare, energy, plan, report, run
+from . import bench, compare, energy, export, plan, report, run
 from .terminal import error_console
 
 app = typer.Typer(
@@ -48,7 +48,8 @@ def _interruptible(command: Callable[..., Any]) -> Callable[..., Any]:
 
 # The help text lists the commands in this order.
 for command in (
-    run.run, plan.plan, compare.compare, report.runs, report.show, report.report, energy.energy,
+    run.run, plan.plan, compare.compare, report.runs, report.show, report.report, export.export,
+    energy.energy,
     energy.cycles, bench.bench, bench.validate, bench.doctor,
 ):  # fmt: skip
     app.command()(_interruptible(command))

@@ -124,7 +124,10 @@ def computed(operation: Operation, arrays: Sequence[Array], opset: int) -> Array
     names = [f"x{i}" for i in range(len(arrays))]
     node = _node(operation, names)
     evaluator = ReferenceEvaluator(node, opsets={"": opset})
-    (result,) = evaluator.run(None, dict(zip(names, arrays, strict=True)))  # type: ignore[misc]
+    try:
+        (result,) = evaluator.run(None, dict(zip(names, arrays, strict=True)))  # type: ignore[misc]
+    except Exception as error:  # whatever the operator's implementation says to such constants
+        raise NotALayer(f"it cannot be worked out: {error}") from None
     result = np.asarray(result)
     if result.size > MOST_COMPUTED:
         raise NotALayer("it works on constants, and is no layer; fold the constants on export")

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..places import HOST_LIBRARY
 from .library import library
 
@@ -37,6 +40,13 @@ class HostTransport:
         """Bytes that the last model loaded takes, whether it fits or not: struct tmf_sizes."""
         sizes = self._lib.tmf_host_sizes(self._host)
         return {name: getattr(sizes, name) for name, _ in self._library.ffi.typeof(sizes).fields}
+
+    def working(self, parameters: int) -> NDArray[np.float32]:
+        """The working weights of the last model loaded, which has so many parameters: float32
+        [parameters]. No node tells them: its local part is its own."""
+        weights = self._lib.tmf_host_working(self._host)
+        buffer = self._library.ffi.buffer(weights, 4 * parameters)
+        return np.frombuffer(buffer, np.float32).copy()
 
     async def computing(self) -> bool:
         """See Transport; it has done all when `write` returns."""

@@ -1,0 +1,143 @@
+"""A run's network for other tools: its initialisation, or what a device makes of it."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import TinyMetaFedError
+from ..federation.client import Client
+from ..federation.settings import FederationSettings
+from ..models.network import Network
+from ..nodes.answers import NodeRefused
+from ..nodes.broadcast import Broadcast
+from ..nodes.host import HostTransport
+from ..nodes.node import Node
+from ..results.store import Run, Store
+from ..tasks.samples import Samples
+from . import model_source
+
+Values = NDArray[np.float32]
+
+
+class Exported:
+    """The network of a run that has come to its end.
+
+    Attributes:
+        settings: of the run.
+        network: with the weights, after adaptation where a device is given.
+        samples: support and query of that device, or of the first one.
+    """
+
+    def __init__(self, store: Store, run: Run, device: int | None = None) -> None:
+        """device: its number among the unseen ones, from 0 on. Raises TinyMetaFedError."""
+        if run.done < run.rounds:
+            raise TinyMetaFedError(
+                f"run {run.id}: {run.done} of {run.rounds} rounds are done; 'tinymetafed run "
+                f"--resume {run.id}' goes on"
+            )
+        self.settings = settings = model_source.experiment_of(store, run)
+        if device is not None and device >= settings.evaluation.devices:
+            raise TinyMetaFedError(
+                f"--device {device}: run {run.id} was judged on {settings.evaluation.devices} "
+                "unseen devices, numbered from 0 on"
+            )
+        settings.task.prepare(settings.seed)
+        self._client = Client(settings)
+        self.samples = self._client.unseen(device or 0)
+        theta = run.weights if device is None else _adapted(self._client, run.weights, device)
+        shaped = settings.model.model_copy(update={"shape": settings.shape})
+        about = _metadata(run, settings, device)
+        self.network = Network.of(shaped, self._client.model, theta, about)
+        self.theta = theta
+
+    def write(self, path: Path, *, int8: bool = False) -> Iterator[str]:
+        """Writes a file of the kind that its suffix says; yields what there is to say of it. int8:
+        of a .tflite, see tflite_writer. Raises TinyMetaFedError."""
+        network = self.network
+        match path.suffix:
+            case ".onnx":
+                from ..models import onnx_writer
+
+                _write(path, onnx_writer.write(network))
+            case ".npz":
+                from ..models import array_writer
+
+                _write(path, array_writer.write(network))
+            case suffix:
+                raise AssertionError(suffix)
+        yield f"{path}: {path.stat().st_size} bytes, {network.parameters} parameters"
+
+    def predicted(self, inputs: Values) -> Values:
+        """What a host node gives for inputs, float32 [n, inputs]: float32 [n, outputs]."""
+        return asyncio.run(_predicted(self._client, self.theta, inputs))
+
+
+def accuracy(outputs: Values, samples: Samples) -> float:
+    """Share of samples whose class is the one of the largest output; of one output, the class 1 is
+    that above zero."""
+    classes = outputs.argmax(axis=1) if outputs.shape[1] > 1 else outputs[:, 0] > 0
+    return float(np.mean(classes == samples.targets))
+
+
+def _metadata(run: Run, settings: FederationSettings, device: int | None) -> dict[str, str]:
+    versions: dict[str, str] = json.loads(run.versions)
+    about = {
+        "experiment": run.name, "run": str(run.id), "rounds": str(run.done), "seed": str(run.seed),
+        "strategy": settings.strategy.name, "task": settings.task.name, "loss": settings.model.loss,
+        "weights": "initialisation" if device is None else f"adapted to unseen device {device}",
+    }  # fmt: skip
+    return about | {f"with {name}": version for name, version in versions.items()}
+
+
+def _adapted(client: Client, theta: Values, device: int) -> Values:
+    """The weights of a host node that has adapted to the device as in an evaluation. Raises
+    TinyMetaFedError."""
+
+    async def work() -> Values:
+        transport = HostTransport()
+
+        async def open_transport() -> HostTransport:
+            return transport
+
+        node = Node("node-0", open_transport)
+        try:
+            await client.boot(node)
+            changed = np.ones(len(theta), np.int64)
+            support, query = client.unseen(device)
+            await node.run(client.evaluation, support, query, Broadcast(theta, changed, 1))
+            return transport.working(len(theta))
+        except NodeRefused as refused:
+            if not refused.diverged:
+                raise
+            raise TinyMetaFedError(f"--device {device}: its adaptation diverges") from None
+        finally:
+            await node.close()
+
+    return asyncio.run(work())
+
+
+async def _predicted(client: Client, theta: Values, inputs: Values) -> Values:
+    transport = HostTransport()
+
+    async def open_transport() -> HostTransport:
+        return transport
+
+    node = Node("node-0", open_transport)
+    try:
+        await client.boot(node)
+        await node.set_weights(Broadcast(theta, np.ones(len(theta), np.int64), 1))
+        return await node.predict(inputs)
+    finally:
+        await node.close()
+
+
+def _write(path: Path, data: bytes | str) -> None:
+    """Raises TinyMetaFedError."""
+    try:
+        path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    except OSError as error:
+        raise TinyMetaFedError(f"{path}: cannot be written: {error.strerror}") from None
