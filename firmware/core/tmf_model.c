@@ -252,17 +252,27 @@ static void place_values(struct tmf_model *model, struct pen *pen)
     model->sizes.backward = pen->used - activations;
 }
 
-/* Returns the number of parameters, which may be more than the model can number. */
-static uint64_t lay_out(struct tmf_model *model, struct pen *pen, bool accumulate, uint32_t room)
+/* Numbers the parameters of all layers: those that move, and those that are frozen. Returns how many move, which
+ * may be more than the model can number. */
+static uint64_t number(struct tmf_model *model, uint64_t *frozen)
 {
-    uint64_t parameters = 0, frozen = 0;
+    uint64_t parameters = 0;
+    *frozen = 0;
     for (uint32_t i = 0; i < model->layer_count; i++) {
         struct tmf_layer *layer = &model->layers[i];
-        uint64_t *const vector = layer->part == TMF_FROZEN ? &frozen : &parameters;
+        uint64_t *const vector = layer->part == TMF_FROZEN ? frozen : &parameters;
         layer->first = (uint32_t)*vector;
         layer->parameters = (uint32_t)tmf_operation_parameters(layer);
         *vector += tmf_operation_parameters(layer);
     }
+    return parameters;
+}
+
+/* Returns the number of parameters, which may be more than the model can number. */
+static uint64_t lay_out(struct tmf_model *model, struct pen *pen, bool accumulate, uint32_t room)
+{
+    uint64_t frozen;
+    const uint64_t parameters = number(model, &frozen);
     place_values(model, pen);
     model->backbone = take(pen, frozen);
     model->backbone_parameters = (uint32_t)frozen;
@@ -321,5 +331,25 @@ enum tmf_error tmf_model_place(struct tmf_model *model, uint32_t loss, bool accu
     if (kept != NULL) {
         memset(kept, 0, model->parameters * sizeof(float));
     }
+    return TMF_OK;
+}
+
+enum tmf_error tmf_model_place_to_predict(struct tmf_model *model, const float *weights, void *memory,
+                                          size_t available, uint64_t *needed)
+{
+    uint64_t frozen;
+    if (!is_whole(model) || number(model, &frozen) > 0) {
+        return TMF_ERROR_MODEL;
+    }
+    struct pen pen = {.memory = NULL};
+    place_values(model, &pen);
+    *needed = pen.used;
+    if (pen.used > available) {
+        return TMF_ERROR_MEMORY;
+    }
+    pen = (struct pen){.memory = memory};
+    place_values(model, &pen);
+    model->backbone = (float *)weights; /* nobody writes there */
+    model->backbone_parameters = (uint32_t)frozen;
     return TMF_OK;
 }

@@ -89,4 +89,11 @@ enum { TMF_ROOM_RESIDUAL = 1, TMF_ROOM_MARK = 2, TMF_ROOM_VARIATE = 4 };
 enum tmf_error tmf_model_place(struct tmf_model *model, uint32_t loss, bool accumulate, uint32_t room,
                                void *memory, size_t available, uint64_t *needed);
 
+/* Lays out a model of frozen layers alone, for tmf_predict and nothing else. `weights`, those of all layers in
+ * their order, stay where they are, in flash as well; `memory` (aligned for float) is what the layers compute in.
+ * TMF_ERROR_MEMORY where that does not fit, TMF_ERROR_MODEL where a layer moves. `needed`, in bytes, is set in any
+ * case but TMF_ERROR_MODEL. */
+enum tmf_error tmf_model_place_to_predict(struct tmf_model *model, const float *weights, void *memory,
+                                          size_t available, uint64_t *needed);
+
 #endif

@@ -1,6 +1,8 @@
 """Networks of runs as files: what other tools make of them is what a node makes."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from tiny import make_table
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments.experiment import parse
 from tinymetafed.experiments.exporting import Exported
+from tinymetafed.nodes import standalone
+from tinymetafed.places import FIRMWARE, MPS2_IMAGE
 from tinymetafed.results.store import Run, Store
 
 HEAD = """
@@ -169,3 +173,27 @@ def test_what_cannot_be_exported(tmp_path: Path):
         store._db.execute("UPDATE run SET done = 1")
     with pytest.raises(TinyMetaFedError, match="run 1: 1 of 2 rounds are done; 'tinymetafed run"):
         Exported(store, store.run("1"))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_c_gives_on_a_cortex_m_what_a_node_gives_bit_for_bit(tmp_path: Path, name: str):
+    rest, changes = NETWORKS[name]
+    exported = Exported(*finished(tmp_path, rest, *changes), 0)
+    list(exported.write(tmp_path / "net.c"))
+    compiler = shutil.which("arm-none-eabi-gcc")
+    assert compiler, "'make setup' installs the compiler"
+    firmware, port = FIRMWARE / "core", FIRMWARE / "ports/mps2"
+    sources = [port / f"{one}.c" for one in ("predict", "startup", "uart")]
+    command = [
+        compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off",
+        "-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-nostartfiles",
+        "--specs=nano.specs", "-ffunction-sections", "-Wl,--gc-sections", "-Wl,--build-id=sha1",
+        f"-T{port / 'mps2.ld'}", f"-I{firmware}", f"-I{port}",
+        f'-DTMF_NETWORK_HEADER="{tmp_path / "net.h"}"', tmp_path / "net.c", *sources,
+        *(MPS2_IMAGE.parent / f"libtmf_{one}.a" for one in ("core", "protocol")),
+        "-o", tmp_path / "net.elf",
+    ]  # fmt: skip
+    subprocess.run(command, check=True)
+    said = standalone.run(tmp_path / "net.elf").output.split()
+    outputs = exported.predicted(exported.samples[1].inputs[:1])[0]
+    assert said == [f"{bits:08x}" for bits in outputs.view(np.uint32)]

@@ -16,6 +16,12 @@ function(tmf_mps2_image name)
 endfunction()
 
 tmf_mps2_image(tinymetafed ports/mps2/main.c)
+# A network that `tinymetafed export` wrote as C: -DTMF_NETWORK=FILE.c
+if(TMF_NETWORK)
+  tmf_mps2_image(tinymetafed_predict ports/mps2/predict.c "${TMF_NETWORK}")
+  string(REGEX REPLACE "c$" "h" TMF_NETWORK_HEADER "${TMF_NETWORK}")
+  target_compile_definitions(tinymetafed_predict PRIVATE TMF_NETWORK_HEADER="${TMF_NETWORK_HEADER}")
+endif()
 set(tests "${CMAKE_CURRENT_SOURCE_DIR}/../tests/firmware")
 tmf_mps2_image(tinymetafed_math "${tests}/math_mps2.c" "${tests}/math_probe.c")
 tmf_mps2_image(tinymetafed_faults ports/mps2/main.c "${tests}/planted_faults.c")

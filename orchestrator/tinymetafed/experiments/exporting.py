@@ -1,6 +1,7 @@
 """A run's network for other tools: its initialisation, or what a device makes of it."""
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from ..errors import TinyMetaFedError
 from ..federation.client import Client
 from ..federation.settings import FederationSettings
+from ..models.model import Model
 from ..models.network import Network
 from ..nodes.answers import NodeRefused
 from ..nodes.broadcast import Broadcast
@@ -21,6 +23,7 @@ from ..tasks.samples import Samples
 from . import model_source
 
 Values = NDArray[np.float32]
+_NONE = np.zeros(0, np.float32)
 
 
 class Exported:
@@ -67,6 +70,17 @@ class Exported:
                 from ..models import array_writer
 
                 _write(path, array_writer.write(network))
+            case ".c" | ".h":
+                from ..models import c_writer
+
+                model, sample = self._client.model, self.samples[1].inputs[0]
+                memory = asyncio.run(_memory(model))
+                header, source = path.with_suffix(".h"), path.with_suffix(".c")
+                _write(header, c_writer.header(network, model, memory, path.stem))
+                _write(source, c_writer.source(network, model, sample, path.stem))
+                flash = 4 * network.parameters
+                yield f"{header}, {source}: {flash} bytes of weights in flash, {memory} of RAM"
+                return
             case suffix:
                 raise AssertionError(suffix)
         yield f"{path}: {path.stat().st_size} bytes, {network.parameters} parameters"
@@ -118,6 +132,25 @@ def _adapted(client: Client, theta: Values, device: int) -> Values:
             await node.close()
 
     return asyncio.run(work())
+
+
+async def _memory(model: Model) -> int:
+    """Bytes that the layers compute in, where nothing is trained."""
+    from ..models import c_writer
+
+    transport = HostTransport()
+
+    async def open_transport() -> HostTransport:
+        return transport
+
+    node = Node("node-0", open_transport)
+    try:
+        await node.start()
+        await node.load(dataclasses.replace(model, backbone=_NONE), c_writer.description(model))
+        sizes = transport.sizes()
+        return sizes["activations"] + sizes["backward"]
+    finally:
+        await node.close()
 
 
 async def _predicted(client: Client, theta: Values, inputs: Values) -> Values:
