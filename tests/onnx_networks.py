@@ -39,26 +39,31 @@ class Builder:
         """A weight of that shape."""
         return self.constant(self.rng.uniform(low, high, shape).astype(np.float32))
 
+    def weight(self, outputs: int, *inputs: int) -> str:
+        """Weights that keep the variance, as trained ones do: outputs depend on what comes in."""
+        limit = (6 / np.prod(inputs)) ** 0.5
+        return self.random(outputs, *inputs, low=-limit, high=limit)
+
     def conv(
         self, channels: int, filters: int, size: Sequence[int], *, depthwise: bool = False,
         bias: bool = True, **attributes: Any,
     ) -> "Builder":  # fmt: skip
         """A convolution of the newest tensor."""
-        w = self.random(filters, 1 if depthwise else channels, *size)
+        group_channels = 1 if depthwise else channels
+        w = self.weight(filters, group_channels, *size)
         inputs = [self.name, w, *([self.random(filters)] if bias else [])]
         group = channels if depthwise else 1
         return self.add("Conv", *inputs, group=group, **attributes)
 
     def norm(self, channels: int) -> "Builder":
         """Batch normalisation of the newest tensor."""
-        statistics = [self.random(channels) for _ in range(3)]
-        variance = self.random(channels, low=0.5, high=2.0)
-        scale, shift, mean = statistics
+        scale, shift, mean = (self.random(channels, low=low) for low in (0.4, -0.5, -0.5))
+        variance = self.random(channels, low=0.2, high=0.5)
         return self.add("BatchNormalization", self.name, scale, shift, mean, variance)
 
     def dense(self, inputs: int, units: int) -> "Builder":
         """Gemm."""
-        w, b = self.random(units, inputs), self.random(units)
+        w, b = self.weight(units, inputs), self.random(units)
         return self.add("Gemm", self.name, w, b, transB=1)
 
     def model(self, batch: int | str = "batch", kind: int = TensorProto.FLOAT) -> onnx.ModelProto:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tiny import make_table
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments.experiment import parse
 from tinymetafed.experiments.exporting import Exported
+from tinymetafed.models import tflite_runner
 from tinymetafed.nodes import standalone
 from tinymetafed.places import FIRMWARE, MPS2_IMAGE
 from tinymetafed.results.store import Run, Store
@@ -197,3 +199,35 @@ def test_c_gives_on_a_cortex_m_what_a_node_gives_bit_for_bit(tmp_path: Path, nam
     said = standalone.run(tmp_path / "net.elf").output.split()
     outputs = exported.predicted(exported.samples[1].inputs[:1])[0]
     assert said == [f"{bits:08x}" for bits in outputs.view(np.uint32)]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_tensorflow_lite_gives_what_a_node_gives(tmp_path: Path, name: str):
+    pytest.importorskip("ai_edge_litert", reason="the extra tflite is not installed")
+    rest, changes = NETWORKS[name]
+    exported = Exported(*finished(tmp_path, rest, *changes), 0)
+    lines = list(exported.write(tmp_path / "net.tflite"))
+    assert lines[1].startswith("float32: ")
+    data = (tmp_path / "net.tflite").read_bytes()
+    inputs = exported.samples[1].inputs
+    got = tflite_runner.run(data, inputs)
+    np.testing.assert_allclose(got, exported.predicted(inputs), rtol=1e-5, atol=1e-6)
+    assert f'"run": "{exported.network.metadata["run"]}"'.encode() in data
+
+
+def test_eight_bits_come_close(tmp_path: Path):
+    pytest.importorskip("ai_edge_quantizer", reason="the extra tflite is not installed")
+    exported = Exported(*finished(tmp_path, IMAGES, *FEW), 0)
+    lines = list(exported.write(tmp_path / "net.tflite", int8=True))
+    assert [line.partition(":")[0] for line in lines[:3]] == ["node", "float32", "int8"]
+    inputs = exported.samples[1].inputs
+    got = tflite_runner.run((tmp_path / "net.tflite").read_bytes(), inputs)
+    wanted = exported.predicted(inputs)
+    assert np.abs(got - wanted).max() < 0.1 * np.abs(wanted).max()
+
+
+def test_tensorflow_lite_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    exported = Exported(*finished(tmp_path, SINE))
+    with pytest.raises(TinyMetaFedError, match=r"pip install 'tinymetafed\[tflite\]'"):
+        list(exported.write(tmp_path / "net.tflite"))

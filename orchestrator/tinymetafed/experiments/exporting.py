@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +20,15 @@ from ..nodes.broadcast import Broadcast
 from ..nodes.host import HostTransport
 from ..nodes.node import Node
 from ..results.store import Run, Store
-from ..tasks.samples import Samples
 from . import model_source
 
 Values = NDArray[np.float32]
+REPRESENTATIVE = 20
+"""Devices whose samples show a quantiser which values there are."""
+
+MOST_SAMPLES = 100
+"""Of these."""
+
 _NONE = np.zeros(0, np.float32)
 
 
@@ -82,19 +88,48 @@ class Exported:
                 yield f"{header}, {source}: {flash} bytes of weights in flash, {memory} of RAM"
                 return
             case suffix:
-                raise AssertionError(suffix)
+                assert suffix == ".tflite"
+                yield from self._tflite(path, int8)
         yield f"{path}: {path.stat().st_size} bytes, {network.parameters} parameters"
+
+    def _tflite(self, path: Path, int8: bool) -> Iterator[str]:
+        """Writes it, and holds it beside the node."""
+        from ..models import tflite_runner, tflite_writer
+
+        inputs = self.samples[1].inputs
+        memory = asyncio.run(_memory(self._client.model))
+        node = self.predicted(inputs)
+        yield f"node: {self._judged(node)}, {memory} bytes of RAM to predict"
+        kinds = {"float32": tflite_writer.write(self.network)}
+        if int8:
+            kinds["int8"] = tflite_runner.quantised(kinds["float32"], self._representative())
+        for kind, data in kinds.items():
+            outputs = tflite_runner.run(data, inputs)
+            differs = float(np.abs(outputs - node).max())
+            line = f"{kind}: {self._judged(outputs)}, outputs differ by {differs:.2g} at most"
+            if (arena := tflite_runner.arena(data)) is not None:
+                line += f", TensorFlow Lite Micro takes {arena} bytes of RAM on this machine"
+            yield line
+        _write(path, kinds["int8" if int8 else "float32"])
+
+    def _representative(self) -> Values:
+        """Samples that training saw: float32 [n, inputs]."""
+        seen = min(self.settings.devices.seen, REPRESENTATIVE)
+        sets = itertools.chain(*self._client.population(range(seen)))
+        return np.concatenate([one.inputs for one in sets])[:MOST_SAMPLES]
+
+    def _judged(self, outputs: Values) -> str:
+        """On the query samples."""
+        targets = self.samples[1].targets
+        if not self.settings.task.target_is_class:
+            return f"mean squared error {float(np.mean((outputs - targets) ** 2)):.4g}"
+        # Of one output, the class 1 is that above zero.
+        classes = outputs.argmax(axis=1) if outputs.shape[1] > 1 else outputs[:, 0] > 0
+        return f"accuracy {float(np.mean(classes == targets)):.1%} of {len(targets)} samples"
 
     def predicted(self, inputs: Values) -> Values:
         """What a host node gives for inputs, float32 [n, inputs]: float32 [n, outputs]."""
         return asyncio.run(_predicted(self._client, self.theta, inputs))
-
-
-def accuracy(outputs: Values, samples: Samples) -> float:
-    """Share of samples whose class is the one of the largest output; of one output, the class 1 is
-    that above zero."""
-    classes = outputs.argmax(axis=1) if outputs.shape[1] > 1 else outputs[:, 0] > 0
-    return float(np.mean(classes == samples.targets))
 
 
 def _metadata(run: Run, settings: FederationSettings, device: int | None) -> dict[str, str]:
