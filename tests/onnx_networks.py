@@ -29,10 +29,10 @@ class Builder:
         self.name = name
         return self
 
-    def constant(self, values: NDArray[Any]) -> str:
+    def constant(self, values: NDArray[Any] | np.floating[Any]) -> str:
         """A weight, or a shape."""
         name = f"w{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(values, name))
+        self.weights.append(numpy_helper.from_array(np.asarray(values), name))
         return name
 
     def random(self, *shape: int, low: float = -0.5, high: float = 0.5) -> str:

@@ -133,15 +133,17 @@ def test_a_network_that_comes_in_again_is_judged_the_same(tmp_path: Path, name: 
 
 def test_adaptation_is_that_of_the_evaluation(tmp_path: Path):
     store, run = finished(tmp_path, SINE)
+    start = Exported(store, run)
+    assert np.array_equal(start.theta, run.weights)
     for device in range(3):
         exported = Exported(store, run, device)
+        assert not np.array_equal(exported.theta, run.weights)
         _, query = exported.samples
         outputs = exported.predicted(query.inputs)
         loss = np.mean((outputs - query.targets) ** 2)
         rows = [row for row in store.evaluations(run.id) if row.round == 2]
         assert rows[device].loss_after == pytest.approx(float(loss), rel=1e-5)
         assert exported.network.metadata["weights"] == f"adapted to unseen device {device}"
-    assert not np.array_equal(exported.theta, run.weights)
 
 
 def test_metadata_say_where_a_network_comes_from(tmp_path: Path):

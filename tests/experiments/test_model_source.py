@@ -93,7 +93,8 @@ def test_a_probability_at_the_end_goes_into_the_loss(place: Path):
         experiment(place, *iris, "model.loss=mse")
     net = Builder((1,)).dense(1, 1).add("Sigmoid").model()
     file.write_bytes(net.SerializeToString())
-    assert experiment(place, "model.loss=mse").model.layers[0].activation == "sigmoid"
+    kept = experiment(place, "model.loss=mse").model.layers[0]
+    assert kept.model_dump()["activation"] == "sigmoid"
     with pytest.raises(TinyMetaFedError, match="binary_cross_entropy does not judge"):
         experiment(place)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,7 +20,7 @@ def small() -> Builder:
     return Builder((1, 6, 6)).conv(1, 2, (3, 3)).add("Relu").add("Flatten").dense(32, 3)
 
 
-def conv(**attributes: object) -> Builder:
+def conv(**attributes: Any) -> Builder:
     return Builder((2, 6, 6)).conv(2, 2, (3, 3), **attributes)
 
 

@@ -1,10 +1,12 @@
 """TensorFlow Lite files: made into 8 bit integers, and run."""
 
-import io
+import os
+import sys
 import warnings
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,9 +29,7 @@ def quantised(data: bytes, samples: Values) -> bytes:
         raise missing(error) from None
     shape = _interpreter(data).get_input_details()[0]["shape"]
     shown = [{SAMPLE: one.reshape(shape)} for one in samples]
-    said = io.StringIO()
-    with warnings.catch_warnings(), redirect_stdout(said), redirect_stderr(said):
-        warnings.simplefilter("ignore")  # of the interpreter that it looks at values with
+    with _quiet():
         quantizer: Any = Quantizer(data, recipe.static_wi8_ai8())
         try:
             # One by one: of several it takes a moving average, which clips what is rare.
@@ -100,8 +100,30 @@ def arena(data: bytes) -> int | None:
         return True
 
     step, most = 64, 1 << 20
-    found = bisect_left(range(most), True, key=lambda n: fits(n * step))
+    with _quiet():
+        found = bisect_left(range(most), True, key=lambda n: fits(n * step))
     return found * step if found < most else None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing is said on the terminal, by Python or by the libraries that it calls, on how they get
+    on; what fails raises an exception."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = {stream: os.dup(stream) for stream in (1, 2)}
+    with warnings.catch_warnings(), Path(os.devnull).open("w") as nowhere:
+        warnings.simplefilter("ignore")
+        try:
+            for stream in kept:
+                os.dup2(nowhere.fileno(), stream)
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for stream, old in kept.items():
+                os.dup2(old, stream)
+                os.close(old)
 
 
 def _interpreter(data: bytes) -> Any:
