@@ -5,8 +5,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from tinymetafed.models.layers import Shape
 
 
 class Builder:
@@ -128,3 +131,70 @@ def resnet() -> onnx.ModelProto:
         "ReduceMean", net.name, axes, keepdims=0
     )
     return net.dense(6, 10).model()
+
+
+KINDS = st.sampled_from(
+    ["conv", "depthwise", "max", "average", "norm", "activation", "leaky", "residual", "affine"]
+)
+
+
+@st.composite
+def images(draw: st.DrawFn) -> tuple[Builder, Shape]:
+    """Up to five operators that see an image, then a head; and the shape of a sample."""
+    height, width, channels = (
+        draw(st.integers(low, high)) for low, high in ((4, 9), (4, 9), (1, 3))
+    )
+    net = Builder(
+        (channels, height, width), draw(st.integers(0, 99)), draw(st.sampled_from([13, 17]))
+    )
+    sample = Shape(height, width, channels)
+    if draw(st.booleans()):
+        net.shape = [height, width, channels]
+        net.add("Transpose", perm=[0, 3, 1, 2])
+    for _ in range(draw(st.integers(1, 5))):
+        size = [draw(st.integers(1, min(3, n))) for n in (height, width)]
+        strides = [draw(st.integers(1, 2)) for _ in size]
+        pads = [draw(st.integers(0, n - 1)) for n in (*size, *size)]
+        places = [
+            (n + pads[i] + pads[i + 2] - size[i]) // strides[i] + 1
+            for i, n in enumerate((height, width))
+        ]
+        window = {"kernel_shape": size, "strides": strides, "pads": pads}
+        match draw(KINDS):
+            case "conv":
+                filters = draw(st.integers(1, 3))
+                net.conv(channels, filters, size, strides=strides, pads=pads)
+                (height, width), channels = places, filters
+            case "depthwise":
+                net.conv(channels, channels, size, depthwise=True, strides=strides, pads=pads)
+                height, width = places
+            case "max":
+                net.add("MaxPool", **window)
+                height, width = places
+            case "average":
+                counted = draw(st.integers(0, 1))
+                net.add("AveragePool", count_include_pad=counted, **window)
+                height, width = places
+            case "norm":
+                net.norm(channels)
+            case "activation":
+                net.add(draw(st.sampled_from(["Relu", "Tanh", "Sigmoid"])))
+            case "leaky":
+                net.add("LeakyRelu", alpha=draw(st.sampled_from([0.01, 0.25])))
+            case "residual":
+                before = net.name
+                net.conv(channels, channels, (1, 1))
+                net.add("Add", *draw(st.permutations([before, net.name])))
+            case _:
+                constant = net.random(channels, 1, 1, low=0.5)
+                pair = draw(st.permutations([net.name, constant]))
+                net.add(draw(st.sampled_from(["Add", "Mul", "Sub"])), *pair)
+    if draw(st.booleans()):
+        kind = draw(st.sampled_from(["GlobalAveragePool", "GlobalMaxPool"]))
+        net.add(kind).add("Flatten").dense(channels, 3)
+    else:
+        lengths = net.constant(np.array([0, -1]))
+        net.add("Reshape", net.name, lengths).dense(height * width * channels, 4).add(
+            "Softmax", axis=1
+        )
+    return net, sample

@@ -7,7 +7,6 @@ import numpy as np
 import onnx
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import onnx_networks as networks
 from onnx_networks import Builder
@@ -46,75 +45,8 @@ def test_the_networks_of_the_field(make: Callable[[], onnx.ModelProto]):
         assert_close(got, oracle(model, inputs))
 
 
-KINDS = st.sampled_from(
-    ["conv", "depthwise", "max", "average", "norm", "activation", "leaky", "residual", "affine"]
-)
-
-
-@st.composite
-def images(draw: st.DrawFn) -> tuple[Builder, Shape]:
-    """Up to five operators that see an image, then a head; and the shape of a sample."""
-    height, width, channels = (
-        draw(st.integers(low, high)) for low, high in ((4, 9), (4, 9), (1, 3))
-    )
-    net = Builder(
-        (channels, height, width), draw(st.integers(0, 99)), draw(st.sampled_from([13, 17]))
-    )
-    sample = Shape(height, width, channels)
-    if draw(st.booleans()):
-        net.shape = [height, width, channels]
-        net.add("Transpose", perm=[0, 3, 1, 2])
-    for _ in range(draw(st.integers(1, 5))):
-        size = [draw(st.integers(1, min(3, n))) for n in (height, width)]
-        strides = [draw(st.integers(1, 2)) for _ in size]
-        pads = [draw(st.integers(0, n - 1)) for n in (*size, *size)]
-        places = [
-            (n + pads[i] + pads[i + 2] - size[i]) // strides[i] + 1
-            for i, n in enumerate((height, width))
-        ]
-        window = {"kernel_shape": size, "strides": strides, "pads": pads}
-        match draw(KINDS):
-            case "conv":
-                filters = draw(st.integers(1, 3))
-                net.conv(channels, filters, size, strides=strides, pads=pads)
-                (height, width), channels = places, filters
-            case "depthwise":
-                net.conv(channels, channels, size, depthwise=True, strides=strides, pads=pads)
-                height, width = places
-            case "max":
-                net.add("MaxPool", **window)
-                height, width = places
-            case "average":
-                counted = draw(st.integers(0, 1))
-                net.add("AveragePool", count_include_pad=counted, **window)
-                height, width = places
-            case "norm":
-                net.norm(channels)
-            case "activation":
-                net.add(draw(st.sampled_from(["Relu", "Tanh", "Sigmoid"])))
-            case "leaky":
-                net.add("LeakyRelu", alpha=draw(st.sampled_from([0.01, 0.25])))
-            case "residual":
-                before = net.name
-                net.conv(channels, channels, (1, 1))
-                net.add("Add", *draw(st.permutations([before, net.name])))
-            case _:
-                constant = net.random(channels, 1, 1, low=0.5)
-                pair = draw(st.permutations([net.name, constant]))
-                net.add(draw(st.sampled_from(["Add", "Mul", "Sub"])), *pair)
-    if draw(st.booleans()):
-        kind = draw(st.sampled_from(["GlobalAveragePool", "GlobalMaxPool"]))
-        net.add(kind).add("Flatten").dense(channels, 3)
-    else:
-        lengths = net.constant(np.array([0, -1]))
-        net.add("Reshape", net.name, lengths).dense(height * width * channels, 4).add(
-            "Softmax", axis=1
-        )
-    return net, sample
-
-
 @settings(max_examples=80)
-@given(images())
+@given(networks.images())
 def test_any_chain_of_operators(chain: tuple[Builder, Shape]):
     net, shape = chain
     model = net.model()

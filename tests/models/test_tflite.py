@@ -1,15 +1,17 @@
-"""The networks of the field as TensorFlow Lite files."""
+"""Networks as TensorFlow Lite files, and as ONNX again."""
 
 from collections.abc import Callable
 
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
 
 import onnx_networks as networks
-from predicting import built, predict
-from tinymetafed.models import tflite_runner, tflite_writer
-from tinymetafed.models.model import ModelSettings
+from predicting import Values, built, by_runtime, predict
+from tinymetafed.models import onnx_writer, tflite_runner, tflite_writer
+from tinymetafed.models.layers import Shape
+from tinymetafed.models.model import Model, ModelSettings
 from tinymetafed.models.network import Network
 from tinymetafed.models.onnx_reader import read
 
@@ -18,13 +20,39 @@ pytest.importorskip("ai_edge_quantizer", reason="the extra tflite is not install
 NETWORKS = [networks.ds_cnn, networks.mobilenet, networks.windows, networks.resnet]
 
 
+def taken(data: bytes, shape: Shape | None = None) -> tuple[Network, Model, Values]:
+    """A file's network, on samples of that shape where it sees no image."""
+    imported = read(data, "f", shape)
+    model, theta = built(imported)
+    entering = imported.shape or Shape(1, 1, model.inputs)
+    shaped = {"layers": imported.layers, "shape": tuple(entering)}
+    return (
+        Network.of(ModelSettings.model_validate(shaped), model, theta, {"run": "1"}),
+        model,
+        theta,
+    )
+
+
+@settings(max_examples=60)
+@given(networks.images())
+def test_any_chain_of_layers(chain: tuple[networks.Builder, Shape]):
+    """Of both files that are written: windows have padding of all kinds."""
+    net, shape = chain
+    network, model, theta = taken(net.model().SerializeToString(), shape)
+    inputs = np.random.default_rng(3).normal(size=(3, model.inputs)).astype(np.float32)
+    wanted = predict(model, theta, inputs)
+    close = {"rtol": 2e-5, "atol": 2e-5 * max(1.0, float(np.abs(wanted).max()))}
+    np.testing.assert_allclose(
+        tflite_runner.run(tflite_writer.write(network), inputs), wanted, **close
+    )
+    written = onnx.load_model_from_string(onnx_writer.write(network))
+    dims = [dim.dim_value for dim in written.graph.input[0].type.tensor_type.shape.dim[1:]]
+    np.testing.assert_allclose(by_runtime(written, inputs.reshape(-1, *dims)), wanted, **close)
+
+
 @pytest.mark.parametrize("make", NETWORKS)
 def test_float_and_eight_bits(make: Callable[[], onnx.ModelProto]):
-    imported = read(make().SerializeToString(), "f")
-    model, theta = built(imported)
-    assert imported.shape is not None
-    shaped = {"layers": imported.layers, "shape": tuple(imported.shape)}
-    network = Network.of(ModelSettings.model_validate(shaped), model, theta, {"run": "1"})
+    network, model, theta = taken(make().SerializeToString())
     data = tflite_writer.write(network)
     inputs = np.random.default_rng(2).normal(size=(16, model.inputs)).astype(np.float32)
     wanted = predict(model, theta, inputs)
