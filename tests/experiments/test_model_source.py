@@ -103,7 +103,7 @@ def test_a_probability_at_the_end_goes_into_the_loss(place: Path):
     ("change", "says"),
     [
         ("model.onnx='gone.onnx'", "gone.onnx: cannot be read: No such file or directory"),
-        ("model.onnx='net.tflite'", "net.tflite: not called .onnx"),
+        ("model.tflite='net.tflite'", "model.tflite: there is model.onnx as well; leave out one"),
         ("model.onnx=3", "small.toml: model.onnx: 3 is not allowed"),
         ("model.weights='all'", "small.toml: model.weights: 'all' is not allowed"),
         (

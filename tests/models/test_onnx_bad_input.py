@@ -85,6 +85,10 @@ def spread_out() -> Builder:
     ("make", "says"),
     [
         (lambda: conv(dilations=[2, 2]), "node 'conv0' (Conv): dilations [2, 2]; only 1"),
+        (
+            lambda: conv(strides=[0, 1], auto_pad="SAME_UPPER"),
+            "node 'conv0' (Conv): kernel [3, 3] and strides [0, 1]; both are at least 1",
+        ),
         (grouped, "node 'conv0' (Conv): 2 groups for 4 channels and 4 filters"),
         (multiplied, "node 'conv0' (Conv): 2 groups for 2 channels and 4 filters"),
         (lambda: conv(pads=[3, 0, 0, 0]), "node 'conv0' (Conv): padding: 3 is not less than the"),

@@ -71,6 +71,7 @@ def test_a_dense_layer_after_flatten_is_permuted_and_the_sample_too():
         ((6,), None, range(6)),
         ((1, 2, 3), None, range(6)),
         ((2, 3, 1), None, range(6)),
+        ((6,), Shape(2, 3, 1), range(6)),
         ((2, 3), Shape(1, 2, 3), range(6)),  # a length of 2, 3 channels, these last
         ((2, 3), Shape(1, 3, 2), [0, 3, 1, 4, 2, 5]),  # 2 channels first
         ((3, 1, 2), Shape(1, 2, 3), [0, 2, 4, 1, 3, 5]),

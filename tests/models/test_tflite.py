@@ -1,6 +1,7 @@
 """Networks as TensorFlow Lite files, and as ONNX again."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -41,7 +42,7 @@ def test_any_chain_of_layers(chain: tuple[networks.Builder, Shape]):
     network, model, theta = taken(net.model().SerializeToString(), shape)
     inputs = np.random.default_rng(3).normal(size=(3, model.inputs)).astype(np.float32)
     wanted = predict(model, theta, inputs)
-    close = {"rtol": 2e-5, "atol": 2e-5 * max(1.0, float(np.abs(wanted).max()))}
+    close: dict[str, Any] = {"rtol": 2e-5, "atol": 2e-5 * max(1.0, float(np.abs(wanted).max()))}
     np.testing.assert_allclose(
         tflite_runner.run(tflite_writer.write(network), inputs), wanted, **close
     )

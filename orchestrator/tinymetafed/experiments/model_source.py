@@ -44,9 +44,8 @@ def expand(tree: dict[str, Any], origin: str, folder: Path) -> tuple[dict[str, A
     try:
         _check(given, table)
         source = Source([])
-        if given.onnx is not None:
-            path = importing.checked_path(folder, given.onnx)
-            table, vectors = importing.from_file(given, table, path)
+        if given.file is not None:
+            table, vectors = importing.from_file(given, table, folder / given.file)
             source = Source(vectors)
         if given.from_run is not None:
             table, source = _from_run(given, table)
@@ -59,14 +58,16 @@ def _check(given: Origin, table: dict[str, Any]) -> None:
     """Raises ValueError that begins with the key of what does not fit."""
     if given.sha256 is not None:
         raise ValueError("sha256: a run's row has it; leave it out")
-    if given.onnx is None and given.weights is not None:
+    if given.onnx is not None and given.tflite is not None:
+        raise ValueError("tflite: there is model.onnx as well; leave out one")
+    if given.file is None and given.weights is not None:
         raise ValueError("weights: there is no file that has some; give model.onnx")
     if given.from_run is not None and given.weights == "file":
         raise ValueError("from_run: the weights are to be the file's; set model.weights to 'none'")
     for key in ("local", "frozen"):
         if getattr(given, key) is None:
             continue
-        if given.onnx is None and (given.from_run is None or "layers" in table):
+        if given.file is None and (given.from_run is None or "layers" in table):
             raise ValueError(
                 f"{key}: these layers say it themselves, as {key} = true; leave it out"
             )

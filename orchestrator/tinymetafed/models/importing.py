@@ -1,4 +1,4 @@
-"""[model] of an experiment whose layers come from an ONNX file: the table with the layers in it."""
+"""[model] of an experiment whose layers come from a file: the table with the layers in it."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import TinyMetaFedError
 from .layers import Layer, LayerWithParameters, Shape
 from .model import Origin
 
@@ -23,13 +22,13 @@ def from_file(origin: Origin, table: dict[str, Any], path: Path) -> tuple[dict[s
     Raises TinyMetaFedError that names the file, the node and why; ValueError that begins with the
     key of what does not fit.
     """
-    from . import onnx_reader  # imports onnx, which is slow to import
-    from .onnx_file import read_bytes
+    from . import onnx_file, onnx_reader, tflite_reader  # import onnx, which is slow to import
 
-    data = read_bytes(path)
+    data = onnx_file.read_bytes(path)
+    parse = onnx_file.parse if origin.tflite is None else tflite_reader.parse
     shape = table.get("shape")
     known = Shape(*shape) if isinstance(shape, list | tuple) and len(shape) == 3 else None
-    imported = onnx_reader.read(data, str(path), known)
+    imported = onnx_reader.read_graph(parse(data, str(path)), str(path), known)
     layers = list(imported.layers)
     more = list(table.get("layers", ()))
     found: dict[str, Any] = {}
@@ -84,11 +83,3 @@ def _find(layers: Sequence[Layer], which: str | int, key: str) -> int:
             return i
     known = ", ".join(f"{i} {one.name!r}" for i, one in trainable.items())
     raise ValueError(f"{key}: no layer {which!r} has parameters; those that have some: {known}")
-
-
-def checked_path(folder: Path, name: str) -> Path:
-    """A file by its name in an experiment file of that folder. Raises TinyMetaFedError."""
-    path = folder / name
-    if path.suffix.lower() != ".onnx":
-        raise TinyMetaFedError(f"{path}: not called .onnx; a model comes in as an ONNX file")
-    return path

@@ -53,7 +53,11 @@ class Imported:
 def read(data: bytes, origin: str, shape: Shape | None = None) -> Imported:
     """The layers of a file. shape: of a sample, where the file does not say which axis has the
     channels. Raises TinyMetaFedError that names `origin`, the node, its operator and why."""
-    graph = onnx_file.parse(data, origin)
+    return read_graph(onnx_file.parse(data, origin), origin, shape)
+
+
+def read_graph(graph: Graph, origin: str, shape: Shape | None = None) -> Imported:
+    """The same of a graph, wherever it is from."""
     try:
         with np.errstate(all="ignore"):  # what is not finite is refused in the end
             return _Reader(graph, shape).read()
@@ -178,6 +182,6 @@ def _needed(graph: Graph) -> list[Operation]:
 
 
 def _why_not(kind: str) -> str:
-    if "QLinear" in kind or "Quantize" in kind or "Integer" in kind:
+    if any(one in kind.lower() for one in ("qlinear", "quantize", "integer")):
         return "the model is quantised, and nodes compute in float32; export it before that"
     return "no layer of a node computes this"

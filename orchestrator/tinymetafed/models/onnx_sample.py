@@ -32,8 +32,8 @@ def sample_order(
     lengths = [length for length in graph.shape if length > 1]
     if len(graph.shape) > 4:
         return None, every.ravel()  # who reads it says that it cannot
-    if given is None and (len(lengths) < 2 or (len(graph.shape) == 4 and 1 in graph.shape[1::2])):
-        return None, every.ravel()
+    if len(lengths) < 2 or (len(graph.shape) == 4 and 1 in graph.shape[1::2]):
+        return given, every.ravel()
     return given, _as_given(graph, every, given)
 
 

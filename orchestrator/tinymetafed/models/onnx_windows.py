@@ -27,6 +27,8 @@ def window(
         raise NotALayer(f"dilations {list(attributes['dilations'])}; only 1 is possible")
     both = _both(size, 1)
     stride = _both(attributes.get("strides", [1] * axes), 1)
+    if min(*both, *stride) < 1:
+        raise NotALayer(f"kernel {list(both)} and strides {list(stride)}; both are at least 1")
     padding = _padding(operation, both, stride, shape, around)
     if attributes.get("ceil_mode"):
         for length, n, step, sides in zip(shape[:2], both, stride, padding, strict=True):

@@ -1,4 +1,4 @@
-"""Makes the keras-*.onnx beside this file: python make_keras.py, with tensorflow-cpu and tf2onnx
+"""Makes the keras-* beside this file: python make_keras.py, with tensorflow-cpu and tf2onnx
 installed. Weights are random; the seed is fixed."""
 
 from pathlib import Path
@@ -8,6 +8,7 @@ import onnx
 import tensorflow as tf
 import tf2onnx
 from tensorflow import keras
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 FOLDER = Path(__file__).parent
 layers = keras.layers
@@ -62,6 +63,13 @@ def main() -> None:
             found, _ = tf2onnx.convert.from_function(function, spec, opset=opset)
             del found.metadata_props[:]
             onnx.save(found, FOLDER / f"keras-{make.__name__}-{opset}.onnx")
+        if make is windows:
+            continue  # shapes are worked out when it runs
+        fixed = [tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="input")]
+        concrete = function.get_concrete_function(*fixed)
+        constant = convert_variables_to_constants_v2(concrete)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([constant])
+        (FOLDER / f"keras-{make.__name__}.tflite").write_bytes(converter.convert())
 
 
 if __name__ == "__main__":
