@@ -7,6 +7,7 @@ to the truth. All arrays are float32. Weights are laid out as in reference.py.
 
 from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,9 +122,9 @@ class Trainer:
                 case "leaky_relu":
                     chain = np.where(y > 0, dy, np.float32(layer.slope) * dy)
                 case "tanh":
-                    chain = dy * (np.float32(1) - y * y)
+                    chain = dy * cast(Floats, 1 - y * y)
                 case "sigmoid":
-                    chain = dy * (y * (np.float32(1) - y))
+                    chain = dy * cast(Floats, y * (1 - y))
                 case "add" | "route" as kind:
                     before = gathered.get(layer.source, np.zeros_like(dy))
                     gathered[layer.source] = before + dy

@@ -9,7 +9,7 @@
 #include "tmf_model.h"
 #include "tmf_select.h"
 
-#define TMF_PROTOCOL 3
+#define TMF_PROTOCOL 4
 
 /* The same on every port, so that a node takes or refuses a model whatever it runs on. With the stack,
  * the frame buffers and what an operating system needs it makes up the 256 KiB of an nRF52840. */

@@ -70,7 +70,7 @@ static enum tmf_error handle_load(struct tmf_node *node, const struct load *load
     tmf_model_begin(model, load->load_inputs, load->load_capacity);
     for (size_t i = 0; i < load->load_layers_layer_m_count; i++) {
         const struct layer *layer = &load->load_layers_layer_m[i];
-        enum tmf_error error = tmf_model_add(model, layer->layer_operation, (enum tmf_part)layer->layer_part,
+        enum tmf_error error = tmf_model_add(model, layer->layer_operation, (enum tmf_part)layer->layer_scope,
                                              layer->layer_parameters, layer->layer_parameters_count);
         if (error != TMF_OK) {
             return error;

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import reference as ref
 from learning import BareNode, Problem, Theta, difference, problems, started, store, train
 from tinymetafed.link import Error, Request
 from tinymetafed.link.chunk import DENSE, Chunk
@@ -51,7 +52,9 @@ def test_frozen_layers_are_those_that_a_mask_holds_but_held_once(
     model, theta = with_backbone(problem, frozen)
     mask = sum(1 << part.layer for part, one in zip(parts, frozen, strict=True) if one)
 
-    async def session(model: Model, theta: Theta, mask: int) -> tuple[Theta, float, dict[str, int]]:
+    async def session(
+        model: Model, theta: Theta, mask: int
+    ) -> tuple[ref.Vector, float, dict[str, int]]:
         async with started(model, theta, accumulate=batch > 1, capacity=5) as node:
             await store(node, problem.samples)
             loss = await train(node, None, rate=0.05, frozen=mask, batch=batch)

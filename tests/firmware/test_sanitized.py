@@ -25,6 +25,7 @@ from tinymetafed.link.chunk import decode as decode_chunk
 from tinymetafed.link.messages import (
     CORRECTED,
     FROM_MARK,
+    FROZEN,
     GLOBAL,
     LOCAL,
     MARK,
@@ -32,6 +33,7 @@ from tinymetafed.link.messages import (
     RESIDUAL,
     VARIATE,
     Answers,
+    Backbone,
     Done,
     Error,
     Evaluate,
@@ -556,7 +558,7 @@ OPTIONAL = {
 }  # fmt: skip
 ANSWERS = [
     Hello, Loaded, Done, Trained, Done, Evaluated, Outputs, Selected, Updated, Updated, Done, Done,
-    Done, Done, Done,
+    Done, Done, Done, Done,
 ]  # fmt: skip
 HELLO = b"\x81\0"
 
@@ -635,6 +637,7 @@ class Shape:
     load: Load
     outputs: int
     parameters: int
+    backbone: int  # frozen parameters, which are apart
     local: tuple[range, ...]  # of the parameters
     least: int
     most: int
@@ -713,7 +716,7 @@ WINDOW_ARGUMENTS = {4: 6, 5: 5, 6: 5, AVERAGE: 6}
 
 def shape_of(load: Load) -> Shape | None:
     """None where the layers do not make a model."""
-    widths, parameters, patch = [load.inputs], 0, 0
+    widths, parameters, backbone, patch = [load.inputs], 0, 0, 0
     local: list[range] = []
     routes: list[int] = []
     sources: set[int] = set()
@@ -728,7 +731,10 @@ def shape_of(load: Load) -> Shape | None:
             planned = Planned(widths[layer.arguments[0]])
         if layer.part == LOCAL:
             local.append(range(parameters, parameters + planned.parameters))
-        parameters += planned.parameters
+        if layer.part == FROZEN:
+            backbone += planned.parameters
+        else:
+            parameters += planned.parameters
         patch = max(patch, planned.patch)
         widths.append(planned.outputs)
     outputs = widths[-1]
@@ -740,9 +746,9 @@ def shape_of(load: Load) -> Shape | None:
         return None  # nobody reads what the layer before gives
     sample = load.inputs + (1 if load.loss else outputs)
     vectors = 2 + load.accumulate + load.room.bit_count()
-    least = vectors * parameters + (load.capacity + (4 * sample > WHOLE)) * sample
+    least = backbone + vectors * parameters + (load.capacity + (4 * sample > WHOLE)) * sample
     most = least + 2 * sum(widths) + 2 * max(widths) + patch
-    return Shape(load, outputs, parameters, tuple(local), 4 * least, 4 * most)
+    return Shape(load, outputs, parameters, backbone, tuple(local), 4 * least, 4 * most)
 
 
 def fits(chunk: Chunk, values: int = FLOAT32) -> bool:
@@ -790,6 +796,7 @@ class Contract:
 
     def __init__(self) -> None:
         self.shape: Shape | None = None
+        self.backbone = 0  # entries that have arrived
         self.stored = 0
         self.version = 0
         self.broadcast = (0, 0)
@@ -845,6 +852,14 @@ class Contract:
             return {NO_MEMORY if needed > MEMORY else OK for needed in (new.least, new.most)}
         if shape is None:
             return {NO_MODEL}
+        if isinstance(request, Backbone):
+            chunk = request.chunk
+            outside = chunk.first + chunk.count > shape.backbone
+            if chunk.first != self.backbone or chunk.encoding != DENSE or outside:
+                return {RANGE}
+            return {OK if fits(chunk) else ENCODING}
+        if self.backbone < shape.backbone:
+            return {NO_WEIGHTS}
         if isinstance(request, Weights):
             return self.may_weights(request, shape)
         if isinstance(request, Store):
@@ -937,6 +952,8 @@ class Contract:
                 self.kept = np.zeros(self.shape.parameters, np.uint32)
         elif self.shape is None:
             pass
+        elif isinstance(request, Backbone) and code == OK:
+            self.backbone += request.chunk.count
         elif isinstance(request, Weights):
             self.follow_weights(request, code, self.shape)
         elif isinstance(request, Store) and code == OK:
@@ -1073,9 +1090,10 @@ WIDTHS = st.integers(1, 6) | st.integers(1, 90)
 COUNTS = st.integers(0, 5) | st.sampled_from([40, 300])
 FLAGS = st.booleans()
 ODD = st.sampled_from(BORDERS) | st.integers(0, 300)
-PARTS = st.sampled_from([GLOBAL, LOCAL])
+TRAINED = st.sampled_from([GLOBAL, LOCAL])
+PARTS = TRAINED | TRAINED | st.just(FROZEN)
 DENSE_LAYERS = st.builds(Layer, st.just(1), PARTS, st.tuples(WIDTHS))
-LAST_LAYERS = st.builds(Layer, st.just(1), PARTS, st.tuples(st.integers(2, 6)))
+LAST_LAYERS = st.builds(Layer, st.just(1), TRAINED, st.tuples(st.integers(2, 6)))
 ACTIVATIONS = st.builds(Layer, st.sampled_from([2, 3, 9, 10]), PARTS, st.just(()))
 HIDDEN = st.lists(DENSE_LAYERS | ACTIVATIONS, max_size=4)
 LAYER_LISTS = st.builds(lambda hidden, last: (*hidden, last), HIDDEN, LAST_LAYERS)
@@ -1123,6 +1141,20 @@ ODD_LISTS = st.one_of(
     st.lists(ANY_LAYERS, min_size=1, max_size=3).map(tuple),
     st.lists(DENSE_LAYERS | ACTIVATIONS, min_size=32, max_size=32).map(tuple),
 )
+
+
+@st.composite
+def backbones(draw: st.DrawFn, shape: Shape) -> list[Request]:
+    """All frozen parameters, in pieces."""
+    pieces: list[Request] = []
+    end = 0
+    while end < shape.backbone:
+        count = min(
+            draw(st.sampled_from([1, 40, 1600])) if len(pieces) < 3 else 1600, shape.backbone - end
+        )
+        pieces.append(Backbone(some_chunk(draw(SEEDS), end, count, DENSE, False)))
+        end += count
+    return pieces
 
 
 @st.composite
@@ -1235,6 +1267,7 @@ ODD_FIELDS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
     Restore: {"chunk": st.nothing()},
     Mark: {},
     Variate: {"chunk": st.nothing()},
+    Backbone: {"chunk": st.nothing()},
     Renew: {"rate": st.sampled_from([0.5, 1e30, 0.0, -0.0, -0.1, np.inf, np.nan])},
 }
 
@@ -1280,6 +1313,7 @@ def sessions(draw: st.DrawFn) -> list[Request]:
         assert shape is not None
         requests.append(load)
         if shape.most <= MEMORY:
+            requests += draw(backbones(shape))
             for version in range(draw(st.integers(1, 3))):
                 requests += draw(rounds(shape, version, draw(st.integers(0, 5)) == 5))
     for _ in range(draw(st.integers(0, 4))):

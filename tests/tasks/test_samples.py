@@ -171,6 +171,13 @@ def test_what_was_good_for_one_model_may_not_be_for_another():
         check([found], model(12, 2, "softmax_cross_entropy"))
 
 
+def test_one_output_tells_two_classes_apart():
+    binary = model(12, 1, "binary_cross_entropy")
+    check([made(FEW[:2], [0, 1])], binary)
+    with pytest.raises(SamplesError, match="2 is no class; they are numbered 0 to 1"):
+        check([made(FEW, [0, 1, 2])], binary)
+
+
 # ---- whoever would send it ----------------------------------------------------------------------
 
 

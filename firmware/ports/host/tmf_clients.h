@@ -48,8 +48,9 @@ struct tmf_run {
     uint32_t end;
 };
 
-/* What is the same for all nodes. number: differs from job to job. load: a body that describes the model. backbone: its frozen
- * parameters. theta: the weights of `version`. runs: of the global part. update, framing: names. counts: whether bytes are counted. */
+/* What is the same for all nodes. number: differs from job to job. load: a body that describes the model. backbone:
+ * its frozen parameters. theta: the weights of `version`. runs: of the global part. update, framing: names. counts:
+ * whether bytes are counted. */
 struct tmf_job {
     uint64_t number;
     const uint8_t *load;
@@ -92,8 +93,8 @@ struct tmf_client {
     uint32_t entries;
     uint32_t sensor;
     uint32_t frames;
-    uint32_t down[16];
-    uint32_t up[16];
+    uint32_t down[17]; /* bytes by name: of every request, and framing */
+    uint32_t up[17];
 };
 
 /* Adds weight · values to the entries of `sum` that `indices` names, each once, in their order. */

@@ -97,7 +97,7 @@ def step(model: Model, theta: Theta, frozen: int = 0) -> tuple[tuple[float, ...]
         inputs = rng.uniform(0, 1, (n, model.inputs)).astype(np.float32)
         if model.loss == "mse":
             return Samples(inputs, rng.uniform(-1, 1, (n, model.outputs)).astype(np.float32))
-        return Samples(inputs, rng.integers(0, model.outputs, n).astype(np.uint32))
+        return Samples(inputs, rng.integers(0, model.classes, n).astype(np.uint32))
 
     async def session() -> tuple[tuple[float, ...], float, int]:
         with private_directory() as directory:

@@ -12,7 +12,7 @@ from ..errors import printable
 from . import chunk
 from .chunk import Chunk
 
-PROTOCOL = 3
+PROTOCOL = 4
 UNASKED = 0  # the sequence number of what a node sends by itself
 MOST_REQUESTS = 22
 """Requests in a frame, at most: its list's head is one byte then."""

@@ -214,7 +214,12 @@ class Model:
     @property
     def target_is_class(self) -> bool:
         """Whether a target is the number of a class."""
-        return self.loss == "softmax_cross_entropy"
+        return self.loss != "mse"
+
+    @property
+    def classes(self) -> int:
+        """Classes that the outputs tell apart; one output, below or above zero, two."""
+        return max(self.outputs, 2)
 
     @property
     def parameters(self) -> int:

@@ -212,12 +212,8 @@ class _Orders:
         job.load, job.load_size, job.backbone = described, len(load), backbone
         job.runs, job.run_count = runs, len(runs)
         job.update, job.framing, job.counts = _NUMBERS["update"], _NUMBERS[FRAMING], counts
-        self._alive: list[Any] = [
-            runs,
-            theta,
-            backbone,
-            described,
-        ]  # what the library has pointers to
+        # What the library has pointers to.
+        self._alive: list[Any] = [runs, theta, backbone, described]
 
     def packing(self, client: Client) -> tuple[int, int]:
         """The address of the client's frames, and how many they are."""
@@ -387,7 +383,7 @@ class _Table:
 
 
 def _traffic(counts: list[int]) -> dict[str, int]:
-    return {name: count for name, count in zip(NAMES, counts, strict=False) if count}
+    return {name: count for name, count in zip(NAMES, counts, strict=True) if count}
 
 
 @cache

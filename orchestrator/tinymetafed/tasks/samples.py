@@ -160,7 +160,7 @@ def check(every: Sequence[Samples], model: Model) -> None:
     words = np.frombuffer(packed, "<u4").reshape(-1, model.inputs + width)
     good = np.isfinite(words.view("<f4"))
     if is_class:
-        good[:, -1] &= words[:, -1] < model.outputs
+        good[:, -1] &= words[:, -1] < model.classes
     if not good.all():
         row, column = np.argwhere(~good)[0].tolist()
         for one in fresh:
@@ -191,7 +191,7 @@ def _sizes(samples: Samples, model: Model) -> str:
 def _number(samples: Samples, row: int, column: int, model: Model) -> str:
     """Rows and columns are counted from 0."""
     if column >= model.inputs and model.target_is_class:
-        last = model.outputs - 1
+        last = model.classes - 1
         return f"row {row}: {samples.targets[row]} is no class; they are numbered 0 to {last}"
     kind = "column"
     array = samples.inputs
