@@ -142,8 +142,11 @@ def test_a_program_that_only_computes_is_no_node():
 
 
 def test_a_node_of_another_protocol(experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(messages, "PROTOCOL", 4)
-    with pytest.raises(TinyMetaFedError, match="speaks version 3 of the protocol.*make firmware"):
+    spoken = messages.PROTOCOL
+    monkeypatch.setattr(messages, "PROTOCOL", spoken + 1)
+    with pytest.raises(
+        TinyMetaFedError, match=f"speaks version {spoken} of the protocol.*make firmware"
+    ):
         _train(experiment(), HostTransport())
 
 

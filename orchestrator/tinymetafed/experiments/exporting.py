@@ -181,7 +181,8 @@ async def _memory(model: Model) -> int:
     node = Node("node-0", open_transport)
     try:
         await node.start()
-        await node.load(dataclasses.replace(model, backbone=_NONE), c_writer.description(model))
+        frozen = dataclasses.replace(model, parts=(), backbone=_NONE)
+        await node.load(frozen, c_writer.description(model))
         sizes = transport.sizes()
         return sizes["activations"] + sizes["backward"]
     finally:

@@ -224,7 +224,7 @@ class Model:
     @property
     def parameters(self) -> int:
         """Number of parameters."""
-        return self.parts[-1].end
+        return self.parts[-1].end if self.parts else 0
 
     @property
     def backbone_parameters(self) -> int:

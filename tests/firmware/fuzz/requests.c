@@ -117,22 +117,35 @@ static size_t room(const struct body *body)
 /* ---- requests --------------------------------------------------------------------------------------- */
 
 enum code { HELLO, LOAD, WEIGHTS, TRAIN, STORE, EVALUATE, PREDICT, SELECT, UPDATE, RESIDUAL, RESTORE, MARK,
-            VARIATE, RENEW, CODES };
+            VARIATE, RENEW, PART, BACKBONE, CODES };
 
 /* Models that exist: inputs, loss, and their layers (operation, arguments). */
 struct layer {
-    uint8_t operation, count, arguments[6];
+    uint8_t operation, count;
+    uint32_t arguments[6];
 };
+
+/* Sides of a window: height and width; padding at the top, the bottom, left and right. */
+#define SIDES(a, b) ((uint32_t)((a) | (b) << 8))
+#define PADDING(top, bottom, left, right) (SIDES(top, bottom) | SIDES(left, right) << 16)
+
+enum { ONE = SIDES(1, 1), TWO = SIDES(2, 2), THREE = SIDES(3, 3), SLOPE = 0x3c23d70a /* 0.01f */ };
 
 static const struct {
     uint8_t inputs, loss, count;
-    struct layer layers[6];
+    struct layer layers[7];
 } models[] = {
     {1, 0, 3, {{1, 1, {6}}, {3, 0, {0}}, {1, 1, {1}}}},
     {3, 1, 5, {{1, 1, {7}}, {2, 0, {0}}, {1, 1, {5}}, {3, 0, {0}}, {1, 1, {4}}}},
-    {36, 1, 5, {{4, 6, {6, 6, 3, 1, 1, 3}}, {2, 0, {0}}, {6, 4, {6, 6, 2, 2}}, {1, 1, {3}}, {2, 0, {0}}}},
-    {50, 0, 4, {{5, 5, {5, 5, 3, 2, 0}}, {7, 4, {2, 2, 2, 1}}, {3, 0, {0}}, {1, 1, {2}}}},
-    {16, 1, 4, {{4, 6, {4, 4, 1, 1, 0, 9}}, {5, 5, {4, 4, 3, 1, 1}}, {6, 4, {4, 4, 3, 1}}, {1, 1, {2}}}},
+    {36, 1, 5, {{4, 6, {6, 6, THREE, ONE, PADDING(1, 1, 1, 1), 3}}, {2, 0, {0}}, {6, 5, {6, 6, TWO, TWO, 0}},
+                {1, 1, {3}}, {2, 0, {0}}}},
+    {50, 0, 4, {{5, 5, {5, 5, THREE, TWO, 0}}, {7, 6, {2, 2, TWO, ONE, 0, 1}}, {3, 0, {0}}, {1, 1, {2}}}},
+    {16, 1, 4, {{4, 6, {4, 4, ONE, ONE, 0, 9}}, {5, 5, {4, 4, THREE, ONE, PADDING(1, 1, 1, 1)}},
+                {6, 5, {4, 4, THREE, ONE, 0}}, {1, 1, {2}}}},
+    {24, 2, 7, {{4, 6, {4, 6, SIDES(2, 3), ONE, PADDING(0, 1, 1, 1), 2}}, {9, 0, {0}},
+                {5, 5, {4, 6, SIDES(3, 2), ONE, PADDING(1, 1, 1, 0)}}, {11, 1, {2}}, {8, 1, {SLOPE}},
+                {7, 6, {4, 6, SIDES(4, 3), SIDES(1, 3), 0, 0}}, {1, 1, {1}}}},
+    {3, 0, 6, {{1, 1, {4}}, {12, 1, {0}}, {1, 1, {4}}, {11, 1, {1}}, {10, 0, {0}}, {1, 1, {2}}}},
 };
 
 static void put_load(struct body *body, struct input *in)
@@ -146,11 +159,11 @@ static void put_load(struct body *body, struct input *in)
     put_number(body, number(in, 9));
     put_head(body, LIST, count);
     for (uint32_t i = 0; i < count && i < TMF_MAX_LAYERS + 1; i++) {
-        const struct layer *layer = &models[which].layers[i < 6 ? i : 0];
+        const struct layer *layer = &models[which].layers[i < 7 ? i : 0];
         const uint32_t arguments = number(in, layer->count);
         put_head(body, LIST, 2 + arguments);
         put_number(body, number(in, layer->operation));
-        put_bool(body, byte(in) & 1);
+        put_number(body, number(in, byte(in) % 8 < 7 ? byte(in) & 1 : 2));
         for (uint32_t j = 0; j < arguments && j < 7; j++) {
             put_number(body, number(in, layer->arguments[j < 6 ? j : 0]));
         }
@@ -282,6 +295,15 @@ static void put_any(struct body *body, struct input *in, const struct tmf_node *
         put_request(body, code, 4);
         put_chunk(body, in, all);
         break;
+    case PART:
+        put_request(body, code, 2);
+        put_number(body, number(in, 0));
+        put_samples(body, in, model, false);
+        break;
+    case BACKBONE:
+        put_request(body, code, 4);
+        put_chunk(body, in, node->loaded ? model->backbone_parameters : 0);
+        break;
     case RENEW:
         put_request(body, code, 1);
         put_real(body, real(in));
@@ -319,7 +341,9 @@ static void send(struct tmf_node *node, struct input *in, uint32_t sequence, uin
     put_number(&body, number(in, sequence));
     for (uint32_t i = 0; i < count && room(&body) > 0; i++) {
         const uint8_t choice = byte(in);
+        const bool lacks = node->loaded && node->backbone < node->model.backbone_parameters;
         const enum code code = !node->loaded  ? LOAD
+                               : lacks && choice < 200 ? BACKBONE
                                : choice < 200 ? next_of_round(&node->model, step)
                                               : (enum code)(choice % CODES);
         put_any(&body, in, node, code);
