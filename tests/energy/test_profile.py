@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from assembling import MakeProgram, function
-from tinymetafed.energy.profile import COUNTED, BlockCounts, Pricing, Profile, total
+from tinymetafed.energy.instructions import decode
+from tinymetafed.energy.profile import COUNTED, WAYS, BlockCounts, Pricing, Profile, total
+from tinymetafed.energy.program import Program
 from tinymetafed.energy.timing import Timing
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.nodes import standalone as runner
 from tinymetafed.nodes.qemu import QEMU
+from tinymetafed.places import MPS2_IMAGE
 
 TIMINGS = Timing.all()
 
@@ -199,6 +202,26 @@ def test_counts_that_are_priced_together_come_to_what_each_comes_to_alone(progra
     parts = total(Pricing(ended.program, TIMINGS).functions(ended.counts).values())
     assert parts is not None
     assert np.array_equal(parts.counts, whole.counts)
+
+
+def test_blocks_that_overlap_are_priced_as_each_alone():
+    """In any order: what was decoded for one is looked up for the next."""
+    program = Program.read(MPS2_IMAGE)
+    addresses = sorted(program.functions.values())
+    rng = np.random.default_rng(1)
+    together = Pricing(program, TIMINGS)
+    for first in rng.choice(addresses[:-1], 12, replace=False).tolist():
+        end = addresses[addresses.index(first) + 1]
+        code = decode(program.code(first, end), first, TIMINGS[0].classify)
+        # Not amid an IT block: what is there, depends on where the block begins.
+        starts = [one.address for one in code if not one.conditional]
+        blocks = [(start, starts[min(i + 6, len(starts) - 1)]) for i, start in enumerate(starts)]
+        together.executed(first, end, 0)
+        for start, last in rng.permutation(blocks)[:20].tolist():
+            alone = Pricing(program, TIMINGS)
+            for way in range(WAYS):
+                assert together.executed(start, last, way) == alone.executed(start, last, way)
+            assert np.array_equal(together._price(start, last), alone._price(start, last))
 
 
 def test_profiles_add_up(program: MakeProgram):

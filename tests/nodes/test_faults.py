@@ -21,7 +21,7 @@ from tinymetafed.federation.federation import Federation
 from tinymetafed.link import Fault, messages
 from tinymetafed.nodes import backends, fault
 from tinymetafed.nodes.backends import make_nodes, private_directory
-from tinymetafed.nodes.debug_info import DebugInfo, Place
+from tinymetafed.nodes.debug_info import DebugInfo, Place, debug_info
 from tinymetafed.places import MPS2_IMAGE
 from tinymetafed.results.store import Event, Store
 
@@ -105,7 +105,7 @@ def test_a_mistake_is_said_with_its_place(
     registers = _detail(event)["registers"]
     assert {"pc", "lr", "sp", "r0"} <= set(registers)
     if begins.startswith(f"HardFault {IN}"):
-        assert DebugInfo(IMAGE).place(int(registers["pc"], 16)) == Place(
+        assert debug_info(IMAGE).place(int(registers["pc"], 16)) == Place(
             mistake, "planted_faults.c", place
         )
 

@@ -42,6 +42,24 @@ def test_a_spoilt_byte_anywhere_is_refused(copy: Path, place: int, flip: int):
     assert checksum(copy, "make firmware") == hashlib.sha256(BYTES).hexdigest()
 
 
+def test_what_was_priced_is_kept_for_this_image_alone(
+    tmp_path: Path, experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
+):
+    image = tmp_path / "own.elf"
+    monkeypatch.setattr(backends, "MPS2_IMAGE", image)
+    settings = experiment("nodes.backend=qemu").nodes
+
+    def pricing() -> object:
+        (shared,) = {node.pricing for node in backends.make_nodes(settings, tmp_path)}
+        return shared
+
+    image.write_bytes(BYTES)
+    first = pricing()
+    assert pricing() is first
+    image.write_bytes(BYTES + b"\0")
+    assert pricing() is not first
+
+
 def test_a_run_has_the_checksum_of_its_image(
     tmp_path: Path, experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
 ):

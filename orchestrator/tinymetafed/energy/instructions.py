@@ -1,7 +1,7 @@
 """Thumb instructions: what the pricing of a sequence needs to know of each."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
@@ -102,10 +102,7 @@ def decode(
     place = 0
     while place + 2 <= len(code):
         for one in _decoder.disasm(code[place:], address + place):
-            instruction = _instruction(one, classify)
-            usual = CODE if instruction.from_literal_pool else DATA
-            where = memories.get(instruction.address, usual)
-            found.append(replace(instruction, memories=where))
+            found.append(_instruction(one, classify, memories))
             place += one.size
         if place + 2 <= len(code):  # it stopped at something that it does not know
             first = int.from_bytes(code[place : place + 2], "little")
@@ -124,7 +121,9 @@ def decode(
     return found
 
 
-def _instruction(one: capstone.CsInsn, classify: Callable[[int, int], str]) -> Instruction:
+def _instruction(
+    one: capstone.CsInsn, classify: Callable[[int, int], str], memories: Mapping[int, int]
+) -> Instruction:
     first = int.from_bytes(one.bytes[:2], "little")
     second = int.from_bytes(one.bytes[2:4], "little")
     name = classify(first, second)
@@ -179,6 +178,7 @@ def _instruction(one: capstone.CsInsn, classify: Callable[[int, int], str]) -> I
         from_literal_pool=literal,
         transfers=transfers,
         addend=addend,
+        memories=memories.get(one.address, CODE if literal else DATA),
     )
 
 

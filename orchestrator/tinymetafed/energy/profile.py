@@ -284,6 +284,8 @@ class Pricing:
 
     def _around(self, start: int, end: int) -> tuple[list[Instruction], list[Instruction]]:
         """The instructions of a block, and those behind it that its price looks at."""
+        if (seen := self._seen(start, end)) is not None:
+            return seen
         code = self.program.code(start, end + CONTEXT * LONGEST)
         everything = [
             # As it was first seen: what lies behind a block was decoded with its IT instruction.
@@ -292,6 +294,19 @@ class Pricing:
         ]
         block = [one for one in everything if one.address < end]
         return block, everything[len(block) :][:CONTEXT]
+
+    def _seen(self, start: int, end: int) -> tuple[list[Instruction], list[Instruction]] | None:
+        """What _around returns, where all of it was decoded before: blocks overlap."""
+        block: list[Instruction] = []
+        after: list[Instruction] = []
+        address = start
+        while len(after) < CONTEXT:
+            one = self._instructions.get(address)
+            if one is None:
+                return None
+            (block if address < end else after).append(one)
+            address += one.size
+        return block, after
 
     def _called(self, last: Instruction) -> bool:
         """It is a handler that the block calls, so no exception comes in between."""

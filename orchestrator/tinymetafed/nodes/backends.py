@@ -1,6 +1,7 @@
 """The backends by name."""
 
-from functools import partial
+from collections.abc import Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 
 from ..energy.opcodes import TracedPricing
@@ -27,9 +28,9 @@ def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
     if settings.backend == "host":
         return [make(name, open_host) for name in names]
     image, built_by = emulated_image(settings)
-    checksum(image, built_by)
+    sha256 = checksum(image, built_by)
     limits.check(settings)
-    pricing = Pricing(Program.read(image), Timing.all())
+    pricing = _pricing(image, sha256, Timing.all())
     if settings.backend == "qemu":
         start = partial(
             QemuTransport.open, directory, image=image, program=pricing.program,
@@ -47,6 +48,13 @@ def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
         )
         for name in names
     ]  # fmt: skip
+
+
+@lru_cache(maxsize=4)
+def _pricing(image: Path, sha256: str, timings: Sequence[Timing]) -> Pricing:
+    """Of the image with this checksum. All runs of a process share it: what one has priced, which
+    takes a second, none prices again."""
+    return Pricing(Program.read(image), timings)
 
 
 def image_checksum(settings: NodeSettings) -> str | None:
