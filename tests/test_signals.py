@@ -64,13 +64,19 @@ __main__.main()
 """
 
 
+def _as_a_shell_s() -> None:
+    """Tests in the background, or under nohup, are begun with signals ignored; this is not."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def _interrupt(script: str, how: int, folder: Path, *before: str) -> tuple[int, str]:
     """Exit status, and what it said on standard error."""
     done = subprocess.run(
         [*before, sys.executable, "-c", script, str(int(how))],
         cwd=folder, env=os.environ | {"TMPDIR": str(folder)}, timeout=60, check=False,
         capture_output=True, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=_as_a_shell_s,
     )  # fmt: skip
     assert "an exception" not in done.stdout
     return done.returncode, done.stderr
