@@ -17,6 +17,10 @@ BIN := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin
 RUN := "$(BIN)/tinymetafed" run
 # The image and the codec are built with the zcbor of the virtual environment.
 CMAKE := PATH="$(BIN):$$PATH" cmake -G Ninja -S firmware
+# What tests need is installed with the rest, where they are asked for: pip takes a while each time.
+DEV := $(if $(filter test fuzz torture robot lint,$(MAKECMDGOALS)),dev)
+# Bytecode is kept whatever the shell says: tests start the command line hundreds of times.
+export PYTHONDONTWRITEBYTECODE :=
 # What a build says is shown when it fails.
 build = cmake --build $(1) >build/build.log 2>&1 || { cat build/build.log; exit 1; }
 
@@ -34,13 +38,15 @@ $(VENV)/.installed: pyproject.toml | packages
 	@echo "Installing the Python packages into $(VENV)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; give another one: make PYTHON=python3.12" >&2; exit 1; }
 	@test -x "$(BIN)/python" || $(PYTHON) -m venv $(VENV)
-	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -e .
-	@touch $@
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -e '.$(DEV:%=[%])'
+	@touch $@ $(DEV:%=$(VENV)/.%)
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.installed
-	@echo "Installing what tests need into $(VENV)"
-	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	@touch $@
+	@test $@ -nt $< || { \
+		echo "Installing what tests need into $(VENV)"; \
+		"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \
+		touch $@; \
+	}
 
 # Zephyr: the workspace of ZEPHYR_BASE, or one that west fetches. Boards by the name of their build.
 ZEPHYR_BOARDS := mps2_an386=mps2/an386 nrf52840dk=nrf52840dk/nrf52840 arduino_nano_33_ble=arduino_nano_33_ble
@@ -121,8 +127,8 @@ bench: setup ## how fast it is on this machine: kernels, link, rounds, many node
 validate: setup ## the cycle model beside the manual; with COREMARK=folder beside boards too
 	@"$(BIN)/tinymetafed" validate $(if $(COREMARK),--coremark '$(COREMARK)')
 
-test: setup $(VENV)/.dev ## every test
-	@"$(BIN)/pytest"
+test: setup $(VENV)/.dev ## every test, a file on each processor
+	@"$(BIN)/pytest" -n auto --dist loadfile
 
 fuzz: setup $(VENV)/.dev ## the firmware's core under libFuzzer, two minutes; needs clang
 	@"$(BIN)/python" tests/fuzzing.py $(FUZZ)
