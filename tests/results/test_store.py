@@ -2,12 +2,8 @@
 
 import dataclasses
 import json
-import os
-import signal
 import sqlite3
 import stat
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,43 +16,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
+import killing
 from conftest import SMALL, MakeExperiment
 from running import STRATEGIES, created, execute, play
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments import runner
 from tinymetafed.experiments.experiment import parse
 from tinymetafed.results.store import NodeRound, Store
-
-# Ends itself with SIGKILL when SQLite begins the statement with a given number.
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from tinymetafed.experiments import runner
-from tinymetafed.experiments.experiment import parse
-from tinymetafed.results.store import Store
-
-folder, text, statement, resume = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
-store = Store(folder)
-
-def trace(sql):
-    global statement
-    statement -= 1
-    if statement == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-store._db.set_trace_callback(trace)
-run = store.run("last") if resume == "yes" else None
-runner.execute(parse(text, "text"), store, run, lambda done, doing: None)
-"""
-
-
-def _run_until_killed(folder: Path, statement: int, resume: bool, text: str = SMALL) -> int:
-    arguments = [str(folder), text, str(statement), "yes" if resume else "no"]
-    # What a killed process leaves of temporary files goes with the test's own.
-    environment = os.environ | {"TMPDIR": str(folder.parent)}
-    command = [sys.executable, "-c", KILLED, *arguments]
-    return subprocess.run(command, check=False, env=environment).returncode
-
 
 FEEDBACK = SMALL.replace("query = 6", "query = 6, percent = 20, error_feedback = true")
 
@@ -69,19 +35,19 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights(tmp_path: Path, text: 
     """kill -9 at two statements of the database, so within rounds as well as between them. What
     nodes keep of their updates is that of the rounds in the store."""
     rng = np.random.default_rng(seed)
-    folder = tmp_path / "killed"
-    assert _run_until_killed(folder, int(rng.integers(12, 40)), False, text) == -signal.SIGKILL
+    folder, settings = tmp_path / "killed", parse(text, "text")
+    between = killing.until_killed(settings, folder, int(rng.integers(13, 41)))
+    assert between is not None
     store = Store(folder)
-    between = store.run("last")
     _whole(store, between.id, between.done)
     if between.done < 3:
-        assert _run_until_killed(folder, int(rng.integers(3, 12)), True, text) == -signal.SIGKILL
-        between = store.run("last")
+        between = killing.until_killed(settings, folder, int(rng.integers(4, 13)))
+        assert between is not None
         _whole(store, between.id, between.done)
-    end, _ = runner.execute(parse(text, "text"), store, between, lambda done, doing: None)
+    end, _ = runner.execute(settings, store, between, lambda done, doing: None)
     _whole(store, end.id, 4)
 
-    undisturbed_store, undisturbed = execute(parse(text, "text"), tmp_path / "undisturbed")
+    undisturbed_store, undisturbed = execute(settings, tmp_path / "undisturbed")
     assert end.theta == undisturbed.theta
     assert store.node_rounds(end.id) == undisturbed_store.node_rounds(undisturbed.id)
     kept = [some.kept(end.id) for some in (store, undisturbed_store)]
@@ -92,10 +58,9 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights(tmp_path: Path, text: 
     assert store.evaluations(end.id) == undisturbed_store.evaluations(undisturbed.id)
 
 
-@pytest.mark.parametrize("statement", [2, 5])
+@pytest.mark.parametrize("statement", [3, 6])
 def test_a_run_that_is_killed_before_it_was_judged_leaves_nothing(tmp_path: Path, statement: int):
-    assert _run_until_killed(tmp_path, statement, False) == -signal.SIGKILL
-    assert Store(tmp_path).runs() == []
+    assert killing.until_killed(parse(SMALL, "SMALL"), tmp_path / "killed", statement) is None
 
 
 def _whole(store: Store, run: int, done: int) -> None:
