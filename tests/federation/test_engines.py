@@ -123,10 +123,12 @@ def test_the_work_of_a_ray_worker_that_dies_in_a_run_is_done_again(
     assert found == _result(experiment(*NODES), tmp_path / "local")
 
 
-async def _call(address: str, function: Callable[..., int], common: object) -> list[int]:
+async def _call(
+    address: str, function: Callable[..., int], common: object, numbers: int = 5
+) -> list[int]:
     cluster = await RayCluster.open(address)
     try:
-        return await cluster.call(function, (common,), range(5))
+        return await cluster.call(function, (common,), range(numbers))
     finally:
         cluster.close()
 
@@ -139,7 +141,7 @@ def test_work_of_a_ray_worker_that_died_is_done_again(tmp_path: Path, cluster: s
 
 def test_ray_workers_that_die_every_time_end_the_run(cluster: str):
     with pytest.raises(TinyMetaFedError, match=f"the Ray cluster at {cluster}: "):
-        asyncio.run(_call(cluster, dying.always_die, None))
+        asyncio.run(_call(cluster, dying.always_die, None, numbers=1))
 
 
 def test_what_fails_on_a_ray_worker_is_said(cluster: str):
