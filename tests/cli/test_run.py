@@ -84,3 +84,11 @@ store.Store.commit = commit_and_signal
 sys.argv[1:] = ["run", "small.toml"]
 cli.main()
 """
+
+
+def test_a_command_waits_for_no_library_that_it_does_not_use():
+    """Each of these takes as long to import as all else that shows a run."""
+    libraries = "capstone", "elftools", "matplotlib", "pooch", "scipy", "jinja2", "ray"
+    program = f"import sys, tinymetafed.cli; print({set(libraries)} & {{*sys.modules}})"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ran.stdout == "set()\n"

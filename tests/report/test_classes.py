@@ -1,5 +1,6 @@
 """What is shown of a task with classes: accuracy beside loss."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from conftest import MakeExperiment, UseCard
 from printing import printed
 from running import execute
 from tiny import ON_TABLE, make_table
-from tinymetafed.report import figure, summary
+from tinymetafed.report import drawn, figure, summary
 from tinymetafed.results.store import Run, Store
 
 
@@ -56,17 +57,17 @@ def test_without_classes_there_is_no_accuracy(tmp_path: Path, experiment: MakeEx
 def test_the_figure_draws_accuracy_and_loss(
     stored: tuple[Store, Run], monkeypatch: pytest.MonkeyPatch
 ):
-    drawn: list[Figure] = []
+    saved: list[Figure] = []
     save = Figure.savefig
 
     def savefig(self: Figure, file: Any, **options: Any) -> None:
-        drawn.append(self)
+        saved.append(self)
         save(self, file, **options)
 
     monkeypatch.setattr(Figure, "savefig", savefig)
     store, run = stored
     assert figure.draw(store, run).read_bytes().startswith(b"\x89PNG")
-    left, right = drawn[0].axes
+    left, right = saved[0].axes
     assert (left.get_ylabel(), right.get_ylabel()) == ("accuracy", "cross-entropy")
     for line, name in zip(left.get_lines(), ("before", "after"), strict=True):
         assert line.get_label() == f"{name} adaptation"
@@ -78,3 +79,16 @@ def test_a_run_says_what_data_it_was_made_of(stored: tuple[Store, Run]):
     _, run = stored
     assert '"table.csv": "sha256:' in run.versions
     assert '"task.unseen": "rows ' in run.versions
+
+
+def test_a_figure_that_is_there_is_not_drawn_again(stored: tuple[Store, Run]):
+    """It is another run's, or of another state, where anything of the run differs."""
+    store, run = stored
+    assert drawn.find(store, run) is None
+    path = figure.draw(store, run)
+    assert drawn.find(store, run) == path
+    others: dict[str, Any] = {"done": 3, "created": "2020", "theta": bytes(8), "settings": "{}"}
+    for key, value in others.items():
+        assert drawn.find(store, replace(run, **{key: value})) is None
+    path.write_bytes(b"\x89PNG")
+    assert drawn.find(store, run) is None

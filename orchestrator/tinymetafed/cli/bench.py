@@ -1,4 +1,7 @@
-"""The commands that examine the bench itself: its speed, its cycle model, its installation."""
+"""The commands that examine the bench itself: its speed, its cycle model, its installation.
+
+What they measure with is imported by them: other commands need not wait for it.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,10 +10,6 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ..bench import run as measure
-from ..bench import validation
-from ..bench.doctor import examine
-from ..report import energy as energy_tables
 from .terminal import console
 
 
@@ -21,7 +20,8 @@ def bench(
     ] = None,
 ) -> None:
     """Measure how fast nodes, link and rounds are on this machine."""
-    from ..report import bench as bench_tables  # imports matplotlib, which is slow to import
+    from ..bench import run as measure
+    from ..report import bench as bench_tables
 
     with console.status("bench") as status:
         measured = measure(lambda doing: status.update(f"bench: {doing}"))
@@ -41,18 +41,23 @@ def validate(
     ] = None,
 ) -> None:
     """Hold the cycle model against the manual's figures; exit 1 where it does not agree."""
+    from ..bench import validation
+    from ..report import validation as validation_tables
+
     kernels = validation.run_kernels()
-    console.print(energy_tables.of_kernels(kernels))
+    console.print(validation_tables.of_kernels(kernels))
     good = all(kernel.good for kernel in kernels)
     if coremark is not None:
         result = validation.run_coremark(coremark)
-        console.print(energy_tables.of_coremark(result))
+        console.print(validation_tables.of_coremark(result))
         good &= result.good
     raise typer.Exit(0 if good else 1)
 
 
 def doctor() -> None:
     """Say what is installed, what is missing, and how to get it."""
+    from ..bench.doctor import examine
+
     table = Table(show_header=False, box=None)
     complete = True
     for finding in examine():

@@ -1,16 +1,18 @@
 """The command that compares strategies over tasks and seeds."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from ..experiments.comparison import Cell, read
-from ..experiments.scheduler import ENDED, Comparison, default_jobs
 from ..places import STORE
 from ..results.store import Store
 from .terminal import console, error_console, exit_by_faults, progress_bar
+
+if TYPE_CHECKING:
+    from ..experiments.comparison import Cell
+    from ..experiments.scheduler import Comparison
 
 
 def compare(
@@ -26,7 +28,10 @@ def compare(
     """Run strategies × tasks × seeds, as far as they are not in the store; compare them. The exit
     status is 3 where the firmware of a node faulted in one of them and its experiment does not say
     faults.tolerate = true."""
-    from ..report import comparison as comparison_tables  # imports SciPy, which is slow to import
+    # What runs nodes, and SciPy, are slow to import.
+    from ..experiments.comparison import read
+    from ..experiments.scheduler import Comparison, default_jobs
+    from ..report import comparison as comparison_tables
 
     settings, cells = read(file)
     store = Store(STORE)
@@ -46,11 +51,13 @@ def compare(
     raise typer.Exit(1 if comparison.failed else 0)
 
 
-def _execute(name: str, cells: list[Cell], comparison: Comparison, jobs: int) -> None:
+def _execute(name: str, cells: "list[Cell]", comparison: "Comparison", jobs: int) -> None:
     """Executes the unfinished runs and shows a progress bar of all rounds and one of each run.
 
     Raises typer.Exit where the user interrupts the runs.
     """
+    from ..experiments.scheduler import ENDED
+
     rounds = [cell.experiment.rounds for cell in cells]
     done = [run.done if run else 0 for run in comparison.runs]
     with progress_bar() as bar:

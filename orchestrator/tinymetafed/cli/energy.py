@@ -6,9 +6,7 @@ from typing import Annotated
 import typer
 
 from ..energy.settings import EnergySettings
-from ..energy.timing import Timing
 from ..errors import TinyMetaFedError
-from ..nodes import standalone
 from ..report import described
 from ..report import energy as energy_tables
 from ..results.schema import RESUMABLE
@@ -95,6 +93,10 @@ def cycles(
     changes none and runs no command unless it is trusted. Each function tmf_phase_NAME that it
     calls begins a phase of that name.
     """
+    # These import Capstone and pyelftools, for which no other command has to wait.
+    from ..energy.timing import Timing
+    from ..nodes import standalone
+
     ended = standalone.run(program, timeout, trusted=trust)
     console.print(ended.output, end="", markup=False, highlight=False, soft_wrap=True)
     console.print(energy_tables.of_program(ended.profile(Timing.all())))

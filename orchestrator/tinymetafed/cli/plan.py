@@ -6,9 +6,7 @@ from typing import Annotated
 import typer
 
 from ..errors import TinyMetaFedError
-from ..experiments import plan as planning
 from ..experiments.experiment import read
-from ..report import plan as plan_tables
 from .arguments import OverrideOption
 from .terminal import console
 
@@ -21,6 +19,9 @@ def plan(
 
     Exit status 1 where it does not fit.
     """
+    from ..experiments import plan as planning
+    from ..report import plan as plan_tables
+
     settings = read(experiment, tuple(override or ()))
     memory = planning.memory(settings)
     for part in plan_tables.before(settings, list(planning.layers(settings)), memory):

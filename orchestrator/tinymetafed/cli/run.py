@@ -1,18 +1,20 @@
 """The command that runs an experiment, or resumes a run that was stopped."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from ..experiments import runner
 from ..experiments.experiment import Experiment, read
 from ..places import STORE
 from ..report import described
 from ..results.store import Run, Store
 from .arguments import OverrideOption
 from .terminal import console, error_console, exit_by_faults, print_run, progress_bar
+
+if TYPE_CHECKING:
+    from ..experiments import runner
 
 
 def run(
@@ -51,11 +53,13 @@ def run(
 
 def _execute(
     experiment: Experiment, store: Store, stopped: Run | None
-) -> tuple[Run, runner.TimeProfile]:
+) -> "tuple[Run, runner.TimeProfile]":
     """Executes the experiment, or the rest of the run `stopped`, and shows a progress bar.
 
     Raises TinyMetaFedError, and typer.Exit where the user interrupts the run.
     """
+    from ..experiments import runner  # what runs nodes is slow to import
+
     with progress_bar() as bar:
         task = bar.add_task(experiment.name, total=experiment.rounds)
 
@@ -78,7 +82,7 @@ def _execute(
             raise typer.Exit(130) from None
 
 
-def _time_table(profile: runner.TimeProfile) -> Table:
+def _time_table(profile: "runner.TimeProfile") -> Table:
     table = Table(title="Where the wall time went", title_justify="left")
     for column in ("", "seconds", "share"):
         table.add_column(column, justify="left" if not column else "right")

@@ -18,7 +18,7 @@ from rich.progress import (
 from ..errors import TinyMetaFedError
 from ..nodes.events import FIRMWARE_FAULTS
 from ..places import STORE
-from ..report import described, events, summary
+from ..report import described, drawn, events, summary
 from ..results.store import Run, Store
 
 log = logging.getLogger(__name__)
@@ -47,19 +47,20 @@ def reading() -> Store:
 
 
 def print_run(store: Store, run: Run) -> None:
-    """Draws the figure of a run into the store's folder and prints the run's tables; where it
-    cannot be drawn, a warning says why.
+    """Draws the figure of a run into the store's folder, where it is not there, and prints the
+    run's tables; where it cannot be drawn, a warning says why.
 
     Raises TinyMetaFedError where the store cannot be read.
     """
-    from ..report import figure  # imports matplotlib, which is slow to import
+    picture = drawn.find(store, run)
+    if picture is None:
+        from ..report import figure  # imports matplotlib, which is slow to import
 
-    drawn = None
-    try:
-        drawn = figure.draw(store, run)
-    except TinyMetaFedError as error:
-        log.warning("no figure: %s", error)
-    for part in summary.summary(store, run, drawn):
+        try:
+            picture = figure.draw(store, run)
+        except TinyMetaFedError as error:
+            log.warning("no figure: %s", error)
+    for part in summary.summary(store, run, picture):
         console.print(part, soft_wrap=isinstance(part, str))
 
 

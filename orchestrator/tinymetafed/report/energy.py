@@ -4,16 +4,18 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from ..bench.validation import PUBLISHED, CoreMark, Measured
 from ..energy import ledger, power
-from ..energy.profile import COUNTED, Profile
 from ..energy.settings import EnergySettings
 from ..files import escaped, writing
 from ..results.spending import Spent
 from ..results.store import NodeTotal, Run, Store
+
+if TYPE_CHECKING:  # it imports Capstone and pyelftools, for which a table need not wait
+    from ..energy.profile import Profile
 
 ORDER = (
     "start", "receive", "reconstruct", "learn", "select", "evaluate", "send",
@@ -80,6 +82,8 @@ def by_account(
 def by_class(counts: Mapping[str, Mapping[str, int]]) -> Table:
     """Instructions of all nodes and rounds, by phase and class: a line for each class, a column for
     each phase."""
+    from ..energy.profile import COUNTED
+
     names = sorted(counts, key=in_order)
     table = Table(title="Thousands of instructions by class", title_justify="left")
     table.add_column("class")
@@ -129,7 +133,7 @@ def _caption(uncounted: Uncounted, found: ledger.Balance, traced: bool, sampled:
     return f"{bounds}\nNot counted, so not summed: {which}{more}."
 
 
-def of_program(profile: Profile) -> Table:
+def of_program(profile: "Profile") -> Table:
     """A program's phases: a line for each core."""
     table = Table()
     for column in ("phase", "core", "instructions", "cycles", "shortest", "longest"):
@@ -144,7 +148,7 @@ def of_program(profile: Profile) -> Table:
     return table
 
 
-def of_functions(profiles: Mapping[str, Profile], core: str) -> Table:
+def of_functions(profiles: "Mapping[str, Profile]", core: str) -> Table:
     """A program's functions, each by itself and in all phases, the dearest first."""
     table = Table(title=f"Functions by themselves, {core}", title_justify="left")
     table.add_column("function")
@@ -171,34 +175,3 @@ def write_csv(entries: Iterable[ledger.Entry], path: Path) -> int:
             writer.writerow(escaped(astuple(entry)))
             number += 1
     return number
-
-
-def of_kernels(measured: Sequence[Measured]) -> Table:
-    """The model beside the manual: a line for each kernel."""
-    table = Table(title="Cycles of the Cortex-M4, a body of each loop", title_justify="left")
-    table.add_column("kernel")
-    for column in ("manual", "model", "between", ""):
-        table.add_column(column, justify="right")
-    for one in measured:
-        manual = one.kernel.between
-        table.add_row(
-            one.kernel.name,
-            str(one.kernel.cycles) if manual is None else f"{manual[0]}–{manual[1]}",
-            f"{one.expected:g}",
-            f"{one.shortest:g}–{one.longest:g}",
-            "[green]ok[/]" if one.good else "[red]no[/]",
-        )
-    return table
-
-
-def of_coremark(found: CoreMark) -> Table:
-    """The model beside what was published."""
-    table = Table(title="CoreMark/MHz, GCC -O3", title_justify="left")
-    table.add_column("")
-    table.add_column("CoreMark/MHz", justify="right")
-    low, score, high = found.score
-    crcs = "checksums pass" if found.good else f"[red]wrong checksums: {found.crcs}[/]"
-    table.add_row(f"model, {crcs}", f"{score:.2f} ({low:.2f}–{high:.2f})")
-    for name, value in PUBLISHED:
-        table.add_row(name, f"{value:.2f}")
-    return table

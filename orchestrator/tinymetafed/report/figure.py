@@ -21,6 +21,7 @@ from ..nodes.node import Node, NodeRefused
 from ..results.store import Run, Store
 from ..tasks import Sine
 from ..tasks.samples import Samples
+from . import drawn
 from .described import settings
 
 BEFORE, AFTER, TRUE = "#c06014", "#1f5fa8", "#707070"
@@ -70,7 +71,7 @@ def draw(store: Store, run: Run) -> Path:
     The firmware's core predicts, in-process: its results are those of an emulated node bit for bit.
     """
     experiment = settings(run)
-    path = store.folder / f"{run.id}-{run.name}.png"
+    path = drawn.path(store, run)
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(9.5, 3.6), dpi=150, layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -83,7 +84,7 @@ def draw(store: Store, run: Run) -> Path:
             left.set_ylim(top=1)
             _draw_curve(right, store, run, "loss", "cross-entropy")
         with replacing(path) as file:
-            figure.savefig(file, format="png")
+            figure.savefig(file, format="png", metadata={"Comment": drawn.mark(run)})
     return path
 
 

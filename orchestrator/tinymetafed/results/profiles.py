@@ -53,10 +53,9 @@ class Layout:
         """As the store has it."""
         return json.dumps(vars(self))
 
-    def cycles(self, blobs: Iterable[bytes]) -> NDArray[np.int64]:
-        """The tables of some rounds, one below the other: int64 [rows, columns]."""
-        data = b"".join(blobs)
-        return np.frombuffer(data, self.type).astype(np.int64).reshape(-1, self.columns)
+    def table(self, blobs: Iterable[bytes]) -> NDArray[np.unsignedinteger]:
+        """The tables of some rounds, one below the other: of its type, [rows, columns]."""
+        return np.frombuffer(b"".join(blobs), self.type).reshape(-1, self.columns)
 
     def by_class(self, blob: bytes, rows: int) -> NDArray[np.int64]:
         """Of one round: int64 [rows, classes]. Raises ValueError where it is damaged."""
@@ -107,7 +106,7 @@ def pack(counts: Sequence[PhaseCount]) -> tuple[Layout, bytes, bytes]:
 def unpack(number: int, names: str, cycles: bytes, classes: bytes) -> Iterator[PhaseCount]:
     """The counts of round `number`. Raises ValueError."""
     found = layout(names)
-    table = found.cycles([cycles])
+    table = found.table([cycles])
     by_class = found.by_class(classes, len(table))
     for row, kinds in zip(table.tolist(), by_class.tolist(), strict=True):
         node, phase, instructions, *figures = row

@@ -8,7 +8,6 @@ rounds was emulated, the mean of those that were.
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -58,9 +57,10 @@ class Executed:
         """sampled: whether a sample of its rounds was emulated."""
         self.store, self.run = store, run
         with store.readable(run):
-            self._layouts = [layout(names) for names in store.layouts(run)]
-        self.phases = tuple(sorted({name for one in self._layouts for name in one.phases}))
-        every = [set(one.cores) for one in self._layouts]
+            self._layouts = {names: layout(names) for names in store.layouts(run)}
+        layouts = self._layouts.values()
+        self.phases = tuple(sorted({name for one in layouts for name in one.phases}))
+        every = [set(one.cores) for one in layouts]
         self.cores = tuple(sorted(set.intersection(*every))) if every else ()
         self.mean: NDArray[np.int64] | None = None
         self.mean = self._mean() if sampled and self._layouts else None
@@ -71,7 +71,7 @@ class Executed:
         for names, cycles, classes in self.store.classes(self.run):
             with self.store.readable(self.run):
                 one = layout(names)
-                phases = one.cycles([cycles])[:, 1]
+                phases = one.table([cycles])[:, 1]
                 counts = one.by_class(classes, len(phases))
                 for i, name in enumerate(one.phases):
                     sums = counts[phases == i].sum(axis=0).tolist()
@@ -104,24 +104,21 @@ class Executed:
         for start in range(first, done + 1, max(1, length)):
             last = min(done, start + max(1, length) - 1)
             found = self.store.work(self.run, start, last, counted=only_counted)
-            if found:
-                with self.store.readable(self.run):
-                    yield self._stretch(start, last, found)
-
-    def _stretch(self, first: int, last: int, rows: list[tuple[int, int, int, str]]) -> Stretch:
-        rounds, nodes, counted, frames = (list(column) for column in zip(*rows, strict=True))
-        at_round, at_node = np.array(rounds, np.int64), np.array(nodes, np.int64)
-        executed = np.zeros((len(rows), len(self.phases), 1 + READINGS * len(self.cores)), np.int64)
-        was_counted = np.array(counted, bool)
-        if was_counted.any():
-            keys = at_round << 32 | at_node
-            profiles = self.store.cycles(self.run, first, last)
-            for names, group in groupby(profiles, key=lambda row: row[1]):
-                self._fill(executed, keys, layout(names), [(r, blob) for r, _, blob in group])
-        if self.mean is not None:
-            executed[~was_counted] = self.mean
-            was_counted[:] = True
-        return Stretch(first, last, at_round, at_node, was_counted, frames, executed)
+            rounds, at_node, counted, frames = found
+            if len(rounds) == 0:
+                continue
+            size = (len(rounds), len(self.phases), 1 + READINGS * len(self.cores))
+            executed = np.zeros(size, np.int64)
+            if counted.any():
+                keys = rounds << 32 | at_node
+                for names, one in self._layouts.items():
+                    profiles = self.store.cycles(self.run, names, start, last)
+                    with self.store.readable(self.run):
+                        self._fill(executed, keys, one, profiles)
+            if self.mean is not None:
+                executed[~counted] = self.mean
+                counted[:] = True
+            yield Stretch(start, last, rounds, at_node, counted, frames, executed)
 
     def _fill(
         self,
@@ -130,12 +127,12 @@ class Executed:
         found: Layout,
         blobs: list[tuple[int, bytes]],
     ) -> None:
-        table = found.cycles(blob for _, blob in blobs)
+        table = found.table(blob for _, blob in blobs)
         size = np.dtype(found.type).itemsize * found.columns
         rounds = np.repeat(
             [number for number, _ in blobs], [len(blob) // size for _, blob in blobs]
         )
-        wanted = rounds << 32 | table[:, 0]
+        wanted = rounds.astype(np.int64) << 32 | table[:, 0].astype(np.int64)
         rows = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
         if (keys[rows] != wanted).any():
             raise ValueError("a profile of a node that has no row")
@@ -171,7 +168,7 @@ class Spent:
         return Balance(*self.energy[nodes][:, accounts].sum(axis=(0, 1)).tolist())
 
 
-class Pricing:
+class Prices:
     """The prices of a run's work.
 
     Raises TinyMetaFedError where the device's core was not priced when the run was made.
@@ -197,7 +194,8 @@ class Pricing:
         self._columns = slice(start, start + READINGS)
         self._computing = [name for name in executed.phases if name != ASLEEP]
         self._places = [executed.phases.index(name) for name in self._computing]
-        self._radios: dict[str, list[tuple[float, float]]] = {}
+        self._radios: dict[str, int] = {}  # of frames, the place in _sent
+        self._sent: list[list[tuple[float, float]]] = []
 
     @property
     def accounts(self) -> tuple[str, ...]:
@@ -242,7 +240,7 @@ class Pricing:
         computing = self._device.seconds(1.0) * cycles[:, :, [1, 1, 0, 2]].astype(np.float64)
         computing[:, :, 1:] *= self._device.run_power
         computing[cycles[:, :, 1] == 0] = 0.0
-        sent = np.array([self._sent(frames) for frames in one.frames])
+        sent = self._all_sent(one.frames)
         busy = np.concatenate([computing, sent[:, :, [0, 1, 1, 1]]], axis=1)
         taken = busy[:, :, 0].sum(axis=1)
         rows, rounds = one.rounds - one.first, one.last - one.first + 1
@@ -256,15 +254,17 @@ class Pricing:
                 sleep[number, list(away)] = np.nan
         return busy, sleep
 
-    def _sent(self, frames: str) -> list[tuple[float, float]]:
-        """Seconds and joules by account of RADIO."""
-        found = self._radios.get(frames)
-        if found is None:
-            work = Work(0, 0, None, *from_json(frames))
+    def _all_sent(self, frames: list[str]) -> NDArray[np.float64]:
+        """Seconds and joules by account of RADIO, of the frames of some rows: float64 [rows,
+        accounts, 2]. Few of them differ."""
+        known = self._radios
+        for new in set(frames).difference(known):
+            known[new] = len(known)
+            work = Work(0, 0, None, *from_json(new))
             entries = {one.account: one for one in awake(work, self._device, self._radio)}
-            found = [(entries[name].seconds, entries[name].joules) for name in RADIO]
-            self._radios[frames] = found
-        return found
+            self._sent.append([(entries[name].seconds, entries[name].joules) for name in RADIO])
+        which = np.fromiter(map(known.__getitem__, frames), np.int64, len(frames))
+        return np.array(self._sent)[which]
 
     def entries(self, first: int = 1) -> Iterator[Entry]:
         """The ledger, by round and node; from round `first` on."""
@@ -310,9 +310,9 @@ class Account:
         """
         self._run, self._nodes, self._settings = run, nodes, settings
         self.executed = Executed(store, run.id, sampled=sampled)
-        self._pricing: Pricing | None = None
+        self._pricing: Prices | None = None
         if self.executed.phases and settings is not None and run.schema >= RESUMABLE:
-            self._pricing = Pricing(self.executed, settings, nodes, away)
+            self._pricing = Prices(self.executed, settings, nodes, away)
 
     def spent(self) -> Spent | None:
         """In all rounds; None where nothing was counted."""

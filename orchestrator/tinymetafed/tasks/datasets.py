@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import numpy as np
-import pooch
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -134,6 +133,8 @@ def _places(file: File) -> Iterator[Path]:
 
 
 def _download(file: File) -> Path:
+    import pooch  # with what it downloads with, it is slow to import
+
     pooch.get_logger().setLevel("WARNING")
     store = pooch.create(
         CACHE,
@@ -154,6 +155,8 @@ def _download(file: File) -> Path:
 
 def _checksum(path: Path, file: File) -> str:
     if file.members is None:
+        import pooch
+
         return pooch.file_hash(str(path))
     found = members(path, file.members, file.unpacked)
     sums = [(name.name, hashlib.sha256(data).hexdigest()) for name, data in found]
