@@ -19,7 +19,7 @@ from ..nodes.library import node_floats
 from ..nodes.node import Node, Vector
 from ..nodes.outcome import Evaluation, evaluation
 from ..nodes.program import Evaluate, Program
-from ..nodes.transport import NodeLost
+from ..nodes.transport import LinkTooNoisy, NodeLost
 from ..nodes.update import Update
 from ..nodes.usage import Usage
 from ..results.store import DeviceEvaluation
@@ -43,10 +43,10 @@ class FitInstructions(NamedTuple):
 class FitResult(NamedTuple):
     """What it comes to.
 
-    update: None where training diverged. kept: as it is now, None where the strategy keeps nothing.
-    usage: what the node did since it was last looked at. timed: what counts for a deadline of
-    this, as if the node had never been lost; all of it without a deadline. sequence: the number of
-    the node's last frame.
+    update: None where training diverged, or the node is left out. kept: as it is now, None where
+    the strategy keeps nothing. usage: what the node did since it was last looked at. timed: what
+    counts for a deadline of this, as if the node had never been lost; all of it without a deadline.
+    sequence: the number of the node's last frame. left_out: noise on its link took all attempts.
     """
 
     update: Update | None
@@ -54,18 +54,20 @@ class FitResult(NamedTuple):
     usage: Usage
     timed: Usage
     sequence: int
+    left_out: bool = False
 
 
 @dataclass(frozen=True)
 class Fitted:
     """What a node's work in a round comes to, before it is looked at what the node did.
 
-    update, kept: as in FitResult. before: what it did that does not count for a deadline.
+    update, kept, left_out: as in FitResult. before: what it did that does not count for a deadline.
     """
 
     update: Update | None
     kept: Vector | None
     before: Usage = field(default_factory=Usage)
+    left_out: bool = False
 
 
 class Client:
@@ -97,6 +99,10 @@ class Client:
             return (await node.load(self.model, self.load)).needed
 
         return await _persistently(node, boot, restart=False)
+
+    async def restart(self, node: Node) -> None:
+        """Boots the node anew, with its model. Raises TinyMetaFedError."""
+        await _persistently(node, node.restart, restart=False)
 
     def population(self, devices: Sequence[int]) -> list[tuple[Samples, Samples]]:
         """Support and query of training devices. Raises TinyMetaFedError."""
@@ -190,7 +196,11 @@ class Client:
             return update, kept
 
         with node.playing(instructions.device):
-            return Fitted(*await _persistently(node, fit), before)
+            try:
+                return Fitted(*await _persistently(node, fit), before)
+            except LinkTooNoisy as error:
+                node.note(NodeEvent("left out", f"of the round: {error}"))
+                return Fitted(None, instructions.kept, before, left_out=True)
 
     async def evaluate(
         self, node: Node, broadcast: Broadcast, done: int, devices: Sequence[int]

@@ -148,10 +148,16 @@ class LinkEngine:
                 self.client.fit(node, order.program, order.broadcast, one, mine)
                 for node, one, mine in zip(nodes, order.instructions, samples, strict=True)
             )
+        # Out of the noise, which is in the round alone: it holds nothing, and will be sent all.
+        await together(
+            self.client.restart(node)
+            for node, one in zip(nodes, fitted, strict=True)
+            if one.left_out
+        )
         # When all are done: one after the other, between their answers, takes twice the time.
         usages = take_usages(nodes)
         return [
-            FitResult(one.update, one.kept, one.before + usage, usage, node.sequence)
+            FitResult(one.update, one.kept, one.before + usage, usage, node.sequence, one.left_out)
             for node, one, usage in zip(nodes, fitted, usages, strict=True)
         ]
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,11 +75,15 @@ class Federation:
             return FederationState.start(strategy.start(theta, self.settings.devices.seen))
 
     async def resume(
-        self, state: FederationState, last: Mapping[int, tuple[int, int]]
+        self,
+        state: FederationState,
+        last: Mapping[int, tuple[int, int]],
+        left_out: Collection[tuple[int, int]] = (),
     ) -> FederationState:
         """Brings nodes that were booted to where others were after the rounds that are done. last:
-        of each node that was in any, its last round and the number of its last frame. Returns the
-        state without what nodes have lost that were away since."""
+        of each node that was in any, its last round and the number of its last frame. left_out:
+        round and node, of those that were left out of it and hold nothing of it. Returns the state
+        without what nodes have lost that were away since."""
         rounds = {node: number for node, (number, _) in last.items()}
         boots = self.attendance.boots(rounds, state.done)
         since = self.attendance.since(state.done)
@@ -88,7 +92,9 @@ class Federation:
             self.engine.boot_again(node, times - 1)
         there = {node for node, number in rounds.items() if 0 <= since[node] < number}
         for node in there:  # the others have booted since, or will
-            await self.engine.place(node, state.theta, *last[node])
+            number, sequence = last[node]
+            version = 0 if (number, node) in left_out else number
+            await self.engine.place(node, state.theta, version, sequence)
         if self.settings.strategy.keeps != "residual":
             return state
         kept = {node: one for node, one in state.kept.items() if node in there}
@@ -157,7 +163,7 @@ class Federation:
         self._collect_events()  # of boots
         self._under_way = at.number + 1
         results = await self.engine.fit(RoundOrder(nodes, program, state.broadcast, instructions))
-        self._note_diverged(at.number + 1, nodes, devices, results)
+        self._note_left_out(at.number + 1, nodes, devices, results)
         rows = [
             _row(at.number + 1, node, device, result.usage, result)
             for node, device, result in zip(nodes, devices, results, strict=True)
@@ -211,17 +217,19 @@ class Federation:
             )
         return after
 
-    def _note_diverged(
+    def _note_left_out(
         self,
         number: int,
         nodes: Sequence[int],
         devices: Sequence[int],
         results: Sequence[FitResult],
     ) -> None:
-        """Says whose training diverged in round `number`. Raises TinyMetaFedError where the run is
-        to stop then."""
+        """Says who is left out of round `number`. Raises TinyMetaFedError where training diverged
+        and the run is to stop then."""
         for node, device, result in zip(nodes, devices, results, strict=True):
-            if result.update is not None:
+            if result.left_out:
+                log.warning("round %d: node-%d is left out: its link is too noisy", number, node)
+            if result.update is not None or result.left_out:
                 continue
             what = f"round {number}: training of device {device} on node-{node} diverged"
             if self.settings.participation.diverged == "stop":
@@ -261,9 +269,9 @@ class Federation:
 def _row(number: int, node: int, device: int, usage: Usage, result: FitResult) -> NodeRound:
     return NodeRound(
         number, node, device, usage.bytes_down, usage.bytes_up, usage.bytes_sensor,
-        counted=usage.profile is not None, late=False, diverged=result.update is None,
-        sequence=result.sequence, messages=usage.messages,
-        frames=usage.frames,
+        counted=usage.profile is not None, late=False,
+        diverged=result.update is None and not result.left_out,
+        sequence=result.sequence, messages=usage.messages, frames=usage.frames,
     )  # fmt: skip
 
 

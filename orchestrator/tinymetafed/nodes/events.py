@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 from pydantic_core import to_json
 
-Kind = Literal["fault", "hang", "reset", "timeout", "repetition", "lost", "restart"]
+Kind = Literal["fault", "hang", "reset", "timeout", "repetition", "lost", "restart", "left out"]
 """fault: the processor or the operating system stopped the firmware. hang: it computed for longer
 than nodes.patience. reset: it started again by itself. timeout: no answer to a frame came, and the
 node did not compute. repetition: the frame was sent again. lost: the emulator ended, or the link
-broke, or no frame was answered. restart: the bench started the node again."""
+broke, or no frame was answered. restart: the bench started the node again. left out: noise on its
+link took all attempts, and the round went on without it."""
 
 FIRMWARE_FAULTS = frozenset({"fault", "hang", "reset"})
 """Kinds that are the firmware's own doing, by which a run's exit status is 3."""

@@ -23,7 +23,7 @@ from .noise import Noise
 from .outcome import Collected, Evaluation, Outcome, entries_of, evaluation
 from .packing import WEIGHTS, Frame, Piece, Room, pack
 from .program import Evaluate, Program
-from .transport import NodeHung, NodeLost, OpenTransport, Transport
+from .transport import LinkTooNoisy, NodeHung, NodeLost, OpenTransport, Transport
 from .usage import Usage
 
 CLOCK = 64e6
@@ -410,6 +410,7 @@ class Node:
             raise TinyMetaFedError(
                 f"{self.name} cannot be sent '{names[0]}': {error}, as its hello says"
             ) from None
+        unheard = False
         async with self.watch(names):
             for attempt in range(self.attempts):
                 self._meter.sent(frame, len(data), sensor)
@@ -419,26 +420,30 @@ class Node:
                 try:
                     answers = await self._sent(transport, data, names)
                     return checked(self.name, names, answers, self.image)
-                except TimeoutError:
+                except TimeoutError as error:
+                    unheard |= isinstance(error, _Unheard)
                     text = f"no answer to '{names[0]}' within {self.timeout:g} s"
                     self.note(NodeEvent("timeout", text))
                     data = self._connection.resend()
-        raise NodeLost(
-            f"{self.name} did not answer '{names[0]}', sent {self.attempts} times, "
-            f"within {self.timeout:g} s each; {self._said(transport)}"
-        )
+        text = f"{self.name} did not answer '{names[0]}', sent {self.attempts} times, within "
+        text += f"{self.timeout:g} s each; "
+        if unheard:
+            raise LinkTooNoisy(f"{text}there is noise on its link (faults.links)")
+        raise NodeLost(text + transport.said())
 
-    def _said(self, transport: Transport) -> str:
-        noise = self.noise is not None and self.noise.spoiled > 0
-        return "there is noise on its link (faults.links)" if noise else transport.said()
+    @property
+    def _disturbing(self) -> Noise | None:
+        """The noise, but in a measurement: no link carries what is not counted."""
+        return None if self._measured else self.noise
 
     async def _sent(self, transport: Transport, data: bytes, names: Sequence[str]) -> Answers:
         """Sends a frame and waits for the next. Raises TimeoutError where none comes although the
         node does not compute."""
-        if self.noise is None:
+        noise = self._disturbing
+        if noise is None:
             return await self._carried(transport, data, names)
-        arriving = self.noise.down(data)
-        if not self.noise.heard:
+        arriving = noise.down(data)
+        if not noise.heard:
             for piece in arriving:
                 await transport.write(piece)
             while arriving and await transport.computing():  # it has to see that this is no frame
@@ -524,11 +529,12 @@ class Node:
         while True:
             data = await transport.read()
             self._meter.came(data)
-            arrived = data if self.noise is None else self.noise.up(data)
+            noise = self._disturbing
+            arrived = data if noise is None else noise.up(data)
             for answers in self._connection.receive(arrived):
                 self._meter.answered(names, answers.sizes)
                 return answers
-            if self.noise is not None and data.strip(b"\0") and data.endswith(b"\0"):
+            if noise is not None and data.strip(b"\0") and data.endswith(b"\0"):
                 raise _Unheard  # that was the answer
 
 

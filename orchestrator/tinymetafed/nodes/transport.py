@@ -22,6 +22,10 @@ class NodeLost(TinyMetaFedError):
         self.event = event or NodeEvent("lost", text)
 
 
+class LinkTooNoisy(NodeLost):
+    """Noise that an experiment asks for has taken all attempts to send a frame."""
+
+
 class NodeFaulted(NodeLost, FirmwareFault):
     """The node's firmware is why."""
 

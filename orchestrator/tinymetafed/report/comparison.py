@@ -28,6 +28,7 @@ SHARES = {
     "away": "share of node rounds away",
     "late": "share of updates late",
     "diverged": "share of node rounds diverged",
+    "left out": "share of node rounds left out",
     "adaptation diverged": "share of devices whose adaptation diverged",
 }
 """Quantities where nodes may be so."""
@@ -139,7 +140,9 @@ def _measure(
     yield (*PLAIN, "bytes down"), sum(one.bytes_down for one in totals)
     yield (*PLAIN, "bytes up"), sum(one.bytes_up for one in totals)
     yield (*PLAIN, "memory"), run.memory
-    for what, (number, of) in summary.shares(experiment, run.done, totals).items():
+    for what, (number, of) in summary.shares(
+        experiment, run.done, totals, store.event_counts(run.id)
+    ).items():
         yield (*PLAIN, SHARES[what]), number / max(1, of)
     there = (one.accuracy_after >= target if classes else one.after <= target for one in judged)
     reached = next((one.round for one, good in zip(judged, there, strict=True) if good), None)

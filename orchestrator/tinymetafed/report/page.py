@@ -148,6 +148,7 @@ def _runs(results: Sequence[Result]) -> Part:
         "away": "node rounds away %",
         "late": "updates late %",
         "diverged": "node rounds diverged %",
+        "left out": "node rounds left out %",
     }
     for what, name in names.items():
         known = [one.shares.get(what) for one in results]

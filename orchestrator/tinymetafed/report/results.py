@@ -107,7 +107,7 @@ class Result:
     @cached_property
     def shares(self) -> dict[str, tuple[int, int]]:
         """See summary.shares."""
-        return shares(self.experiment, self.run.done, self.totals)
+        return shares(self.experiment, self.run.done, self.totals, self.event_counts)
 
     @property
     def node_rounds(self) -> int:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -64,7 +64,8 @@ def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableT
     yield _losses(judged, known.classes(judged))
     totals, spent = store.node_totals(run.id), known.account(store, run).spent()
     yield _nodes(totals, spent, known)
-    found = {} if experiment is None else shares(experiment, run.done, totals)
+    left_out = {} if experiment is None else store.event_counts(run.id)
+    found = {} if experiment is None else shares(experiment, run.done, totals, left_out)
     if lines := list(_participation(found)):
         yield Text("\n".join(lines))
     if (table := events.terminal(store, run)) is not None:
@@ -105,16 +106,22 @@ def diverged(totals: Iterable[NodeTotal]) -> Counter[int] | None:
 
 
 def shares(
-    experiment: Experiment, done: int, totals: Sequence[NodeTotal]
+    experiment: Experiment,
+    done: int,
+    totals: Sequence[NodeTotal],
+    events: Mapping[tuple[str, int], int],
 ) -> dict[str, tuple[int, int]]:
     """Rounds of a node in which it was "away", and updates that were "late", each of how many,
-    neither where it may not be; and rounds of a node in which training "diverged", where any."""
+    neither where it may not be; and rounds of a node in which training "diverged", and in which it
+    was "left out" since its link was too noisy, where any. events: by kind and node."""
     rounds = sum(one.rounds for one in totals)
-    updates = rounds - sum(one.diverged for one in totals)
+    left_out = Counter({node: n for (kind, node), n in events.items() if kind == "left out"})
+    updates = rounds - sum(one.diverged for one in totals) - left_out.total()
     found: dict[str, tuple[Counter[int] | None, int]] = {
         "away": (away(experiment, done), done * experiment.nodes.count),
         "late": (late(experiment, totals), updates),
         "diverged": (diverged(totals), rounds),
+        "left out": (left_out or None, rounds),
     }
     return {what: (there.total(), of) for what, (there, of) in found.items() if there is not None}
 
@@ -124,6 +131,8 @@ def _participation(found: dict[str, tuple[int, int]]) -> Iterator[str]:
         "away": "Nodes were away in {:,} of {:,} rounds of a node ({:.0%})",
         "late": "{:,} of {:,} updates were late ({:.0%})",
         "diverged": "Training diverged, and is left out, in {:,} of {:,} rounds of a node ({:.0%})",
+        "left out": "Links were too noisy, and nodes left out, in {:,} of {:,} rounds of a node "
+        "({:.0%})",
     }
     for what, (number, of) in found.items():
         yield words[what].format(number, of, number / max(1, of))
