@@ -27,7 +27,7 @@ from rich.table import Table
 import fuzzing
 import killing
 from tinymetafed.nodes.qemu import QEMU
-from trial import NotHeld, Trial
+from trial import NotHeld, NotPossible, Trial
 
 KINDS = ("flipped_bytes", "lost_bytes", "lost_frames", "doubled_frames", "reordered_frames")
 
@@ -128,6 +128,17 @@ def disk_full(trial: Trial) -> None:
         trial.go_on()
 
 
+def file_system_full(trial: Trial) -> None:
+    """The store is on a small one of its own, which is made larger then."""
+    size = int(trial.rng.integers(24, 200))
+    with trial.small_disk(size):
+        with trial.started() as process:
+            status = trial.end(process, 0, 1)
+        if status:
+            trial.make_room()
+            trial.go_on()
+
+
 EVENTS: dict[str, Callable[[Trial], None]] = {
     **{f"link: {kind.replace('_', ' ')}": noise(kind) for kind in KINDS},
     "node killed": node_killed,
@@ -139,6 +150,7 @@ EVENTS: dict[str, Callable[[Trial], None]] = {
     "orchestrator: SIGINT": orchestrator_ended(signal.SIGINT),
     "emulator missing at restart": emulator_missing_at_restart,
     "disk full": disk_full,
+    "file system full": file_system_full,
 }
 
 
@@ -175,6 +187,7 @@ class Line:
     tries: int = 0
     held: int = 0
     resumed: int = 0
+    impossible: str = ""
 
 
 def campaign(
@@ -196,6 +209,9 @@ def campaign(
                 try:
                     line.resumed += attempt(event, seed, number, Path(folder) / "try").resumed
                     line.held += 1
+                except NotPossible as reason:
+                    line.tries -= 1
+                    line.impossible = str(reason)
                 except NotHeld as reason:
                     problem(f"{event}, seed {seed}, try {number}: {reason}")
                 except Exception as error:  # the campaign goes on
@@ -228,7 +244,8 @@ def table(lines: dict[str, Line]) -> Table:
         found.add_column(head, justify="right")
     for event, line in lines.items():
         resumed = str(line.resumed) if line.resumed else ""
-        found.add_row(event, f"{line.tries:,}", f"{line.held:,}", resumed)
+        name = f"{event}: not possible here: {line.impossible}" if line.impossible else event
+        found.add_row(name, f"{line.tries:,}", f"{line.held:,}", resumed)
     return found
 
 

@@ -28,6 +28,10 @@ class NotHeld(Exception):
     """What a run did that it should not."""
 
 
+class NotPossible(Exception):
+    """Why this cannot be done to a run here."""
+
+
 @dataclass
 class Trial:
     """One experiment and what is done to it."""
@@ -116,6 +120,26 @@ class Trial:
             process.kill()
             process.communicate()
 
+    @contextmanager
+    def small_disk(self, size: int) -> Iterator[None]:
+        """The store is on a file system of so many KiB; it is on a usual one afterwards. Raises
+        NotPossible."""
+        place = self.folder / "disk"
+        place.mkdir()
+        _mount("-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(place))
+        self.store.symlink_to(place)
+        try:
+            yield
+            shutil.copytree(place, self.folder / "copy")
+        finally:
+            subprocess.run(["umount", str(place)], check=True)
+            self.store.unlink()
+        (self.folder / "copy").rename(self.store)
+
+    def make_room(self) -> None:
+        """On the small disk."""
+        _mount("-o", "remount,size=64m", str(self.folder / "disk"))
+
     def wait_for_a_moment(self, process: subprocess.Popen[str]) -> None:
         """Until its nodes are there, the run is in the store or some round is done, and a few
         milliseconds longer; or the process has ended."""
@@ -171,3 +195,12 @@ class Trial:
             differ.append("number of runs")
         if differ:
             raise NotHeld(f"other {', '.join(differ)} than the undisturbed run's")
+
+
+def _mount(*arguments: str) -> None:
+    try:
+        done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise NotPossible(f"mount: {error.strerror}") from None
+    if done.returncode:
+        raise NotPossible(done.stderr.strip())
