@@ -4,6 +4,9 @@ import os
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +20,7 @@ from running import execute
 from tinymetafed.cli import app, compare, run, terminal
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments.experiment import parse
+from tinymetafed.nodes.folder import private_directory
 from tinymetafed.results import opening
 from tinymetafed.results.store import Store
 
@@ -197,6 +201,35 @@ def test_a_store_that_cannot_be_written_is_shown(
         (runs / "2-test.png").unlink(missing_ok=True)
         (runs / "2-renamed.png").unlink(missing_ok=True)
         assert _entries(runs) == before
+
+
+def test_the_copy_of_a_store_is_in_a_folder_that_goes_with_its_process(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Another command leaves it alone while the process lives, and removes it where it was
+    killed."""
+    _older(runs)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    program = (
+        "from pathlib import Path; from tinymetafed.results import opening, store;"
+        "opening._writable = lambda path: False;"
+        f"found = store.Store(Path({str(runs)!r}), read_only=True); print(flush=True); input()"
+    )
+    reader = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env=os.environ | {"TMPDIR": str(tmp_path / "tmp")},
+    )  # fmt: skip
+    with reader:
+        assert reader.stdout is not None
+        reader.stdout.readline()
+        [copy] = (tmp_path / "tmp").glob("tinymetafed-*")
+        with private_directory():
+            assert (copy / "migrated.sqlite").exists()
+        reader.kill()
+    assert copy.exists()
+    with private_directory():
+        assert not copy.exists()
 
 
 def _older(folder: Path) -> None:

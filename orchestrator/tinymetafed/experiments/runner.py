@@ -169,7 +169,7 @@ async def _rounds(
         server = ServerState(run.weights, store.server_state(run.id))
         state = FederationState.start(server, run.done, store.kept(run.id), run.changes)
         last = store.last_rounds(run.id)
-        left_out = {(event.round, event.node) for event in store.events(run.id, "left out")}
+        left_out = {(one.round, one.node) for one in store.events(run.id, "left out")}
         state = await federation.resume(state, last, left_out)
         if sample is not None:
             sample.last |= last

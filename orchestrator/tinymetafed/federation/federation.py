@@ -78,7 +78,7 @@ class Federation:
         self,
         state: FederationState,
         last: Mapping[int, tuple[int, int]],
-        left_out: Collection[tuple[int, int]] = (),
+        left_out: Collection[tuple[int | None, int]] = (),
     ) -> FederationState:
         """Brings nodes that were booted to where others were after the rounds that are done. last:
         of each node that was in any, its last round and the number of its last frame. left_out:

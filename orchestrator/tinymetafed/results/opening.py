@@ -4,12 +4,12 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
 from ..errors import TinyMetaFedError
+from ..nodes.folder import private_directory
 from .migration import create, migrate
 from .schema import SCHEMA_VERSION
 
@@ -75,11 +75,9 @@ def to_write(path: Path) -> sqlite3.Connection:
         return db
 
 
-def to_read(
-    path: Path,
-) -> tuple[sqlite3.Connection, str | None, TemporaryDirectory[str] | None]:
-    """The store as it is, an empty one where there is none; what of it a reader has to know; and
-    the folder of its copy.
+def to_read(path: Path, copies: ExitStack) -> tuple[sqlite3.Connection, str | None]:
+    """The store as it is, an empty one where there is none; and what of it a reader has to know.
+    copies: keeps the private folder of its copy, until it is closed.
 
     There is a copy where the file may not be written but would have to be: it is of an older
     schema, or a process was killed that wrote to it. Raises TinyMetaFedError.
@@ -88,40 +86,36 @@ def to_read(
         if not path.exists():
             db = sqlite3.connect(":memory:", isolation_level=None)
             create(db)
-            return db, None, None
-        copies = None
+            return db, None
+        folder = None
         if _writable(path):
             db = _connect(path)
         elif path.with_name(f"{path.name}-shm").exists():
             # Whoever writes it has made the files that SQLite needs beside it.
             db = _connect(path, "mode=ro")
         elif _nonempty(log := path.with_name(f"{path.name}-wal")):
-            copies = _folder()
+            folder = copies.enter_context(private_directory())
             for file in (path, log):  # its last rounds are in the log alone
-                shutil.copyfile(file, Path(copies.name) / file.name)
-            db = _connect(Path(copies.name) / path.name)
+                shutil.copyfile(file, folder / file.name)
+            db = _connect(folder / path.name)
         else:
             db = _connect(path, "immutable=1")
         version = _version(db, path)
         if version > SCHEMA_VERSION:
-            return db, f"{path}: {_newer(version)}; what this version knows is shown", copies
+            return db, f"{path}: {_newer(version)}; what this version knows is shown"
         if version < SCHEMA_VERSION and not _writable(path):
-            copies = copies or _folder()
-            copy = sqlite3.connect(Path(copies.name) / "migrated.sqlite", isolation_level=None)
+            folder = folder or copies.enter_context(private_directory())
+            copy = sqlite3.connect(folder / "migrated.sqlite", isolation_level=None)
             db.backup(copy)
             db.close()
             db = copy
         if version < SCHEMA_VERSION:
             migrate(db)
-        return db, None, copies
+        return db, None
 
 
 def _nonempty(file: Path) -> bool:
     return file.exists() and file.stat().st_size > 0
-
-
-def _folder() -> TemporaryDirectory[str]:
-    return TemporaryDirectory(prefix="tinymetafed-", ignore_cleanup_errors=True)
 
 
 def _writable(path: Path) -> bool:

@@ -3,7 +3,7 @@
 import io
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,9 +48,9 @@ class Store:
         self.path = folder / "runs.sqlite"
         self.notice: str | None = None
         if read_only:
-            self._db, self.notice, copies = opening.to_read(self.path)
-            if copies is not None:
-                weakref.finalize(self, copies.cleanup)
+            copies = ExitStack()
+            weakref.finalize(self, copies.close)
+            self._db, self.notice = opening.to_read(self.path, copies)
         else:
             self._db = opening.to_write(self.path)
         weakref.finalize(self, self._db.close)
