@@ -24,13 +24,13 @@ static uint8_t *leb_put(uint8_t *p, uint32_t value)
 
 bool tmf_leb_get(const uint8_t **p, const uint8_t *end, uint32_t *value)
 {
-    uint64_t sum = 0;
+    uint32_t sum = 0;
     for (unsigned shift = 0; shift < 35 && *p < end; shift += 7) {
-        uint8_t byte = *(*p)++;
-        sum |= (uint64_t)(byte & 0x7f) << shift;
+        const uint8_t byte = *(*p)++;
+        sum |= (uint32_t)(byte & 0x7f) << shift;
         if ((byte & 0x80) == 0) {
-            *value = (uint32_t)sum;
-            return sum <= UINT32_MAX;
+            *value = sum;
+            return shift < 28 || byte < 16; /* four bits are left for the fifth */
         }
     }
     return false;
@@ -235,16 +235,16 @@ static enum tmf_error apply_indices(const struct tmf_chunk *chunk, float *values
         return TMF_ERROR_ENCODING;
     }
     const uint8_t *const gaps = p;
-    uint64_t next = 0;
+    uint32_t next = 0; /* is no more than the count */
     for (uint32_t i = 0; i < marked; i++) {
         uint32_t gap;
         if (!tmf_leb_get(&p, end, &gap)) {
             return TMF_ERROR_ENCODING;
         }
-        next += (uint64_t)gap + 1;
-        if (next > chunk->count) {
+        if (gap >= chunk->count - next) {
             return TMF_ERROR_RANGE;
         }
+        next += gap + 1;
     }
     if ((size_t)(end - p) != (size_t)marked * 4) {
         return TMF_ERROR_ENCODING;
@@ -255,7 +255,7 @@ static enum tmf_error apply_indices(const struct tmf_chunk *chunk, float *values
         uint32_t gap = 0;
         tmf_leb_get(&gap_at, end, &gap); /* read once before, so there is one */
         memcpy(&values[next + gap], p, 4);
-        next += (uint64_t)gap + 1;
+        next += gap + 1;
     }
     return TMF_OK;
 }

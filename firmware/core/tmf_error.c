@@ -1,20 +1,23 @@
 #include "tmf_error.h"
 
-const char *tmf_error_text(enum tmf_error error)
+#define TEXT(text) {text, sizeof text - 1}
+
+static const struct tmf_text texts[] = {
+    [TMF_OK] = TEXT("ok"),
+    [TMF_ERROR_MALFORMED] = TEXT("not a request of this protocol"),
+    [TMF_ERROR_NO_MODEL] = TEXT("no model loaded"),
+    [TMF_ERROR_MODEL] = TEXT("the layers do not make a model"),
+    [TMF_ERROR_MEMORY] = TEXT("does not fit into the memory for a model"),
+    [TMF_ERROR_WEIGHTS] = TEXT("the weights of that version are not held"),
+    [TMF_ERROR_RANGE] = TEXT("entries outside the parameters or out of order"),
+    [TMF_ERROR_ENCODING] = TEXT("the chunk's bytes do not match its head"),
+    [TMF_ERROR_SAMPLES] = TEXT("not a whole number of valid samples"),
+    [TMF_ERROR_ARGUMENT] = TEXT("an argument is out of range"),
+    [TMF_ERROR_DIVERGED] = TEXT("training diverged: a value is not finite"),
+    [TMF_ERROR_ORDER] = TEXT("not now: another request has to come first"),
+};
+
+const struct tmf_text *tmf_error_text(enum tmf_error error)
 {
-    switch (error) {
-    case TMF_OK: return "ok";
-    case TMF_ERROR_MALFORMED: return "not a request of this protocol";
-    case TMF_ERROR_NO_MODEL: return "no model loaded";
-    case TMF_ERROR_MODEL: return "the layers do not make a model";
-    case TMF_ERROR_MEMORY: return "does not fit into the memory for a model";
-    case TMF_ERROR_WEIGHTS: return "the weights of that version are not held";
-    case TMF_ERROR_RANGE: return "entries outside the parameters or out of order";
-    case TMF_ERROR_ENCODING: return "the chunk's bytes do not match its head";
-    case TMF_ERROR_SAMPLES: return "not a whole number of valid samples";
-    case TMF_ERROR_ARGUMENT: return "an argument is out of range";
-    case TMF_ERROR_DIVERGED: return "training diverged: a value is not finite";
-    case TMF_ERROR_ORDER: return "not now: another request has to come first";
-    }
-    return "unknown error";
+    return &texts[error];
 }

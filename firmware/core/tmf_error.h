@@ -1,6 +1,8 @@
 #ifndef TMF_ERROR_H
 #define TMF_ERROR_H
 
+#include <stddef.h>
+
 /* What a request can come to. The numbers are part of the protocol. */
 enum tmf_error {
     TMF_OK = 0,
@@ -17,7 +19,12 @@ enum tmf_error {
     TMF_ERROR_ORDER = 11,    /* the request needs another one before it */
 };
 
-/* One line of text for a person; never NULL. */
-const char *tmf_error_text(enum tmf_error error);
+/* One line of text for a person. */
+struct tmf_text {
+    const char *text;
+    size_t size;
+};
+
+const struct tmf_text *tmf_error_text(enum tmf_error error);
 
 #endif

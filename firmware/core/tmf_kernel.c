@@ -1,16 +1,16 @@
 #include "tmf_kernel.h"
 
-/* The places of a window along an axis of `length` pixels, 0 where there are none. Each of the arguments is below
- * 256, which keeps sizes within 64 bits. */
+/* The places of a window along an axis of `length` pixels, of which there are no more than TMF_MAX_VALUES; 0 where
+ * there are none. Each of the other arguments is below 256. */
 static uint32_t places(struct tmf_axis *axis, uint32_t length, uint32_t size, uint32_t stride, uint32_t before,
                        uint32_t behind)
 {
     *axis = (struct tmf_axis){.size = size, .stride = stride, .before = before};
-    const uint64_t padded = (uint64_t)length + before + behind;
+    const uint32_t padded = length + before + behind;
     if (size == 0 || stride == 0 || before >= size || behind >= size || size > padded) {
         return 0;
     }
-    return (uint32_t)((padded - size) / stride) + 1;
+    return (padded - size) / stride + 1;
 }
 
 bool tmf_kernel(const struct tmf_layer *layer, struct tmf_kernel *kernel)

@@ -44,20 +44,19 @@ static inline uint32_t tmf_kernel_taps(const struct tmf_kernel *kernel)
     return kernel->y.size * kernel->x.size;
 }
 
-/* The window at a place: its rows [top, bottom) and columns [left, right) lie in the image. */
-struct tmf_place {
-    uint32_t top, bottom, left, right;
-    ptrdiff_t corner; /* the pixel under row 0, column 0; not in the image where these are not */
-};
-
-/* The part [*first, *end) of a window at `place` pixels from the padding's edge that lies in `length`. */
-static inline void tmf_kernel_clip(const struct tmf_axis *axis, uint32_t place, uint32_t length,
-                                   uint32_t *first, uint32_t *end)
+/* Values of the image under a whole window. */
+static inline uint64_t tmf_kernel_values(const struct tmf_kernel *kernel)
 {
-    const uint32_t rest = length + axis->before - place;
-    *first = place < axis->before ? axis->before - place : 0;
-    *end = rest < axis->size ? rest : axis->size;
+    return (uint64_t)tmf_kernel_taps(kernel) * kernel->channels;
 }
+
+/* What of the window lies in the image at a place. */
+struct tmf_place {
+    uint32_t rows, columns;
+    size_t first; /* index in the image of the first value there */
+    size_t skip;  /* values in the image from the end of a row to the next one */
+    size_t tap;   /* index of the first pixel among those of the window */
+};
 
 /* A walk over the places, row by row, from {0} on: pixels from the padding's edge. */
 struct tmf_walk {
@@ -65,7 +64,7 @@ struct tmf_walk {
     uint32_t column; /* of places */
 };
 
-static inline void tmf_kernel_next(const struct tmf_kernel *kernel, struct tmf_walk *walk)
+static inline void tmf_walk_on(const struct tmf_kernel *kernel, struct tmf_walk *walk)
 {
     walk->x += kernel->x.stride;
     if (++walk->column == kernel->columns) {
@@ -73,24 +72,28 @@ static inline void tmf_kernel_next(const struct tmf_kernel *kernel, struct tmf_w
     }
 }
 
-static inline struct tmf_place tmf_kernel_place(const struct tmf_kernel *kernel, const struct tmf_walk *walk)
+/* How much of a window at `place` pixels from the padding's edge lies in `length`; *outside is what lies before. */
+static inline uint32_t tmf_kernel_clip(const struct tmf_axis *axis, uint32_t place, uint32_t length, uint32_t *outside)
 {
-    const uint32_t y = walk->y, x = walk->x;
-    struct tmf_place place = {
-        .corner = ((ptrdiff_t)y - (ptrdiff_t)kernel->y.before) * (ptrdiff_t)kernel->width +
-                  (ptrdiff_t)x - (ptrdiff_t)kernel->x.before,
-    };
-    tmf_kernel_clip(&kernel->y, y, kernel->height, &place.top, &place.bottom);
-    tmf_kernel_clip(&kernel->x, x, kernel->width, &place.left, &place.right);
-    return place;
+    const uint32_t first = place < axis->before ? axis->before - place : 0;
+    const uint32_t end = length + axis->before - place;
+    *outside = first;
+    return (end < axis->size ? end : axis->size) - first;
 }
 
-/* Index in the image of the first channel of the pixel under that row and column of the window. */
-static inline size_t tmf_kernel_pixel(const struct tmf_kernel *kernel, const struct tmf_place *place,
-                                      uint32_t row, uint32_t column)
+/* The place that the walk is at; it goes on to the next. */
+static inline struct tmf_place tmf_kernel_next(const struct tmf_kernel *kernel, struct tmf_walk *walk)
 {
-    const ptrdiff_t below = (ptrdiff_t)((size_t)row * kernel->width + column);
-    return (size_t)(place->corner + below) * kernel->channels;
+    uint32_t top, left;
+    struct tmf_place place;
+    place.rows = tmf_kernel_clip(&kernel->y, walk->y, kernel->height, &top);
+    place.columns = tmf_kernel_clip(&kernel->x, walk->x, kernel->width, &left);
+    const size_t row = walk->y + top - kernel->y.before, column = walk->x + left - kernel->x.before;
+    place.first = (row * kernel->width + column) * kernel->channels;
+    place.skip = (size_t)(kernel->width - place.columns) * kernel->channels;
+    place.tap = (size_t)top * kernel->x.size + left;
+    tmf_walk_on(kernel, walk);
+    return place;
 }
 
 #endif

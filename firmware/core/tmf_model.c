@@ -268,31 +268,33 @@ static uint64_t number(struct tmf_model *model, uint64_t *frozen)
     return parameters;
 }
 
+/* A vector of that many values, where it is wanted; its size in bytes, else 0. */
+static __attribute__((noinline)) void *take_vector(struct pen *pen, bool wanted, uint64_t values, uint64_t *size)
+{
+    *size = wanted ? values * sizeof(float) : 0;
+    return wanted ? take(pen, values) : NULL;
+}
+
 /* Returns the number of parameters, which may be more than the model can number. */
 static uint64_t lay_out(struct tmf_model *model, struct pen *pen, bool accumulate, uint32_t room)
 {
+    struct tmf_sizes *const sizes = &model->sizes;
     uint64_t frozen;
     const uint64_t parameters = number(model, &frozen);
     place_values(model, pen);
-    model->backbone = take(pen, frozen);
+    model->backbone = take_vector(pen, true, frozen, &sizes->backbone);
     model->backbone_parameters = (uint32_t)frozen;
-    model->held = take(pen, parameters);
-    model->working = take(pen, parameters);
-    model->residual = room & TMF_ROOM_RESIDUAL ? take(pen, parameters) : NULL;
-    model->variate = room & TMF_ROOM_VARIATE ? take(pen, parameters) : NULL;
-    model->mark = room & TMF_ROOM_MARK ? take(pen, parameters) : NULL;
-    model->gradient = accumulate ? take(pen, parameters) : NULL;
+    model->held = take_vector(pen, true, parameters, &sizes->held);
+    model->working = take_vector(pen, true, parameters, &sizes->working);
+    model->residual = take_vector(pen, room & TMF_ROOM_RESIDUAL, parameters, &sizes->residual);
+    model->variate = take_vector(pen, room & TMF_ROOM_VARIATE, parameters, &sizes->variate);
+    model->mark = take_vector(pen, room & TMF_ROOM_MARK, parameters, &sizes->mark);
+    model->gradient = take_vector(pen, accumulate, parameters, &sizes->gradient);
+    const uint64_t start = pen->used;
     model->store = take(pen, (uint64_t)model->capacity * (model->sample_size / sizeof(float)));
     const bool in_parts = model->sample_size > TMF_WHOLE_SAMPLE;
     model->arriving = in_parts ? take(pen, model->sample_size / sizeof(float)) : NULL;
-    model->sizes.backbone = frozen * sizeof(float);
-    model->sizes.held = parameters * sizeof(float);
-    model->sizes.working = model->sizes.held;
-    model->sizes.residual = room & TMF_ROOM_RESIDUAL ? model->sizes.held : 0;
-    model->sizes.variate = room & TMF_ROOM_VARIATE ? model->sizes.held : 0;
-    model->sizes.mark = room & TMF_ROOM_MARK ? model->sizes.held : 0;
-    model->sizes.gradient = accumulate ? model->sizes.held : 0;
-    model->sizes.store = ((uint64_t)model->capacity + in_parts) * model->sample_size;
+    sizes->store = pen->used - start;
     return parameters;
 }
 

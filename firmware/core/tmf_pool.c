@@ -23,15 +23,14 @@ static enum tmf_error max_plan(struct tmf_layer *layer)
     return plan(layer, TMF_WINDOW_ARGUMENTS);
 }
 
-/* Where in x the first largest lies, row by row; the first NaN where there is one. */
+/* Where in x the first largest of a channel lies, row by row; the first NaN where there is one. */
 static const float *largest(const struct tmf_kernel *kernel, const struct tmf_place *place, const float *x,
                             uint32_t channel)
 {
-    const float *best = x + tmf_kernel_pixel(kernel, place, place->top, place->left) + channel;
+    const float *pixel = x + place->first + channel, *best = pixel;
     float most = *best;
-    for (uint32_t row = place->top; row < place->bottom; row++) {
-        const float *pixel = x + tmf_kernel_pixel(kernel, place, row, place->left) + channel;
-        for (uint32_t left = place->right - place->left; left > 0; left--) {
+    for (uint32_t rows = place->rows; rows > 0; rows--) {
+        for (uint32_t columns = place->columns; columns > 0; columns--) {
             const float value = *pixel;
             if (!(value <= most) && most == most) { /* NaN passes what is none, and nothing passes it */
                 best = pixel;
@@ -39,6 +38,7 @@ static const float *largest(const struct tmf_kernel *kernel, const struct tmf_pl
             }
             pixel += kernel->channels;
         }
+        pixel += place->skip;
     }
     return best;
 }
@@ -49,8 +49,8 @@ static void max_forward(const struct tmf_layer *layer, const float *w)
     const struct tmf_kernel kernel = tmf_kernel_of(layer);
     float *y = layer->y;
     struct tmf_walk walk = {0};
-    for (uint32_t i = 0; i < tmf_kernel_places(&kernel); i++, tmf_kernel_next(&kernel, &walk)) {
-        const struct tmf_place place = tmf_kernel_place(&kernel, &walk);
+    for (uint32_t i = tmf_kernel_places(&kernel); i > 0; i--) {
+        const struct tmf_place place = tmf_kernel_next(&kernel, &walk);
         for (uint32_t c = 0; c < kernel.channels; c++) {
             *y++ = *largest(&kernel, &place, layer->x, c);
         }
@@ -65,8 +65,8 @@ static void max_backward(const struct tmf_layer *layer, const float *w, const fl
     const struct tmf_kernel kernel = tmf_kernel_of(layer);
     memset(dx, 0, layer->inputs * sizeof(float));
     struct tmf_walk walk = {0};
-    for (uint32_t i = 0; i < tmf_kernel_places(&kernel); i++, tmf_kernel_next(&kernel, &walk)) {
-        const struct tmf_place place = tmf_kernel_place(&kernel, &walk);
+    for (uint32_t i = tmf_kernel_places(&kernel); i > 0; i--) {
+        const struct tmf_place place = tmf_kernel_next(&kernel, &walk);
         for (uint32_t c = 0; c < kernel.channels; c++) {
             dx[largest(&kernel, &place, layer->x, c) - layer->x] += *dy++;
         }
@@ -80,7 +80,7 @@ static enum tmf_error average_plan(struct tmf_layer *layer)
 
 static float share(const struct tmf_layer *layer, const struct tmf_kernel *kernel, const struct tmf_place *place)
 {
-    const uint32_t inside = (place->bottom - place->top) * (place->right - place->left);
+    const uint32_t inside = place->rows * place->columns;
     return 1.0f / (float)(layer->arguments[PADDING_COUNTS] == 1 ? tmf_kernel_taps(kernel) : inside);
 }
 
@@ -91,17 +91,18 @@ static void average_forward(const struct tmf_layer *layer, const float *w)
     const struct tmf_kernel kernel = tmf_kernel_of(layer);
     float *y = layer->y;
     struct tmf_walk walk = {0};
-    for (uint32_t i = 0; i < tmf_kernel_places(&kernel); i++, tmf_kernel_next(&kernel, &walk)) {
-        const struct tmf_place place = tmf_kernel_place(&kernel, &walk);
+    for (uint32_t i = tmf_kernel_places(&kernel); i > 0; i--) {
+        const struct tmf_place place = tmf_kernel_next(&kernel, &walk);
         const float factor = share(layer, &kernel, &place);
         for (uint32_t c = 0; c < kernel.channels; c++) {
+            const float *x = layer->x + place.first + c;
             float sum = 0.0f;
-            for (uint32_t row = place.top; row < place.bottom; row++) {
-                const float *x = layer->x + tmf_kernel_pixel(&kernel, &place, row, place.left) + c;
-                for (uint32_t column = place.left; column < place.right; column++) {
+            for (uint32_t rows = place.rows; rows > 0; rows--) {
+                for (uint32_t columns = place.columns; columns > 0; columns--) {
                     sum += *x;
                     x += kernel.channels;
                 }
+                x += place.skip;
             }
             *y++ = sum * factor;
         }
@@ -116,17 +117,18 @@ static void average_backward(const struct tmf_layer *layer, const float *w, cons
     const struct tmf_kernel kernel = tmf_kernel_of(layer);
     memset(dx, 0, layer->inputs * sizeof(float));
     struct tmf_walk walk = {0};
-    for (uint32_t i = 0; i < tmf_kernel_places(&kernel); i++, tmf_kernel_next(&kernel, &walk)) {
-        const struct tmf_place place = tmf_kernel_place(&kernel, &walk);
+    for (uint32_t i = tmf_kernel_places(&kernel); i > 0; i--) {
+        const struct tmf_place place = tmf_kernel_next(&kernel, &walk);
         const float factor = share(layer, &kernel, &place);
         for (uint32_t c = 0; c < kernel.channels; c++) {
             const float d = *dy++ * factor;
-            for (uint32_t row = place.top; row < place.bottom; row++) {
-                float *to = dx + tmf_kernel_pixel(&kernel, &place, row, place.left) + c;
-                for (uint32_t column = place.left; column < place.right; column++) {
+            float *to = dx + place.first + c;
+            for (uint32_t rows = place.rows; rows > 0; rows--) {
+                for (uint32_t columns = place.columns; columns > 0; columns--) {
                     *to += d;
                     to += kernel.channels;
                 }
+                to += place.skip;
             }
         }
     }

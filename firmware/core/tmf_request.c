@@ -46,17 +46,17 @@ static void say_hello(const struct tmf_node *node, struct response_body_r *answe
 static void refuse(struct response_body_r *answer, enum tmf_error error, uint64_t needed,
                    uint64_t available)
 {
-    const char *text = tmf_error_text(error);
+    const struct tmf_text *const text = tmf_error_text(error);
     answer->response_body_choice = response_body_error_m_c;
     answer->response_body_error_m = (struct error){
         .error_code = error,
-        .error_message = string(text, strlen(text)),
+        .error_message = string(text->text, text->size),
         .error_needed = needed,
         .error_available = available,
     };
 }
 
-/* ---- requests: each returns TMF_OK with its answer made, or what is wrong ----------------------------- */
+/* ---- requests: each returns TMF_OK with its answer made, or left at `done`, or what is wrong ---- */
 
 static enum tmf_error handle_load(struct tmf_node *node, const struct load *load, struct response_body_r *answer)
 {
@@ -116,8 +116,7 @@ void tmf_request_ready(struct tmf_node *node)
     node->marked = false;
 }
 
-static enum tmf_error handle_weights(struct tmf_node *node, const struct weights *weights,
-                              struct response_body_r *answer)
+static enum tmf_error handle_weights(struct tmf_node *node, const struct weights *weights)
 {
     struct tmf_broadcast *broadcast = &node->broadcast;
     const struct tmf_model *model = &node->model;
@@ -150,7 +149,6 @@ static enum tmf_error handle_weights(struct tmf_node *node, const struct weights
         tmf_request_ready(node);
         *broadcast = (struct tmf_broadcast){.to = 0};
     }
-    answer->response_body_choice = response_body_done_m_c;
     return TMF_OK;
 }
 
@@ -259,19 +257,16 @@ static enum tmf_error handle_residual(const struct tmf_node *node, const struct 
     return send_chunk(&chunk, answer);
 }
 
-static enum tmf_error handle_restore(const struct tmf_node *node, const struct restore *restore,
-                                     struct response_body_r *answer)
+static enum tmf_error handle_restore(const struct tmf_node *node, const struct restore *restore)
 {
     const struct tmf_model *model = &node->model;
     const struct tmf_chunk chunk = received_chunk(&restore->restore_chunk_m);
-    answer->response_body_choice = response_body_done_m_c;
     return kept(model) == NULL ? TMF_ERROR_RANGE
                                : tmf_chunk_apply(&chunk, kept(model), model->parameters);
 }
 
 /* The server's variate arrives; what is held becomes the difference to the node's own. */
-static enum tmf_error handle_variate(const struct tmf_node *node, const struct variate *variate,
-                                     struct response_body_r *answer)
+static enum tmf_error handle_variate(const struct tmf_node *node, const struct variate *variate)
 {
     const struct tmf_model *model = &node->model;
     const struct tmf_chunk chunk = received_chunk(&variate->variate_chunk_m);
@@ -287,12 +282,10 @@ static enum tmf_error handle_variate(const struct tmf_node *node, const struct v
         float *const own = &model->variate[chunk.first + i];
         *own = tmf_bits_float(tmf_get_u32(chunk.data + i * sizeof(float))) - *own;
     }
-    answer->response_body_choice = response_body_done_m_c;
     return TMF_OK;
 }
 
-static enum tmf_error handle_backbone(struct tmf_node *node, const struct backbone *backbone,
-                                      struct response_body_r *answer)
+static enum tmf_error handle_backbone(struct tmf_node *node, const struct backbone *backbone)
 {
     const struct tmf_chunk chunk = received_chunk(&backbone->backbone_chunk_m);
     if (chunk.encoding != TMF_DENSE || chunk.first != node->backbone) {
@@ -302,7 +295,6 @@ static enum tmf_error handle_backbone(struct tmf_node *node, const struct backbo
         tmf_chunk_apply(&chunk, node->model.backbone, node->model.backbone_parameters);
     if (error == TMF_OK) {
         node->backbone += chunk.count;
-        answer->response_body_choice = response_body_done_m_c;
     }
     return error;
 }
@@ -312,6 +304,7 @@ static enum tmf_error handle_backbone(struct tmf_node *node, const struct backbo
 static enum tmf_error handle(struct tmf_node *node, const struct request_body_r *request,
                              const struct tmf_response *response, struct response_body_r *answer)
 {
+    answer->response_body_choice = response_body_done_m_c;
     switch (request->request_body_choice) {
     case request_body_hello_m_c: say_hello(node, answer); return TMF_OK;
     case request_body_load_m_c: return handle_load(node, &request->request_body_load_m, answer);
@@ -321,18 +314,18 @@ static enum tmf_error handle(struct tmf_node *node, const struct request_body_r 
         return TMF_ERROR_NO_MODEL;
     }
     if (request->request_body_choice == request_body_backbone_m_c) {
-        return handle_backbone(node, &request->request_body_backbone_m, answer);
+        return handle_backbone(node, &request->request_body_backbone_m);
     }
     if (node->backbone < node->model.backbone_parameters) {
         return TMF_ERROR_WEIGHTS;
     }
     switch (request->request_body_choice) {
-    case request_body_weights_m_c: return handle_weights(node, &request->request_body_weights_m, answer);
-    case request_body_store_m_c: return tmf_do_store(node, &request->request_body_store_m, answer);
-    case request_body_part_m_c: return tmf_do_part(node, &request->request_body_part_m, answer);
+    case request_body_weights_m_c: return handle_weights(node, &request->request_body_weights_m);
+    case request_body_store_m_c: return tmf_do_store(node, &request->request_body_store_m);
+    case request_body_part_m_c: return tmf_do_part(node, &request->request_body_part_m);
     case request_body_residual_m_c:
         return handle_residual(node, &request->request_body_residual_m, response, answer);
-    case request_body_restore_m_c: return handle_restore(node, &request->request_body_restore_m, answer);
+    case request_body_restore_m_c: return handle_restore(node, &request->request_body_restore_m);
     case request_body_update_m_c:
         return node->working == TMF_SELECTED
                    ? handle_update(node, &request->request_body_update_m, response, answer)
@@ -349,9 +342,9 @@ static enum tmf_error handle(struct tmf_node *node, const struct request_body_r 
     case request_body_predict_m_c:
         return handle_predict(node, &request->request_body_predict_m, response, answer);
     case request_body_select_m_c: return tmf_do_select(node, &request->request_body_select_m, answer);
-    case request_body_mark_m_c: return tmf_do_mark(node, answer);
-    case request_body_variate_m_c: return handle_variate(node, &request->request_body_variate_m, answer);
-    case request_body_renew_m_c: return tmf_do_renew(node, &request->request_body_renew_m, answer);
+    case request_body_mark_m_c: return tmf_do_mark(node);
+    case request_body_variate_m_c: return handle_variate(node, &request->request_body_variate_m);
+    case request_body_renew_m_c: return tmf_do_renew(node, &request->request_body_renew_m);
     default: return TMF_ERROR_MALFORMED;
     }
 }

@@ -15,8 +15,7 @@ struct zcbor_string tmf_samples_given(struct tmf_node *node, const struct zcbor_
     return (struct zcbor_string){.value = node->model.arriving, .len = whole};
 }
 
-enum tmf_error tmf_do_part(struct tmf_node *node, const struct part *part,
-                           struct response_body_r *answer)
+enum tmf_error tmf_do_part(struct tmf_node *node, const struct part *part)
 {
     const struct tmf_model *model = &node->model;
     const struct zcbor_string *bytes = &part->part_samples;
@@ -29,12 +28,10 @@ enum tmf_error tmf_do_part(struct tmf_node *node, const struct part *part,
     }
     memcpy(model->arriving + first, bytes->value, bytes->len);
     node->arrived = first + (uint32_t)bytes->len;
-    answer->response_body_choice = response_body_done_m_c;
     return TMF_OK;
 }
 
-enum tmf_error tmf_do_store(struct tmf_node *node, const struct store *store,
-                            struct response_body_r *answer)
+enum tmf_error tmf_do_store(struct tmf_node *node, const struct store *store)
 {
     struct tmf_model *model = &node->model;
     const struct zcbor_string samples =
@@ -50,7 +47,6 @@ enum tmf_error tmf_do_store(struct tmf_node *node, const struct store *store,
     }
     memcpy(model->store + (size_t)held * model->sample_size, samples.value, samples.len);
     model->stored = held + count;
-    answer->response_body_choice = response_body_done_m_c;
     return TMF_OK;
 }
 
@@ -123,7 +119,7 @@ enum tmf_error tmf_do_train(struct tmf_node *node, const struct train *train,
     return error;
 }
 
-enum tmf_error tmf_do_mark(struct tmf_node *node, struct response_body_r *answer)
+enum tmf_error tmf_do_mark(struct tmf_node *node)
 {
     const struct tmf_model *model = &node->model;
     if (model->mark == NULL) {
@@ -132,12 +128,10 @@ enum tmf_error tmf_do_mark(struct tmf_node *node, struct response_body_r *answer
     tmf_phase_learn();
     memcpy(model->mark, model->working, model->parameters * sizeof(float));
     node->marked = true;
-    answer->response_body_choice = response_body_done_m_c;
     return TMF_OK;
 }
 
-enum tmf_error tmf_do_renew(const struct tmf_node *node, const struct renew *renew,
-                            struct response_body_r *answer)
+enum tmf_error tmf_do_renew(const struct tmf_node *node, const struct renew *renew)
 {
     const struct tmf_model *model = &node->model;
     const float rate = renew->renew_rate;
@@ -152,7 +146,6 @@ enum tmf_error tmf_do_renew(const struct tmf_node *node, const struct renew *ren
         model->variate[i] = value;
         finite &= tmf_is_finite(value);
     }
-    answer->response_body_choice = response_body_done_m_c;
     return finite ? TMF_OK : TMF_ERROR_DIVERGED;
 }
 

@@ -51,6 +51,21 @@ void reset_handler(void)
     }
 }
 
+/* The codec has it copy what does not overlap; the library's own would be several times this code. */
+__attribute__((used, optimize("no-tree-loop-distribute-patterns"))) void *memmove(void *to, const void *from, size_t n)
+{
+    uint8_t *const out = to;
+    const uint8_t *const in = from;
+    if ((uintptr_t)out - (uintptr_t)in >= n && (uintptr_t)in - (uintptr_t)out >= n) {
+        return memcpy(to, from, n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const size_t at = out < in ? i : n - 1 - i;
+        out[at] = in[at];
+    }
+    return to;
+}
+
 /* A return address is odd, and behind a BL or a BLX (Arm DDI 0403E, A7.7.18 and A7.7.19). */
 static bool is_return_address(uint32_t value)
 {
