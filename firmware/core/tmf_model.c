@@ -282,7 +282,10 @@ static uint64_t lay_out(struct tmf_model *model, struct pen *pen, bool accumulat
     uint64_t frozen;
     const uint64_t parameters = number(model, &frozen);
     place_values(model, pen);
-    model->backbone = take_vector(pen, true, frozen, &sizes->backbone);
+    model->backbone = take_vector(pen, model->in_flash == NULL, frozen, &sizes->backbone);
+    if (model->in_flash != NULL) {
+        model->backbone = (float *)model->in_flash; /* nobody writes there */
+    }
     model->backbone_parameters = (uint32_t)frozen;
     model->held = take_vector(pen, true, parameters, &sizes->held);
     model->working = take_vector(pen, true, parameters, &sizes->working);

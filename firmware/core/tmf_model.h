@@ -60,6 +60,7 @@ struct tmf_model {
     float *sample;        /* inputs values: the sample at work */
     uint32_t sample_until; /* index of the last layer that reads it */
     float *backbone;      /* frozen parameters, in the order of their layers */
+    const float *in_flash; /* where they are there already, and take no memory; else NULL */
     float *held;          /* θ as broadcast: parameters values */
     float *working;       /* θ' that training moves: parameters values */
     float *residual;      /* of updates what was not sent: parameters values, or NULL where it is not kept */
@@ -83,7 +84,7 @@ enum tmf_error tmf_model_add(struct tmf_model *model, uint32_t operation, enum t
  * control variate exclude each other: either is what a node keeps from round to round. */
 enum { TMF_ROOM_RESIDUAL = 1, TMF_ROOM_MARK = 2, TMF_ROOM_VARIATE = 4 };
 
-/* Lays the model out in `memory` (aligned for float): TMF_ERROR_MEMORY where it does not fit,
+/* Lays the model out in `memory` (aligned for float), but for model->in_flash: TMF_ERROR_MEMORY where it does not fit,
  * TMF_ERROR_MODEL where the loss is unknown or cannot judge the outputs, or there is no such room. `needed`, in bytes, and its
  * parts, model->sizes, are set in any case but TMF_ERROR_MODEL. What is kept starts with zeros. */
 enum tmf_error tmf_model_place(struct tmf_model *model, uint32_t loss, bool accumulate, uint32_t room,

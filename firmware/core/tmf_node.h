@@ -21,11 +21,19 @@ _Static_assert(TMF_WHOLE_SAMPLE <= TMF_BODY_SIZE - 40, "a request around a sampl
 
 struct tmf_response;
 
+/* Frozen parameters that are a part of the image. */
+struct tmf_backbone {
+    const float *weights;
+    uint32_t parameters;
+    uint32_t checksum; /* CRC-32 of their bytes */
+};
+
 /* What a port brings. */
 struct tmf_port {
     void *memory; /* memory_size bytes for the model, aligned for float */
     size_t memory_size;
     const uint8_t *build;      /* TMF_BUILD_SIZE bytes that identify the image */
+    const struct tmf_backbone *backbone; /* NULL where the image has none */
     struct tmf_window *window; /* NULL where no peer reaches the node's memory */
 
     /* Sends the bytes and returns when they have been taken off `data`. */

@@ -13,7 +13,7 @@
 
 /* An answer without such bytes, at most: an error about memory. A hello's version is no longer than this. */
 #define PLAIN 64u
-_Static_assert(sizeof TMF_VERSION - 1 <= PLAIN - 45, "a hello is no longer than any other answer");
+_Static_assert(sizeof TMF_VERSION - 1 <= PLAIN - 55, "a hello is no longer than any other answer");
 
 /* Where an answer puts its bytes, and how many may be there: the frame's buffer is free until the response
  * is framed, but for the bytes of the answers before. All other answers fit beside it, also those to come. */
@@ -29,7 +29,8 @@ static struct zcbor_string string(const void *value, size_t size)
     return (struct zcbor_string){.value = value, .len = size};
 }
 
-static void say_hello(const struct tmf_node *node, struct response_body_r *answer)
+/* Inlined it would be there twice. */
+static __attribute__((noinline)) void say_hello(const struct tmf_node *node, struct response_body_r *answer)
 {
     answer->response_body_choice = response_body_hello_response_m_c;
     answer->response_body_hello_response_m = (struct hello_response){
@@ -41,6 +42,13 @@ static void say_hello(const struct tmf_node *node, struct response_body_r *answe
         .hello_response_bad_frames = node->link.bad_frames,
         .hello_response_overruns = node->link.overruns,
     };
+    const struct tmf_backbone *const backbone = node->port.backbone;
+    if (backbone != NULL) {
+        struct hello_response *const hello = &answer->response_body_hello_response_m;
+        hello->hello_response_held_present = true;
+        hello->hello_response_held.hello_response_held_parameters = backbone->parameters;
+        hello->hello_response_held.hello_response_held_checksum = backbone->checksum;
+    }
 }
 
 static void refuse(struct response_body_r *answer, enum tmf_error error, uint64_t needed,
@@ -76,6 +84,11 @@ static enum tmf_error handle_load(struct tmf_node *node, const struct load *load
             return error;
         }
     }
+    const struct tmf_backbone *const own = load->load_in_flash_present ? node->port.backbone : NULL;
+    if (own != NULL) {
+        model->in_flash = own->weights;
+        node->backbone = own->parameters;
+    }
     uint64_t needed = 0;
     enum tmf_error error = tmf_model_place(model, load->load_loss, load->load_accumulate,
                                            load->load_room_present ? load->load_room : 0,
@@ -86,6 +99,10 @@ static enum tmf_error handle_load(struct tmf_node *node, const struct load *load
     }
     if (error != TMF_OK) {
         return error;
+    }
+    if (load->load_in_flash_present && (own == NULL || own->checksum != load->load_in_flash ||
+                                        own->parameters != model->backbone_parameters)) {
+        return TMF_ERROR_WEIGHTS;
     }
     node->loaded = true;
     answer->response_body_choice = response_body_loaded_m_c;

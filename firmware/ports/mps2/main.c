@@ -5,6 +5,9 @@
 
 extern const uint8_t build_id[TMF_BUILD_SIZE]; /* from the linker */
 
+/* Of an image that was built with -DTMF_BACKBONE; its address is NULL in any other. */
+extern const struct tmf_backbone tmf_backbone __attribute__((weak));
+
 static struct tmf_node node;
 static float memory[TMF_MODEL_MEMORY / sizeof(float)];
 
@@ -28,6 +31,7 @@ int main(void)
         .memory = memory,
         .memory_size = sizeof memory,
         .build = build_id,
+        .backbone = &tmf_backbone,
         .window = &tmf_window,
         .write = write,
     };

@@ -18,7 +18,8 @@ function(tmf_mps2_image name)
     COMMAND "${CMAKE_COMMAND}" -E sha256sum ${name}.elf > ${name}.elf.sha256)
 endfunction()
 
-tmf_mps2_image(tinymetafed ports/mps2/main.c)
+# Frozen weights that lie in the image: -DTMF_BACKBONE=FILE.c, as `tinymetafed firmware build` writes it.
+tmf_mps2_image(tinymetafed ports/mps2/main.c ${TMF_BACKBONE})
 # A network that `tinymetafed export` wrote as C: -DTMF_NETWORK=FILE.c
 if(TMF_NETWORK)
   tmf_mps2_image(tinymetafed_predict ports/mps2/predict.c "${TMF_NETWORK}")

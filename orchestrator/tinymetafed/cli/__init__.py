@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from ..errors import FirmwareFault, TinyMetaFedError, visible
 from ..signals import INTERRUPTED
-from . import bench, compare, energy, export, plan, report, run
+from . import bench, compare, energy, export, firmware, plan, report, run
 from .terminal import error_console
 
 app = typer.Typer(
@@ -53,6 +53,7 @@ for command in (
     energy.cycles, bench.bench, bench.validate, bench.doctor,
 ):  # fmt: skip
     app.command()(_interruptible(command))
+app.add_typer(firmware.app, name="firmware")
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from ..nodes import window
 from ..nodes.answers import NodeRefused
 from ..nodes.backends import emulated_image, make_nodes, private_directory
 from ..nodes.host import HostTransport
+from ..nodes.image import frozen_weights
 from ..nodes.qemu import QEMU
 from ..nodes.settings import NodeSettings
 from ..results.store import NodeRound, PhaseCount
@@ -114,6 +115,9 @@ def memory(experiment: Experiment) -> Memory:
         raise TinyMetaFedError(f"{image}: no firmware image; run '{built_by}'")
     parts, available = asyncio.run(_load(_with(experiment, NodeSettings(backend="host", count=1))))
     flash, ram = footprint(image)
+    model = experiment.built_model
+    if len(model.backbone) and frozen_weights(image) == model.frozen_weights:
+        parts["backbone"] = 0
     return Memory(parts, available, flash, ram - available)
 
 
@@ -200,7 +204,9 @@ def _emulated(settings: NodeSettings) -> NodeSettings:
     if uncounted():
         return NodeSettings(backend="host", count=1)
     link = "uart" if settings.backend == "renode" else settings.link
-    return NodeSettings(backend="qemu", firmware=settings.firmware, link=link, count=1)
+    return NodeSettings(
+        backend="qemu", firmware=settings.firmware, link=link, image=settings.image, count=1
+    )
 
 
 def _with(experiment: Experiment, nodes: NodeSettings) -> Experiment:

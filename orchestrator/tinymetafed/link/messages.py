@@ -53,6 +53,7 @@ class Load:
     capacity: int
     layers: tuple[Layer, ...]
     room: int = 0
+    in_flash: int | None = None
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,15 @@ class Hello:
     memory: int
     bad_frames: int
     overruns: int
+    parameters: int | None = None
+    checksum: int | None = None
+
+    @property
+    def backbone(self) -> tuple[int, int] | None:
+        """Number and checksum of the frozen parameters in the node's flash; None without."""
+        if self.parameters is None or self.checksum is None:
+            return None
+        return self.parameters, self.checksum
 
 
 @dataclass(frozen=True)
@@ -261,9 +271,10 @@ def _items(request: Request) -> list[Any]:
     """A request as the list of protocol.cddl. Floats are rounded to float32."""
     items = [request.CODE, *vars(request).values()]  # as the class declares its fields
     match request:
-        case Load(layers=layers, room=room):
+        case Load(layers=layers, room=room, in_flash=in_flash):
             items[5:] = [[[layer.operation, layer.part, *layer.arguments] for layer in layers]]
-            items += [room] if room else []  # else it is left out
+            items += [room] if room or in_flash is not None else []  # else it is left out
+            items += [] if in_flash is None else [in_flash]
         case (
             Weights(chunk=piece)
             | Restore(chunk=piece)
@@ -354,7 +365,8 @@ def _response(part: Any) -> Response | None:
     if not _fits(code, _UINT32) or code not in _RESPONSES:
         return None
     cls, limits = _RESPONSES[code]
-    if len(values) != len(limits) or not all(map(_fits, values, limits)):
+    whole = len(values) == len(limits) or (cls is Hello and len(values) == len(limits) - 2)
+    if not whole or not all(map(_fits, values, limits)):
         return None
     for i, value in enumerate(values):
         if isinstance(value, str):
@@ -390,7 +402,11 @@ def _limits(message: type[Any]) -> list[_Limit]:
             found += _limits(Chunk)
         else:
             found.append(
-                _Limit(each.type, 2 ** each.metadata.get("bits", 32), each.metadata.get("size"))
+                _Limit(
+                    int if each.type == int | None else each.type,
+                    2 ** each.metadata.get("bits", 32),
+                    each.metadata.get("size"),
+                )
             )
     return found
 

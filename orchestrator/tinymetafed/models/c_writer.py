@@ -85,6 +85,24 @@ enum tmf_error tmf_network_place(struct tmf_model *model, void *memory, size_t s
 """
 
 
+def backbone(model: Model, about: str) -> str:
+    """A source with the frozen weights, for an image of the node that has them in its flash. about:
+    where they come from."""
+    parameters, checksum = model.frozen_weights
+    return f"""/* Written by tinymetafed firmware build.
+ * {about.replace("*/", "* /")} */
+#include "tmf_node.h"
+
+extern const struct tmf_backbone tmf_backbone;
+
+static const float weights[] = {{
+{chr(10).join(_floats(model.backbone))}
+}};
+
+const struct tmf_backbone tmf_backbone = {{weights, {parameters}u, {checksum}u}};
+"""
+
+
 def _about(network: Network) -> str:
     lines = (f"{key}: {value}".replace("*/", "* /") for key, value in network.metadata.items())
     return "/* Written by tinymetafed export.\n" + "".join(f" * {line}\n" for line in lines) + " */"

@@ -1,5 +1,6 @@
 """A model: the experiment's layers, the node's description of them, the first weights."""
 
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -230,6 +231,12 @@ class Model:
     def backbone_parameters(self) -> int:
         """Number of parameters that are frozen."""
         return self.backbone_parts[-1].end if self.backbone_parts else 0
+
+    @cached_property
+    def frozen_weights(self) -> tuple[int, int]:
+        """How many parameters are frozen, and the CRC-32 of their bytes, by which a node whose
+        image has them knows them."""
+        return len(self.backbone), zlib.crc32(self.backbone.astype("<f4").tobytes())
 
     @cached_property
     def global_mask(self) -> NDArray[np.bool_]:

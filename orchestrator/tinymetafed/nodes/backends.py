@@ -6,8 +6,9 @@ from pathlib import Path
 
 from ..energy.opcodes import TracedPricing
 from ..energy.profile import Pricing
-from ..energy.program import Program
+from ..energy.program import PHASE_PREFIX, Program
 from ..energy.timing import Timing
+from ..errors import TinyMetaFedError
 from ..places import MPS2_IMAGE, zephyr_image
 from . import limits, window
 from .folder import private_directory
@@ -19,6 +20,10 @@ from .renode import PLATFORMS, Renode, RenodeTransport
 from .settings import NodeSettings
 
 __all__ = ["emulated_image", "image_checksum", "make_nodes", "private_directory"]
+
+
+PHASES = {"idle", "receive", "reconstruct", "learn", "select", "send", "evaluate"}
+"""That each image of a node marks."""
 
 
 def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
@@ -54,7 +59,18 @@ def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
 def _pricing(image: Path, sha256: str, timings: Sequence[Timing]) -> Pricing:
     """Of the image with this checksum. All runs of a process share it: what one has priced, which
     takes a second, none prices again."""
-    return Pricing(Program.read(image), timings)
+    return Pricing(_program(image), timings)
+
+
+def _program(image: Path) -> Program:
+    """Raises TinyMetaFedError where it is no node's."""
+    program = Program.read(image)
+    if missing := PHASES - program.phases.keys():
+        raise TinyMetaFedError(
+            f"{image}: no image of a node: it has no {PHASE_PREFIX}{min(missing)}; write one with "
+            "'tinymetafed firmware build'"
+        )
+    return program
 
 
 def image_checksum(settings: NodeSettings) -> str | None:
@@ -67,6 +83,8 @@ def image_checksum(settings: NodeSettings) -> str | None:
 
 def emulated_image(settings: NodeSettings) -> tuple[Path, str]:
     """What an emulated node runs, and the command that builds it."""
+    if settings.image is not None:
+        return Path(settings.image), "tinymetafed firmware build"
     if settings.firmware == "bare":
         return MPS2_IMAGE, "make firmware"
     return zephyr_image(settings.board), "make zephyr"

@@ -7,7 +7,24 @@ with a spoilt byte says the same, and computes something else.
 import hashlib
 from pathlib import Path
 
+from ..energy.program import Program, open_elf, symbols
 from ..errors import TinyMetaFedError
+
+
+def frozen_weights(image: Path) -> tuple[int, int] | None:
+    """Number and CRC-32 of the frozen weights that the image has in its flash (struct tmf_backbone
+    of firmware/core/tmf_node.h); None where it has none. Raises TinyMetaFedError where `image` is no
+    ELF file for Arm."""
+    with open_elf(image) as elf:
+        found = [
+            symbol["st_value"]
+            for symbol in symbols(elf)
+            if symbol.name == "tmf_backbone" and symbol["st_value"]
+        ]
+    if not found:
+        return None
+    data = Program.read(image).code(found[0] + 4, found[0] + 12)
+    return int.from_bytes(data[:4], "little"), int.from_bytes(data[4:], "little")
 
 
 def checksum(image: Path, built_by: str) -> str:

@@ -153,8 +153,7 @@ class Node:
         """Boots the node anew, with the model that it had."""
         await self.start()
         if self._load is not None:
-            await self._request("load", self._load)
-            await self._send_backbone()
+            await self._describe(self._load)
 
     async def close(self) -> None:
         """Ends the node."""
@@ -221,6 +220,15 @@ class Node:
         """Describes the model. Raises NodeRefused where it does not fit."""
         self.version, self._kept = 0, None
         self._model, self._load = model, description
+        return await self._describe(description)
+
+    async def _describe(self, description: messages.Load) -> messages.Loaded:
+        """The model, and the frozen parameters, unless the node's image has them."""
+        model = self._model
+        assert model is not None and self.hello is not None
+        has = len(model.backbone) > 0 and self.hello.backbone == model.frozen_weights
+        if has:
+            description = replace(description, in_flash=model.frozen_weights[1])
         response = await self._request("load", description)
         assert isinstance(response, messages.Loaded)
         if response.parameters != model.parameters:
@@ -229,13 +237,11 @@ class Node:
                 f"orchestrator {model.parameters}; build both from the same source "
                 "('make firmware')"
             )
-        await self._send_backbone()
+        if not has:
+            await self._send_backbone(model.backbone)
         return response
 
-    async def _send_backbone(self) -> None:
-        """The frozen parameters, once."""
-        assert self._model is not None
-        backbone = self._model.backbone
+    async def _send_backbone(self, backbone: NDArray[np.float32]) -> None:
         every = np.ones(len(backbone), np.bool_)
         room = self.capacity - CHUNK_OVERHEAD
         for piece in chunk.encode(backbone, every, 0, len(backbone), room):

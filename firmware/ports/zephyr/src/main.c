@@ -12,6 +12,9 @@
 
 extern const uint8_t build_id[TMF_BUILD_SIZE]; /* from the linker */
 
+/* Of an image that was built with -DTMF_BACKBONE; its address is NULL in any other. */
+extern const struct tmf_backbone tmf_backbone __attribute__((weak));
+
 static const struct device *const uart = DEVICE_DT_GET(DT_CHOSEN(zephyr_console));
 
 static struct tmf_node node;
@@ -140,6 +143,7 @@ int main(void)
         .memory = memory,
         .memory_size = sizeof memory,
         .build = build_id,
+        .backbone = &tmf_backbone,
 #if DT_NODE_EXISTS(SHARED)
         .window = &tmf_window,
 #endif
