@@ -1,4 +1,4 @@
-"""Images that have frozen weights in their flash: the same bits, fewer bytes on the link, less RAM."""
+"""Images with frozen weights in their flash: the same bits, fewer bytes on the link, less RAM."""
 
 import asyncio
 from dataclasses import replace

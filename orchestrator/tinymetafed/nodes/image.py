@@ -13,8 +13,8 @@ from ..errors import TinyMetaFedError
 
 def frozen_weights(image: Path) -> tuple[int, int] | None:
     """Number and CRC-32 of the frozen weights that the image has in its flash (struct tmf_backbone
-    of firmware/core/tmf_node.h); None where it has none. Raises TinyMetaFedError where `image` is no
-    ELF file for Arm."""
+    of firmware/core/tmf_node.h); None where it has none. Raises TinyMetaFedError where `image` is
+    no ELF file for Arm."""
     with open_elf(image) as elf:
         found = [
             symbol["st_value"]

@@ -225,7 +225,8 @@ class Node:
     async def _describe(self, description: messages.Load) -> messages.Loaded:
         """The model, and the frozen parameters, unless the node's image has them."""
         model = self._model
-        assert model is not None and self.hello is not None
+        assert model is not None
+        assert self.hello is not None
         has = len(model.backbone) > 0 and self.hello.backbone == model.frozen_weights
         if has:
             description = replace(description, in_flash=model.frozen_weights[1])
