@@ -390,6 +390,7 @@ def test_a_frame_is_repeated_where_it_is_lost_and_not_where_the_node_computes():
             theta = np.zeros(model.parameters, np.float32)
             broadcast = Broadcast(theta, np.ones(len(theta), np.int64), 1)
             await node.run(work, samples, None, broadcast)
+            node.timeout = 2  # a busy machine may take longer than the training's for a greeting
             lost[:] = [True]
             await node.greet()
             await node.close()
