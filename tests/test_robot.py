@@ -308,7 +308,7 @@ def test_nothing_stays_behind_a_test_that_fails(tmp_path: Path, small: Path):
     assert messages["Comes After It"] == ""
     assert messages["Takes Too Long"] == "Test timeout 300 milliseconds exceeded."
     assert messages["Is Wrong"] == (
-        f"{small}: nodes.backend: 'qemux' is not allowed; use 'qemu', 'renode' or 'host'"
+        f"{small}: nodes.backend: 'qemux' is not allowed; use 'qemu', 'renode', 'serial' or 'host'"
     )
     assert not list(tmp_path.glob("tinymetafed-*"))
     assert not _processes(str(tmp_path))

@@ -15,6 +15,7 @@ RENODE = BUILD / "renode/renode"
 
 HOST_LIBRARY = BUILD / "host/libtinymetafed.so"
 MPS2_IMAGE = BUILD / "mps2/tinymetafed.elf"
+ZEPHYR_IMAGES = BUILD / "zephyr"
 QEMU_PLUGIN = BUILD / "qemu/libtmf_count.so"
 
 STORE = Path(os.environ.get("TMF_RUNS") or "runs")
@@ -23,4 +24,4 @@ STORE = Path(os.environ.get("TMF_RUNS") or "runs")
 
 def zephyr_image(board: str) -> Path:
     """The node on Zephyr for this board."""
-    return BUILD / "zephyr" / board / "zephyr/zephyr.elf"
+    return ZEPHYR_IMAGES / board / "zephyr/zephyr.elf"

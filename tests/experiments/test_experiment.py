@@ -38,7 +38,7 @@ def test_the_experiments_of_the_project_are_valid(path: Path):
             "and at most 10000"),
         ("nodes.count=1.5", "f.toml: nodes.count: 1.5 is not allowed; use a whole number"),
         ("nodes.backend=board", "f.toml: nodes.backend: 'board' is not allowed; use 'qemu', "
-            "'renode' or 'host'"),
+            "'renode', 'serial' or 'host'"),
         ("strategy.percent=101", "f.toml: strategy.percent: 101 is not allowed; use a number more "
             "than 0 and at most 100"),
         ("strategy.percent={start=0, end=5}", "f.toml: strategy.percent.start: 0 is not allowed; "

@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from ..errors import FirmwareFault, TinyMetaFedError, visible
 from ..signals import INTERRUPTED
-from . import bench, compare, energy, export, firmware, plan, report, run
+from . import bench, boards, compare, energy, export, firmware, plan, report, run
 from .terminal import error_console
 
 app = typer.Typer(
@@ -50,7 +50,7 @@ def _interruptible(command: Callable[..., Any]) -> Callable[..., Any]:
 for command in (
     run.run, plan.plan, compare.compare, report.runs, report.show, report.report, export.export,
     energy.energy,
-    energy.cycles, bench.bench, bench.validate, bench.doctor,
+    energy.cycles, boards.boards, bench.bench, bench.validate, bench.doctor,
 ):  # fmt: skip
     app.command()(_interruptible(command))
 app.add_typer(firmware.app, name="firmware")

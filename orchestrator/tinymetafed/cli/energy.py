@@ -63,7 +63,7 @@ def _energy(
     if spent is None or not spent.accounts:
         raise TinyMetaFedError(
             f"run {run.id}: nothing was counted on its {run.backend} nodes, so nothing can be "
-            "priced; qemu and renode nodes count"
+            "priced; qemu and renode nodes count, and so does a sample of rounds (nodes.emulate)"
         )
     traced, sampled = run.backend == "renode", settings.nodes.emulate > 0
     uncounted = energy_tables.Uncounted.of(store, run, store.node_totals(run.id), sampled=sampled)

@@ -1,4 +1,4 @@
-"""Sampled emulation: host nodes play every round, and emulated nodes some of them again.
+"""Sampled emulation: host nodes or boards play every round, and emulated nodes some of them again.
 
 What a node computes is the same bit for bit on every backend, so a round on the emulator can start
 from the host's weights, and has to end in them. Its cycles stand for those of the other rounds.
@@ -42,7 +42,8 @@ class EmulatedSample:
 
     def __init__(self, experiment: Experiment, directory: Path) -> None:
         settings = experiment.nodes
-        self.nodes = make_nodes(settings.model_copy(update={"backend": "qemu"}), directory)
+        self.nodes = make_nodes(settings.on_qemu, directory)
+        self._backend = settings.backend
         self._rounds = sampled(experiment.rounds, settings.emulate)
         self._engine = LinkEngine(Client(experiment), self.nodes)
         self._federation = Federation(experiment, self._engine, warns=False)  # the host's does
@@ -83,8 +84,8 @@ class EmulatedSample:
         if (differ := _bits(emulated.state) != _bits(result.state)).any():
             raise TinyMetaFedError(
                 f"round {result.state.done}: {np.count_nonzero(differ)} of {len(differ)} weights "
-                "of the emulated nodes are not the host's; build both from the same source ('make "
-                "firmware')"
+                f"of the emulated nodes are not the {self._backend}'s; build both from the same "
+                "source ('make firmware')"
             )
         counted = {row.node: row.counted for row in emulated.rows}
         rows = [dataclasses.replace(row, counted=counted[row.node]) for row in result.rows]

@@ -146,20 +146,20 @@ class Comparison:
 
 
 def default_jobs(cells: Sequence[Cell]) -> int:
-    """Runs side by side, so that each emulator has a core, and so has a run on the host."""
+    """Runs side by side, so that each emulator has a core, and so has a run on the host; a board is
+    in one run at a time."""
     settings = [cell.experiment.nodes for cell in cells]
+    if any(nodes.backend == "serial" for nodes in settings):
+        return 1
     emulators = max(1 if nodes.backend == "host" else nodes.count for nodes in settings)
     return max(1, len(os.sched_getaffinity(0)) // emulators)
 
 
 async def _build(settings: NodeSettings) -> str:
     """What a run on such nodes has as its firmware. Raises TinyMetaFedError."""
-    backends = [settings.backend, *(["qemu"] if settings.emulate else [])]
+    backends = [settings, *([settings.on_qemu] if settings.emulate else [])]
     with private_directory() as directory:
-        nodes = [
-            make_nodes(settings.model_copy(update={"backend": one, "count": 1}), directory)[0]
-            for one in backends
-        ]
+        nodes = [make_nodes(one.model_copy(update={"count": 1}), directory)[0] for one in backends]
         try:
             for node in nodes:
                 await node.start()

@@ -103,8 +103,10 @@ class FederationSettings(Settings):
                 f"nodes.firmware: host nodes are the firmware's core alone, without "
                 f"{self.nodes.firmware}; use nodes.backend=qemu or renode"
             )
-        if self.nodes.board != "mps2_an386" and (
-            self.nodes.backend != "renode" or self.nodes.firmware != "zephyr"
+        if (
+            self.nodes.board != "mps2_an386"
+            and self.nodes.backend != "serial"
+            and (self.nodes.backend != "renode" or self.nodes.firmware != "zephyr")
         ):
             raise ValueError(
                 f"nodes.board: {self.nodes.firmware} firmware on {self.nodes.backend} has no "
@@ -120,10 +122,10 @@ class FederationSettings(Settings):
         self._check_engine()
         self._check_faults()
         self._check_participation()
-        if self.nodes.emulate and self.nodes.backend != "host":
+        if self.nodes.emulate and self.nodes.backend not in ("host", "serial"):
             raise ValueError(
                 f"nodes.emulate: every round of {self.nodes.backend} nodes is emulated; use "
-                "nodes.backend=host"
+                "nodes.backend=host or serial"
             )
         if self.nodes.emulate > self.rounds:
             raise ValueError(f"nodes.emulate: {self.nodes.emulate} of {self.rounds} rounds")
@@ -198,10 +200,10 @@ class FederationSettings(Settings):
             )
 
     def _check_participation(self) -> None:
-        if self.participation.deadline is not None and self.nodes.backend == "host":
+        if self.participation.deadline is not None and self.nodes.backend in ("host", "serial"):
             raise ValueError(
-                "participation.deadline: host nodes are not counted, so nobody knows who is late; "
-                "use nodes.backend=qemu or renode"
+                f"participation.deadline: {self.nodes.backend} nodes are not counted, so nobody "
+                "knows who is late; use nodes.backend=qemu or renode"
             )
         if self.participation.slow is not None and self.participation.deadline is None:
             raise ValueError(

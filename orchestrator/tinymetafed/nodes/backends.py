@@ -11,13 +11,15 @@ from ..energy.timing import Timing
 from ..errors import TinyMetaFedError
 from ..places import MPS2_IMAGE, zephyr_image
 from . import limits, window
+from .boards import Finder, image_of
 from .folder import private_directory
 from .host import open_host
 from .image import checksum
 from .node import Node
 from .qemu import QemuTransport
 from .renode import PLATFORMS, Renode, RenodeTransport
-from .settings import NodeSettings
+from .serial_port import ANSWER_TIME, SerialNode, SerialTransport
+from .settings import AUTO, NodeSettings
 
 __all__ = ["emulated_image", "image_checksum", "make_nodes", "private_directory"]
 
@@ -32,6 +34,8 @@ def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
     make = partial(Node, timeout=settings.timeout, patience=settings.patience)
     if settings.backend == "host":
         return [make(name, open_host) for name in names]
+    if settings.backend == "serial":
+        return _on_boards(settings, [make(name, open_host) for name in names])
     image, built_by = emulated_image(settings)
     sha256 = checksum(image, built_by)
     limits.check(settings)
@@ -73,10 +77,30 @@ def _program(image: Path) -> Program:
     return program
 
 
+def _on_boards(settings: NodeSettings, nodes: list[Node]) -> list[Node]:
+    """The nodes, at their ports. What is built here of what they run tells the places of faults."""
+    ports = settings.ports or ()
+    finder = Finder(settings.count, settings.baud, min(settings.timeout, ANSWER_TIME))
+
+    async def find(i: int) -> str:
+        return await finder.find(i) if ports == (AUTO,) else ports[i]
+
+    async def start(node: Node, where: SerialNode) -> SerialTransport:
+        transport = await where.open()
+        if transport.hello is not None:
+            node.image = image_of(transport.hello.build)
+        return transport
+
+    for i, node in enumerate(nodes):
+        where = SerialNode(node.name, partial(find, i), settings.baud, settings.timeout)
+        node.open_transport = partial(start, node, where)
+    return nodes
+
+
 def image_checksum(settings: NodeSettings) -> str | None:
     """SHA-256 of what an emulated node runs; None where none is emulated. Raises
     TinyMetaFedError."""
-    if settings.backend == "host" and not settings.emulate:
+    if settings.backend in ("host", "serial") and not settings.emulate:
         return None
     return checksum(*emulated_image(settings))
 
@@ -85,6 +109,6 @@ def emulated_image(settings: NodeSettings) -> tuple[Path, str]:
     """What an emulated node runs, and the command that builds it."""
     if settings.image is not None:
         return Path(settings.image), "tinymetafed firmware build"
-    if settings.firmware == "bare":
+    if settings.firmware == "bare" or settings.backend == "serial":  # that one for a sample
         return MPS2_IMAGE, "make firmware"
     return zephyr_image(settings.board), "make zephyr"

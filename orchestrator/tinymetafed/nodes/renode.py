@@ -17,6 +17,7 @@ from pathlib import Path
 from ..energy.opcodes import OpcodeCounts, TracedPricing, traced_blocks
 from ..errors import TinyMetaFedError
 from ..places import EMULATION, RENODE
+from . import descriptor
 from .fault import Stand
 from .process import last_words, start
 from .renode_counting import PhaseMarks, read_trace
@@ -348,35 +349,17 @@ class RenodeTransport:
 
     async def write(self, data: bytes) -> None:
         """See Transport."""
-        loop = asyncio.get_running_loop()
-        left = memoryview(data)
-        while left:
-            try:
-                left = left[os.write(self._uart, left) :]
-            except BlockingIOError:
-                ready = loop.create_future()
-                loop.add_writer(self._uart, _settle, ready)
-                try:
-                    await ready
-                finally:
-                    loop.remove_writer(self._uart)
-            except OSError as error:
-                raise self._lost() from error
+        try:
+            await descriptor.write(self._uart, data)
+        except OSError as error:
+            raise self._lost() from error
 
     async def read(self) -> bytes:
         """See Transport."""
-        loop = asyncio.get_running_loop()
-        ready = loop.create_future()
-        loop.add_reader(self._uart, _settle, ready)
         try:
-            await ready
-            data = os.read(self._uart, 65536)
-        except OSError as error:
+            data = await descriptor.read(self._uart)
+        except (OSError, EOFError) as error:
             raise self._lost() from error
-        finally:
-            loop.remove_reader(self._uart)
-        if not data:
-            raise self._lost()
         self._since = None
         return data
 
@@ -410,8 +393,3 @@ class RenodeTransport:
 
     def _lost(self) -> NodeLost:
         return NodeLost(f"{self._name}: its UART is gone; {self.said()}")
-
-
-def _settle(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)

@@ -1,30 +1,35 @@
 """[nodes] and [faults] of an experiment file."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from ..settings import Settings
 
 Direction = Literal["down", "up"]
+AUTO = "auto"
+"""In place of the ports' names."""
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class NodeSettings(Settings):
     """[nodes]: how many, and what runs them."""
 
-    backend: Literal["qemu", "renode", "host"] = "qemu"
+    backend: Literal["qemu", "renode", "serial", "host"] = "qemu"
     firmware: Literal["bare", "zephyr"] = "bare"  # an emulated node's: bare metal, or on Zephyr
     board: Literal["mps2_an386", "nrf52840dk", "arduino_nano_33_ble"] = "mps2_an386"  # emulated
     image: str | None = None  # of 'tinymetafed firmware build', for emulated nodes; else the usual
     link: Literal["dma", "uart"] | None = None  # dma on qemu, uart on renode where not given
-    count: Annotated[int, Field(ge=1, le=10_000)] = 4
+    # Of serial nodes, one for each; or "auto": any that a node answers at. And their speed.
+    ports: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    baud: Annotated[int, Field(ge=9600, le=4_000_000)] = 115_200
+    count: Annotated[int, Field(ge=1, le=10_000)] = 4  # one for each port where these are given
     per_round: Annotated[int, Field(ge=1, le=10_000)] | None = None  # M; all where not given
     # Seconds without an answer until a frame is repeated to a node that does not compute, and
     # seconds of its own time that a node may compute for a frame.
     timeout: Annotated[float, Field(gt=0, le=3600)] = 20.0
     patience: Annotated[float, Field(gt=0, le=1e9)] = 3600.0
-    emulate: Annotated[int, Field(ge=0)] = 0  # rounds that a qemu node for each host node plays too
+    emulate: Annotated[int, Field(ge=0)] = 0  # rounds that a qemu node for each of these plays too
 
     # What has host nodes at work: threads of this process, or a Ray cluster.
     engine: Literal["local", "ray"] = "local"
@@ -32,6 +37,44 @@ class NodeSettings(Settings):
     address: Annotated[str, Field(pattern=r"^(local|[^\s:]+:\d{1,5})$")] | None = (
         None  # of Ray's head
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count_ports(cls, tree: Any) -> Any:
+        """A port may be given without a list around it."""
+        if not isinstance(tree, dict) or "ports" not in tree:
+            return tree  # pyright: ignore[reportUnknownVariableType]
+        found: dict[str, Any] = dict(tree)  # pyright: ignore[reportUnknownArgumentType]
+        if isinstance(found["ports"], str):
+            found["ports"] = [found["ports"]]
+        if isinstance(found["ports"], list) and found["ports"] != [AUTO]:
+            found.setdefault("count", len(found["ports"]))
+        return found
+
+    @model_validator(mode="after")
+    def _has_ports(self) -> "NodeSettings":
+        ports = self.ports
+        if (self.backend == "serial") != (ports is not None):
+            raise ValueError(
+                "ports: serial nodes have some, and no others; give their names, or auto "
+                "('tinymetafed boards' lists them)"
+            )
+        if ports is None or ports == (AUTO,):
+            return self
+        if AUTO in ports or len(set(ports)) < len(ports):
+            raise ValueError("ports: each has to be named once, and auto stands for all of them")
+        if self.count > len(ports):
+            raise ValueError(
+                f"ports: {len(ports)} are too few for {self.count} nodes; set nodes.count"
+            )
+        return self
+
+    @property
+    def on_qemu(self) -> "NodeSettings":
+        """As those that play a sample of the rounds."""
+        plain = {"firmware": "bare", "board": "mps2_an386", "ports": None}
+        changes = {"backend": "qemu"} | (plain if self.backend == "serial" else {})
+        return self.model_copy(update=changes)
 
     @property
     def uses_dma(self) -> bool:

@@ -30,6 +30,7 @@ COUNTING = {
     "qemu": "emulated on QEMU, every instruction counted",
     "renode": "emulated on Renode, instructions counted, their cycles traced once for each kind of "
     "request and scaled",
+    "serial": "on boards, nothing counted",
     "host": "the firmware's core in-process, nothing counted",
 }
 """How what a backend's nodes execute is known."""
@@ -125,7 +126,7 @@ class Result:
         known = COUNTING[self.run.backend]
         if emulated := self.experiment.nodes.emulate:
             known = (
-                f"the firmware's core in-process, {emulated} of its rounds emulated on QEMU and "
+                f"{known.partition(',')[0]}, {emulated} of its rounds emulated on QEMU and "
                 "counted, the others taken for their mean"
             )
         if self.spent and self.uncounted:
