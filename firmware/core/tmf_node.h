@@ -7,6 +7,7 @@
 
 #include "tmf_link.h"
 #include "tmf_model.h"
+#include "tmf_phase.h"
 #include "tmf_select.h"
 
 #define TMF_PROTOCOL 4
@@ -35,6 +36,9 @@ struct tmf_port {
     const uint8_t *build;      /* TMF_BUILD_SIZE bytes that identify the image */
     const struct tmf_backbone *backbone; /* NULL where the image has none */
     struct tmf_window *window; /* NULL where no peer reaches the node's memory */
+
+    /* See ports/cortex_m/tmf_cycles.h; NULL where there is no counter. */
+    bool (*cycles)(uint64_t cycles[TMF_PHASES]);
 
     /* Sends the bytes and returns when they have been taken off `data`. */
     void (*write)(void *context, const uint8_t *data, size_t size);

@@ -51,6 +51,25 @@ static __attribute__((noinline)) void say_hello(const struct tmf_node *node, str
     }
 }
 
+/* What is measured before the answer is; nothing where nothing is. */
+static enum tmf_error tell_cycles(const struct tmf_node *node, const struct tmf_response *response,
+                                  struct response_body_r *answer)
+{
+    uint64_t cycles[TMF_PHASES];
+    size_t room, size = 0;
+    uint8_t *const out = place(node, response, &room);
+    if (room < sizeof cycles) {
+        return TMF_ERROR_RANGE;
+    }
+    if (node->port.cycles != NULL && node->port.cycles(cycles)) {
+        size = sizeof cycles;
+        memcpy(out, cycles, size);
+    }
+    answer->response_body_choice = response_body_counted_m_c;
+    answer->response_body_counted_m.counted_by_phase = string(out, size);
+    return TMF_OK;
+}
+
 static void refuse(struct response_body_r *answer, enum tmf_error error, uint64_t needed,
                    uint64_t available)
 {
@@ -324,6 +343,7 @@ static enum tmf_error handle(struct tmf_node *node, const struct request_body_r 
     answer->response_body_choice = response_body_done_m_c;
     switch (request->request_body_choice) {
     case request_body_hello_m_c: say_hello(node, answer); return TMF_OK;
+    case request_body_cycles_m_c: return tell_cycles(node, response, answer);
     case request_body_load_m_c: return handle_load(node, &request->request_body_load_m, answer);
     default: break;
     }
@@ -372,6 +392,7 @@ static size_t bytes_of(const struct response_body_r *answer)
     switch (answer->response_body_choice) {
     case response_body_outputs_m_c: return answer->response_body_outputs_m.outputs_values.len;
     case response_body_updated_m_c: return answer->response_body_updated_m.updated_chunk_m.chunk_data.len;
+    case response_body_counted_m_c: return answer->response_body_counted_m.counted_by_phase.len;
     default: return 0;
     }
 }

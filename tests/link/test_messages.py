@@ -47,6 +47,7 @@ REQUESTS = st.one_of(
     st.builds(messages.Variate, CHUNKS),
     st.builds(messages.Renew, FLOAT32),
     st.builds(messages.Part, U32, BYTES),
+    st.just(messages.Cycles()),
 )  # fmt: skip
 PRINTABLE = st.text(max_size=20).filter(str.isprintable)
 RESPONSES = st.one_of(
@@ -63,6 +64,7 @@ RESPONSES = st.one_of(
     st.builds(messages.Updated, CHUNKS),
     st.builds(messages.Error, U8, PRINTABLE, U64, U64),
     st.builds(messages.Fault, U32, U32, st.binary(min_size=52, max_size=52)),
+    st.builds(messages.Counted, BYTES),
 )  # fmt: skip
 
 

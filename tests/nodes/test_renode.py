@@ -34,6 +34,7 @@ from tinymetafed.nodes.program import Select, Send, Store, Train
 from tinymetafed.nodes.renode import Renode, RenodeTransport
 from tinymetafed.nodes.transport import NodeLost
 from tinymetafed.places import MPS2_IMAGE, PROJECT, zephyr_image
+from tinymetafed.report.energy import of_measured
 
 DEMO = PROJECT / "experiments/demo.toml"
 PLATFORM = renode.PLATFORMS["mps2_an386"]
@@ -408,3 +409,33 @@ def test_no_renode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     asyncio.run(_fails(tmp_path, "Renode is not installed; run 'make renode'"))
     monkeypatch.setenv("TMF_RENODE", str(tmp_path / "nowhere"))
     asyncio.run(_fails(tmp_path, "nowhere: cannot be started: No such file"))
+
+
+@pytest.mark.parametrize(
+    ("firmware", "board"),
+    [("bare", "mps2_an386"), pytest.param("zephyr", "nrf52840dk", marks=pytest.mark.zephyr)],
+)
+def test_a_node_measures_its_cycles(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], firmware: str, board: str
+):
+    """By a counter that goes by the machine's time. So the phases are as long by it as by the
+    instructions that are counted, at as many a second as the machine executes; and nothing else of
+    the round changes."""
+    changes = ("rounds=2", "evaluation.devices=1", "evaluation.every=2", "nodes.count=2")
+    nodes = ("nodes.backend=renode", f"nodes.firmware={firmware}", f"nodes.board={board}")
+    store, run = execute(
+        read(DEMO, (*changes, *nodes, "nodes.measure=true")), tmp_path / "measured"
+    )
+    other, plain = execute(read(DEMO, (*changes, "nodes.backend=host")), tmp_path / "host")
+    assert run.theta == plain.theta
+    rows = [(r.bytes_down, r.bytes_up, r.sequence) for r in store.node_rounds(run.id)]
+    assert rows == [(r.bytes_down, r.bytes_up, r.sequence) for r in other.node_rounds(plain.id)]
+    measured = {(m.round, m.node, m.phase): m.cycles for m in store.measured(run.id)}
+    assert {place[:2] for place in measured} == {(1, 0), (1, 1), (2, 0), (2, 1)}
+    executed = {(p.round, p.node, p.phase): p.instructions for p in store.phases(run.id)}
+    rates = [measured[place] / executed[place] for place in measured if place[2] == "learn"]
+    assert max(rates) == pytest.approx(min(rates), rel=0.1)
+    assert min(rates) > 0
+    table = of_measured(store.measured(run.id), store.phases(run.id), "cortex-m4")
+    assert list(table.columns[0].cells) == ["reconstruct", "learn", "select"]
+    assert all(table.columns[3].cells)

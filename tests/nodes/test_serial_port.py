@@ -13,6 +13,7 @@ import pytest
 import serial
 import typer
 
+from calling import call
 from conftest import MakeExperiment
 from desk import Board
 from running import came_to, execute
@@ -248,13 +249,6 @@ def test_where_no_node_answers_it_is_said(
         list_boards()
 
 
-def test_a_sample_of_the_rounds_is_counted_on_qemu(tmp_path: Path, board: MakeBoard):
-    changes = (*_ports(board()), *ROUNDS, "nodes.emulate=1")
-    store, run = execute(read(DEMO, changes), tmp_path)
-    assert [row.counted for row in store.node_rounds(run.id)] == [False, True]
-    assert {one.round for one in store.phases(run.id)} == {2}
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -277,3 +271,15 @@ def test_settings_that_do_not_fit(
 def test_there_is_a_node_for_each_port(experiment: MakeExperiment):
     nodes = "nodes={backend='serial', ports=['/a', '/b', '/c']}"
     assert experiment(nodes).nodes.count == 3
+
+
+def test_cycles_that_stand_still_are_not_measured(tmp_path: Path, board: MakeBoard):
+    """As QEMU's do. What asks for them is in no byte of the round."""
+    changes = (*_ports(board()), *ROUNDS, "nodes.emulate=1")
+    store, run = execute(read(DEMO, changes), tmp_path / "runs")
+    assert [row.counted for row in store.node_rounds(run.id)] == [False, True]
+    assert {one.round for one in store.phases(run.id)} == {2}
+    assert store.measured(run.id) == []
+    shown = call(tmp_path, "energy")
+    assert "Cycles were not measured: the nodes' counter (DWT->CYCCNT) stands" in shown.stdout
+    assert "learn" in shown.stdout, shown.stderr

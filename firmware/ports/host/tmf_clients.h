@@ -93,8 +93,8 @@ struct tmf_client {
     uint32_t entries;
     uint32_t sensor;
     uint32_t frames;
-    uint32_t down[17]; /* bytes by name: of every request, and framing */
-    uint32_t up[17];
+    uint32_t down[18]; /* bytes by name: of every request, and framing */
+    uint32_t up[18];
 };
 
 /* Adds weight · values to the entries of `sum` that `indices` names, each once, in their order. */

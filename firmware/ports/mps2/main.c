@@ -1,5 +1,6 @@
 /* A node on bare metal. */
 #include "cortex_m.h"
+#include "tmf_cycles.h"
 #include "tmf_node.h"
 #include "uart.h"
 
@@ -33,6 +34,7 @@ int main(void)
         .build = build_id,
         .backbone = &tmf_backbone,
         .window = &tmf_window,
+        .cycles = tmf_cycles,
         .write = write,
     };
     uart_start();

@@ -3,8 +3,8 @@ set_source_files_properties(${TMF_COLD_SOURCES} ${TMF_PROTOCOL_SOURCES} ports/mp
                             ports/mps2/startup.c PROPERTIES COMPILE_OPTIONS "${TMF_SMALL}")
 
 function(tmf_mps2_image name)
-  add_executable(${name} ${ARGN} ports/mps2/startup.c ports/mps2/uart.c)
-  target_include_directories(${name} PRIVATE ports/mps2)
+  add_executable(${name} ${ARGN} ports/mps2/startup.c ports/mps2/uart.c ports/cortex_m/tmf_cycles.c)
+  target_include_directories(${name} PRIVATE ports/mps2 ports/cortex_m)
   target_compile_options(${name} PRIVATE ${TMF_WARNINGS})
   target_link_libraries(${name} PRIVATE tmf_core)
   target_link_options(${name} PRIVATE

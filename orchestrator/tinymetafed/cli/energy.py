@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..energy import power
 from ..energy.settings import EnergySettings
 from ..errors import TinyMetaFedError
 from ..report import described
@@ -57,6 +58,14 @@ def _energy(
             f"run {run.id} was begun with {run.made_by}, which did not store its frames, so it "
             f"cannot be priced anew; it was priced for {settings.energy.device} and "
             f"{settings.energy.radio}"
+        )
+    if settings.nodes.measures:
+        measured = store.measured(run.id)
+        core = power.device(priced.device).core
+        console.print(
+            energy_tables.of_measured(measured, store.phases(run.id), core)
+            if measured
+            else energy_tables.NOT_MEASURED
         )
     account = described.of(settings).account(store, run, priced)
     spent = account.spent()

@@ -90,7 +90,7 @@ class EmulatedSample:
         counted = {row.node: row.counted for row in emulated.rows}
         rows = [dataclasses.replace(row, counted=counted[row.node]) for row in result.rows]
         events = [*result.events, *emulated.events]
-        return RoundResult(result.state, rows, emulated.phases, events)
+        return dataclasses.replace(result, rows=rows, phases=emulated.phases, events=events)
 
     async def _bring(self, index: int, state: FederationState) -> None:
         """Boots a node; what it is sent in the round is then what the host's was sent."""

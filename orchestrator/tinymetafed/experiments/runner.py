@@ -209,7 +209,7 @@ async def _train(
         store.commit(
             run.id, state.done, state.theta, state.broadcast.changed, lap(), result.rows,
             evaluations, result.phases, kept, state.server.kept,
-            [*result.events, *federation.take_events()],
+            [*result.events, *federation.take_events()], result.measured,
         )  # fmt: skip
         await _hear_signals()
     progress(state.done, "done")

@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -47,6 +47,7 @@ class FitResult(NamedTuple):
     the strategy keeps nothing. usage: what the node did since it was last looked at. timed: what
     counts for a deadline of this, as if the node had never been lost; all of it without a deadline.
     sequence: the number of the node's last frame. left_out: noise on its link took all attempts.
+    cycles: by phase, as the node has measured them; see Node.take_cycles.
     """
 
     update: Update | None
@@ -55,19 +56,22 @@ class FitResult(NamedTuple):
     timed: Usage
     sequence: int
     left_out: bool = False
+    cycles: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
 class Fitted:
     """What a node's work in a round comes to, before it is looked at what the node did.
 
-    update, kept, left_out: as in FitResult. before: what it did that does not count for a deadline.
+    update, kept, left_out, cycles: as in FitResult. before: what it did that does not count for a
+    deadline.
     """
 
     update: Update | None
     kept: Vector | None
     before: Usage = field(default_factory=Usage)
     left_out: bool = False
+    cycles: Mapping[str, int] | None = None
 
 
 class Client:
@@ -174,9 +178,10 @@ class Client:
         plays. Raises TinyMetaFedError."""
         settings, (support, query) = self.settings, samples
         held, sequence, before = node.version, node.sequence, Usage()
+        cycles: Mapping[str, int] | None = None
 
         async def fit() -> tuple[Update | None, Vector | None]:
-            nonlocal before
+            nonlocal before, cycles
             if settings.strategy.keeps:
                 await node.set_kept(instructions.kept)
             if settings.participation.deadline is not None:
@@ -184,9 +189,11 @@ class Client:
                 if node.version != held:
                     await node.hold(broadcast.theta, held)
                 before += node.take_usage()
+            await node.take_cycles()  # those of other work
             node.sequence = sequence
             try:
                 outcome = await node.run(program, support, query, broadcast)
+                cycles = await node.take_cycles()
                 kept = await node.get_kept() if settings.strategy.keeps else None
             except NodeRefused as refused:
                 if not refused.diverged:
@@ -197,7 +204,7 @@ class Client:
 
         with node.playing(instructions.device):
             try:
-                return Fitted(*await _persistently(node, fit), before)
+                return Fitted(*await _persistently(node, fit), before, cycles=cycles)
             except LinkTooNoisy as error:
                 node.note(NodeEvent("left out", f"of the round: {error}"))
                 return Fitted(None, instructions.kept, before, left_out=True)

@@ -157,7 +157,10 @@ class LinkEngine:
         # When all are done: one after the other, between their answers, takes twice the time.
         usages = take_usages(nodes)
         return [
-            FitResult(one.update, one.kept, one.before + usage, usage, node.sequence, one.left_out)
+            FitResult(
+                one.update, one.kept, one.before + usage, usage, node.sequence, one.left_out,
+                one.cycles,
+            )
             for node, one, usage in zip(nodes, fitted, usages, strict=True)
         ]
 

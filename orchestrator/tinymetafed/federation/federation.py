@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from ..nodes.library import node_floats
 from ..nodes.update import Update
 from ..nodes.usage import Usage
 from ..results import accounts
-from ..results.store import DeviceEvaluation, Event, NodeRound, PhaseCount
+from ..results.store import DeviceEvaluation, Event, MeasuredCycles, NodeRound, PhaseCount
 from ..strategies import Round, ServerState
 from . import participation
 from .client import FitInstructions, FitResult
@@ -27,12 +27,13 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class RoundResult:
     """What a round came to: the next state, what every node of it did, what it executed, and the
-    nodes' events."""
+    nodes' events; and the cycles that nodes have measured themselves."""
 
     state: FederationState
     rows: list[NodeRound]
     phases: list[PhaseCount]
     events: list[Event]
+    measured: list[MeasuredCycles] = field(default_factory=list[MeasuredCycles])
 
 
 class Federation:
@@ -188,7 +189,13 @@ class Federation:
             if result.kept is not None
         }
         lost = self.away if strategy.keeps == "residual" else ()
-        return RoundResult(state.advance(server, kept, lost), rows, phases, self.take_events())
+        measured = [
+            MeasuredCycles(at.number + 1, node, phase, cycles)
+            for node, result in zip(nodes, results, strict=True)
+            for phase, cycles in (result.cycles or {}).items()
+        ]
+        after = state.advance(server, kept, lost)
+        return RoundResult(after, rows, phases, self.take_events(), measured)
 
     def _select(self, done: int) -> tuple[list[int], list[int]]:
         """M nodes, or all that are there, and for each the device whose task it plays in this

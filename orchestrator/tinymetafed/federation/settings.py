@@ -119,6 +119,8 @@ class FederationSettings(Settings):
                 f"nodes.link: {self.nodes.backend} nodes have no dma; use uart or "
                 "nodes.backend=qemu"
             )
+        if self.nodes.measure and self.nodes.backend == "host":
+            raise ValueError("nodes.measure: host nodes have no counter of cycles; leave it out")
         self._check_engine()
         self._check_faults()
         self._check_participation()

@@ -26,6 +26,8 @@ REGISTERS: tuple[str, ...] = (
     "r0", "r1", "r2", "r3", "r12", "lr", "pc", "xpsr", "sp", "cfsr", "hfsr", "mmfar", "bfar",
 )  # fmt: skip
 """Of a fault, in their order."""
+PHASES = "idle", "receive", "reconstruct", "learn", "select", "evaluate", "send"
+"""Of a node's work, in the order in which it tells their cycles."""
 
 
 @dataclass(frozen=True)
@@ -153,9 +155,14 @@ class Backbone:
     chunk: Chunk
 
 
+@dataclass(frozen=True)
+class Cycles:
+    CODE: ClassVar = 16
+
+
 Request = (
     HelloRequest | Load | Weights | Train | Store | Evaluate | Predict | Select | Update
-    | Residual | Restore | Mark | Variate | Renew | Part | Backbone
+    | Residual | Restore | Mark | Variate | Renew | Part | Backbone | Cycles
 )  # fmt: skip
 
 
@@ -249,9 +256,24 @@ class Fault:
         return dict(zip(REGISTERS, words, strict=True))
 
 
+@dataclass(frozen=True)
+class Counted:
+    CODE: ClassVar = 11
+    cycles: bytes
+
+    @property
+    def by_phase(self) -> dict[str, int] | None:
+        """Cycles since the counter was started; None where it stands still."""
+        if len(self.cycles) != 8 * len(PHASES):
+            return None
+        numbers = np.frombuffer(self.cycles, "<u8").tolist()
+        return dict(zip(PHASES, numbers, strict=True))
+
+
 Response = (
     Hello | Loaded | Done | Trained | Evaluated | Outputs | Selected | Updated | Error | Fault
-)
+    | Counted
+)  # fmt: skip
 
 _ENCODER = cbor2.CBOREncoder(io.BytesIO(), canonical=True)  # to make one costs more than a message
 

@@ -31,7 +31,9 @@ PHASES = {"idle", "receive", "reconstruct", "learn", "select", "send", "evaluate
 def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
     """The nodes of an experiment, not started yet; what they need lies in `directory`."""
     names = [f"node-{i}" for i in range(settings.count)]
-    make = partial(Node, timeout=settings.timeout, patience=settings.patience)
+    make = partial(
+        Node, timeout=settings.timeout, patience=settings.patience, measures=settings.measures
+    )
     if settings.backend == "host":
         return [make(name, open_host) for name in names]
     if settings.backend == "serial":

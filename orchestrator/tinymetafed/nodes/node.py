@@ -1,6 +1,7 @@
 """A node over any backend: it boots, is told of its model, and carries out programs."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,8 @@ from .usage import Usage
 
 CLOCK = 64e6
 """Cycles a second by which a node's own time is reckoned: the nRF52840's."""
+GOES_ROUND = 2**32 / 200e6
+"""Seconds in which a counter of 32 bits may go round, on boards with up to 200 MHz."""
 BOOT_PATIENCE = 10.0
 """Seconds of its own time that a node may compute before it says hello."""
 GRACE = 0.2
@@ -65,6 +68,7 @@ class Node:
         noise: on its link; None where there is none.
         version: of the weights that the node holds; 0 for none.
         image: what it runs, where its backend runs one: for the places of its faults.
+        measures: it is asked for its cycles.
     """
 
     name: str
@@ -77,6 +81,7 @@ class Node:
     noise: Noise | None = None
     version: int = 0
     image: Path | None = None
+    measures: bool = False
 
     _events: list[NodeEvent] = field(default_factory=list[NodeEvent])
     _device: int | None = None
@@ -85,6 +90,8 @@ class Node:
     _model: Model | None = None
     _load: messages.Load | None = None
     _kept: Vector | None = None  # that the node has; None: all of it is zero
+    _cycles: dict[str, int] | None = None  # that it told last
+    _longest: float = 0.0  # seconds of a frame's exchange, since then
     _measured: bool = False  # what is asked is no part of a round
     _meter: Meter = field(init=False)
 
@@ -157,7 +164,7 @@ class Node:
 
     async def close(self) -> None:
         """Ends the node."""
-        self.version, self._kept = 0, None
+        self.version, self._kept, self._cycles = 0, None, None
         if self._transport is not None:
             transport, self._transport = self._transport, None
             self._meter.ended()
@@ -393,6 +400,23 @@ class Node:
                 await self._request("restore", messages.Restore(piece))
         self._kept = kept
 
+    async def take_cycles(self) -> dict[str, int] | None:
+        """Cycles by phase since the last call, by the node's own counter; what asks for them is not
+        counted. None where they are not known: nobody wants them, the counter stands still, the
+        node has started since, or a frame took so long that the counter may have gone round."""
+        if not self.measures:
+            return None
+        with self.not_counted():
+            response = await self._request("cycles", messages.Cycles())
+        assert isinstance(response, messages.Counted)
+        before, self._cycles = self._cycles, response.by_phase
+        longest, self._longest = self._longest, 0.0
+        if before is None or self._cycles is None:
+            return None
+        if longest > GOES_ROUND and self.pricing is None:  # an emulator's time is another
+            return None
+        return {phase: n - before[phase] for phase, n in self._cycles.items()}
+
     async def _request(self, name: str, request: messages.Request) -> Response:
         """One request in a frame of its own, and its answer."""
         encoded = messages.encode_request(request)
@@ -418,6 +442,7 @@ class Node:
                 f"{self.name} cannot be sent '{names[0]}': {error}, as its hello says"
             ) from None
         unheard = False
+        began = time.monotonic()
         async with self.watch(names):
             for attempt in range(self.attempts):
                 self._meter.sent(frame, len(data), sensor)
@@ -426,6 +451,7 @@ class Node:
                     self.note(NodeEvent("repetition", text))
                 try:
                     answers = await self._sent(transport, data, names)
+                    self._longest = max(self._longest, time.monotonic() - began)
                     return checked(self.name, names, answers, self.image)
                 except TimeoutError as error:
                     unheard |= isinstance(error, _Unheard)

@@ -31,6 +31,9 @@ class NodeSettings(Settings):
     patience: Annotated[float, Field(gt=0, le=1e9)] = 3600.0
     emulate: Annotated[int, Field(ge=0)] = 0  # rounds that a qemu node for each of these plays too
 
+    # Cycles by phase, by a node's own counter; serial nodes' where not given.
+    measure: bool | None = None
+
     # What has host nodes at work: threads of this process, or a Ray cluster.
     engine: Literal["local", "ray"] = "local"
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None  # one a core where not given
@@ -70,10 +73,17 @@ class NodeSettings(Settings):
         return self
 
     @property
+    def measures(self) -> bool:
+        """Nodes are asked for their cycles."""
+        return self.backend == "serial" if self.measure is None else self.measure
+
+    @property
     def on_qemu(self) -> "NodeSettings":
         """As those that play a sample of the rounds."""
         plain = {"firmware": "bare", "board": "mps2_an386", "ports": None}
-        changes = {"backend": "qemu"} | (plain if self.backend == "serial" else {})
+        changes = {"backend": "qemu", "measure": False} | (
+            plain if self.backend == "serial" else {}
+        )
         return self.model_copy(update=changes)
 
     @property

@@ -12,7 +12,7 @@ from ..energy import ledger, power
 from ..energy.settings import EnergySettings
 from ..files import escaped, writing
 from ..results.spending import Spent
-from ..results.store import NodeTotal, Run, Store
+from ..results.store import MeasuredCycles, NodeTotal, PhaseCount, Run, Store
 
 if TYPE_CHECKING:  # it imports Capstone and pyelftools, for which a table need not wait
     from ..energy.profile import Profile
@@ -93,6 +93,47 @@ def by_class(counts: Mapping[str, Mapping[str, int]]) -> Table:
         found = [counts[name].get(kind, 0) for name in names]
         if any(found):
             table.add_row(kind, *(f"{number / 1e3:,.1f}" for number in found))
+    return table
+
+
+COMPARED = "reconstruct", "learn", "select", "evaluate"
+"""Phases in which a node computes; in the others it waits for its link too, by another clock."""
+NOT_MEASURED = (
+    "Cycles were not measured: the nodes' counter (DWT->CYCCNT) stands still, as it does on QEMU, "
+    "or a frame took so long that it may have gone round."
+)
+
+
+def of_measured(
+    measured: Sequence[MeasuredCycles], phases: Iterable[PhaseCount], core: str
+) -> Table:
+    """Cycles by the nodes' own counter beside the model's of `core`, of all rounds of a node of
+    which both are known; of all that were measured where none is."""
+    modelled = {
+        (one.round, one.node, one.phase): one.cycles[core][1]
+        for one in phases
+        if core in one.cycles
+    }
+    counted = {place[:2] for place in modelled}
+    both = [one for one in measured if (one.round, one.node) in counted]
+    table = Table(title="Cycles by the nodes' own counter", title_justify="left")
+    table.add_column("phase")
+    for column in ("M measured", "M modelled", "measured / modelled"):
+        table.add_column(column, justify="right")
+    for phase in COMPARED:
+        mine = [one for one in both or measured if one.phase == phase]
+        cycles = sum(one.cycles for one in mine)
+        model = sum(modelled.get((one.round, one.node, phase), 0) for one in mine)
+        if cycles or model:
+            ratio = f"{cycles / model:.3f}" if model else ""
+            table.add_row(
+                phase, f"{cycles / 1e6:,.3f}", f"{model / 1e6:,.3f}" if model else "", ratio
+            )
+    rounds = len({(one.round, one.node) for one in both or measured})
+    table.caption = f"{rounds} rounds of a node" + (
+        "" if both else "; what they executed was not counted: nodes.emulate counts a sample"
+    )
+    table.caption_justify = "left"
     return table
 
 

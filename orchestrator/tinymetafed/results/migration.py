@@ -13,7 +13,7 @@ from .schema import RESUMABLE, SCHEMA, SCHEMA_VERSION
 log = logging.getLogger(__name__)
 
 WITH_PROFILES = 8
-"""The schema that lacks tables of today's, and is else the same."""
+"""The oldest schema that lacks tables of today's, and is else the same."""
 MISSING: dict[str, dict[str, str]] = {
     "run": {"memory": "0", "changed": "X''"},
     "node_round": {
@@ -35,9 +35,9 @@ def migrate(db: sqlite3.Connection) -> None:
     db.execute("BEGIN IMMEDIATE")
     try:
         (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version in (0, WITH_PROFILES):
+        if version == 0 or version >= WITH_PROFILES:
             create(db)
-        elif version < WITH_PROFILES:
+        else:
             _rebuild(db, version)
         db.execute("COMMIT")
     except BaseException:

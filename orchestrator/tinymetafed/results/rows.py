@@ -49,6 +49,16 @@ class Event:
 
 
 @dataclass(frozen=True)
+class MeasuredCycles:
+    """A row of measured; see the schema."""
+
+    round: int
+    node: int
+    phase: str
+    cycles: int
+
+
+@dataclass(frozen=True)
 class NodeTotal:
     """What a node did in all rounds of a run: how many it was in, and sums of node_round."""
 

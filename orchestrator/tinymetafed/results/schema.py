@@ -1,6 +1,6 @@
 """The tables of the store."""
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -63,6 +63,14 @@ CREATE TABLE IF NOT EXISTS profile (     -- what the nodes executed in one round
     classes      BLOB NOT NULL,          -- of each its instructions by class, compressed
     PRIMARY KEY (run, round)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS measured (    -- cycles by the node's own counter, where it has one
+    run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+    round        INTEGER NOT NULL,
+    node         INTEGER NOT NULL,
+    phase        TEXT NOT NULL,
+    cycles       INTEGER NOT NULL,
+    PRIMARY KEY (run, round, node, phase)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ledger (      -- energy of runs begun before schema 7, without frames
     run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
     round        INTEGER NOT NULL,

@@ -18,7 +18,7 @@ from ..errors import TinyMetaFedError
 from . import opening
 from .migration import insert_profile
 from .profiles import PhaseCount, unpack
-from .rows import DeviceEvaluation, Event, Judged, NodeRound, NodeTotal, Run
+from .rows import DeviceEvaluation, Event, Judged, MeasuredCycles, NodeRound, NodeTotal, Run
 from .schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="DataclassInstance")
 
 __all__ = [
-    "DeviceEvaluation", "Entry", "Event", "Judged", "NodeRound", "NodeTotal", "PhaseCount", "Run",
-    "Store",
+    "DeviceEvaluation", "Entry", "Event", "Judged", "MeasuredCycles", "NodeRound", "NodeTotal",
+    "PhaseCount", "Run", "Store",
 ]  # fmt: skip
 
 RUN = ", ".join(field.name for field in fields(Run))
@@ -136,10 +136,12 @@ class Store:
         kept: Mapping[int, NDArray[np.float32]] | None = None,
         server: Mapping[str, NDArray[Any]] | None = None,
         events: Iterable[Event] = (),
+        measured: Iterable[MeasuredCycles] = (),
     ) -> None:
-        """Adds a round, its evaluations and events, the weights after it with the version in which
-        each changed last, by owner the vectors that nodes keep and that it has changed, and all
-        that the server keeps else, in place of what it kept before; all or nothing.
+        """Adds a round, its evaluations and events, cycles that nodes have measured, the weights
+        after it with the version in which each changed last, by owner the vectors that nodes keep
+        and that it has changed, and all that the server keeps else, in place of what it kept
+        before; all or nothing.
 
         Raises TinyMetaFedError where another process has gone on with the run.
         """
@@ -159,6 +161,7 @@ class Store:
             if phases:
                 insert_profile(self._db, run, done, phases)
             self._insert("event", run, events)
+            self._insert("measured", run, measured)
             for owner, vector in (kept or {}).items():
                 self._db.execute(
                     "INSERT OR REPLACE INTO kept VALUES (?, ?, ?)",
@@ -184,7 +187,7 @@ class Store:
         self,
         table: str,
         run: int,
-        rows: Iterable[NodeRound | DeviceEvaluation | Event],
+        rows: Iterable[NodeRound | DeviceEvaluation | Event | MeasuredCycles],
     ) -> None:
         values = [(run, *vars(row).values()) for row in rows]
         if values:
@@ -301,6 +304,10 @@ class Store:
         query = "SELECT names, cycles, classes FROM profile JOIN layout ON id = layout"
         with opening.in_words(self.path):
             yield from self._db.execute(f"{query} WHERE run = ? ORDER BY round", (run,))
+
+    def measured(self, run: int) -> list[MeasuredCycles]:
+        """Cycles that the nodes have measured themselves, by round, node and phase."""
+        return self._rows(MeasuredCycles, "measured", run, "round, node, phase")
 
     def counted(self, run: int) -> int:
         """Rows of node_round that were counted."""

@@ -8,6 +8,7 @@
 
 #include <cmsis_core.h>
 
+#include "tmf_cycles.h"
 #include "tmf_node.h"
 
 extern const uint8_t build_id[TMF_BUILD_SIZE]; /* from the linker */
@@ -147,6 +148,7 @@ int main(void)
 #if DT_NODE_EXISTS(SHARED)
         .window = &tmf_window,
 #endif
+        .cycles = tmf_cycles,
         .write = write,
     };
     uart_irq_callback_set(uart, on_uart);
