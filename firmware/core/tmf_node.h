@@ -12,8 +12,9 @@
 
 #define TMF_PROTOCOL 4
 
-/* The same on every port, so that a node takes or refuses a model whatever it runs on. With the stack,
- * the frame buffers and what an operating system needs it makes up the 256 KiB of an nRF52840. */
+/* Of emulated nodes and of those on the host, so that they take or refuse the same models. With the stack,
+ * the frame buffers and what an operating system needs it makes up the 256 KiB of an nRF52840. A board has
+ * what its RAM leaves. */
 #define TMF_MODEL_MEMORY (216u * 1024u)
 
 #define TMF_BODY_SIZE 8152u    /* the longest body sent: its frame is no longer than one received */

@@ -25,7 +25,7 @@ from tinymetafed.federation.engines import LinkEngine
 from tinymetafed.federation.federation import Federation
 from tinymetafed.nodes import boards, serial_port
 from tinymetafed.nodes.backends import make_nodes
-from tinymetafed.places import MPS2_IMAGE, PROJECT
+from tinymetafed.places import MPS2_IMAGE, PROJECT, zephyr_image
 
 DEMO = PROJECT / "experiments/demo.toml"
 ROUNDS = ("rounds=2", "evaluation.devices=2", "evaluation.every=2")
@@ -283,3 +283,18 @@ def test_cycles_that_stand_still_are_not_measured(tmp_path: Path, board: MakeBoa
     shown = call(tmp_path, "energy")
     assert "Cycles were not measured: the nodes' counter (DWT->CYCCNT) stands" in shown.stdout
     assert "learn" in shown.stdout, shown.stderr
+
+
+@pytest.mark.zephyr
+def test_a_cortex_m33_plays_a_federation(tmp_path: Path, board: MakeBoard):
+    """Zephyr on the MPS2's AN521, whose processor has no FPU for it: the same weights."""
+    image = zephyr_image("mps2_an521")
+    if not image.is_file():
+        pytest.skip("no image; run 'make zephyr'")
+    machine = ("-machine", "mps2-an521", "-display", "none", "-nic", "none")
+    one = board(image=image, machine=machine)
+    store, run = execute(read(DEMO, (*_ports(one), *ROUNDS)), tmp_path / "boards")
+    assert came_to(store, run) == came_to(*execute(_on_host(1, *ROUNDS), tmp_path / "host"))
+    (found,) = asyncio.run(boards.ask([str(one.path)], 115_200, 10))
+    assert found.hello is not None
+    assert (found.name, found.hello.memory) == ("mps2_an521", 216 * 1024)

@@ -19,11 +19,18 @@ extern const struct tmf_backbone tmf_backbone __attribute__((weak));
 static const struct device *const uart = DEVICE_DT_GET(DT_CHOSEN(zephyr_console));
 
 static struct tmf_node node;
-static float memory[TMF_MODEL_MEMORY / sizeof(float)];
+
+/* The board's RAM by its devicetree, without the stack, the frame buffers and what Zephyr needs: on an
+ * nRF52840 TMF_MODEL_MEMORY. */
+#define OWN_MEMORY ((IS_ENABLED(CONFIG_ARMV8_M_MAINLINE) ? 44u : 40u) * 1024u)
+#define MODEL_MEMORY (DT_REG_SIZE(DT_CHOSEN(zephyr_sram)) - OWN_MEMORY)
+BUILD_ASSERT(DT_REG_SIZE(DT_CHOSEN(zephyr_sram)) > OWN_MEMORY, "the board has no RAM for a model");
+static float memory[MODEL_MEMORY / sizeof(float)];
 
 /* Where a peer reaches the node's memory: an emulator's host, which finds it by its name. */
 #define SHARED DT_NODELABEL(psram)
-#if DT_NODE_EXISTS(SHARED)
+#define HAS_SHARED DT_NODE_HAS_PROP(SHARED, zephyr_memory_region)
+#if HAS_SHARED
 static struct tmf_window tmf_window Z_GENERIC_SECTION(LINKER_DT_NODE_REGION_NAME_TOKEN(SHARED));
 #endif
 
@@ -145,7 +152,7 @@ int main(void)
         .memory_size = sizeof memory,
         .build = build_id,
         .backbone = &tmf_backbone,
-#if DT_NODE_EXISTS(SHARED)
+#if HAS_SHARED
         .window = &tmf_window,
 #endif
         .cycles = tmf_cycles,
