@@ -49,7 +49,7 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/.installed
 	}
 
 # Zephyr: the workspace of ZEPHYR_BASE, or one that west fetches. Boards by the name of their build.
-ZEPHYR_BOARDS := mps2_an386=mps2/an386 nrf52840dk=nrf52840dk/nrf52840 arduino_nano_33_ble=arduino_nano_33_ble
+ZEPHYR_BOARDS := mps2_an386=mps2/an386 nrf52840dk=nrf52840dk/nrf52840 arduino_nano_33_ble=arduino_nano_33_ble mps2_an521=mps2/an521/cpu0
 ZEPHYR_WORKSPACE := $(CURDIR)/build/zephyr-workspace
 ifeq ($(ZEPHYR_BASE),)
 ZEPHYR_BASE := $(if $(wildcard build/zephyr-workspace/zephyr),$(ZEPHYR_WORKSPACE)/zephyr)

@@ -5,8 +5,10 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import socket
 import subprocess
+import sys
 import termios
 import threading
 import tty
@@ -127,3 +129,10 @@ class Board:
                     arrives, lost = data[lost:], max(0, lost - len(data))
                     with contextlib.suppress(OSError):
                         self._uart.sendall(arrives)
+
+
+if __name__ == "__main__":
+    with Board(Path(sys.argv[1])):
+        print(f"A board is at {sys.argv[1]}, until Ctrl-C.", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()

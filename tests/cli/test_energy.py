@@ -44,7 +44,7 @@ def test_what_was_not_counted_cannot_be_priced(folder: Path):
     assert called.returncode == 1
     assert called.stderr == (
         "error: run 1: nothing was counted on its host nodes, so nothing can be priced; "
-        "qemu and renode nodes count\n"
+        "qemu and renode nodes count, and so does a sample of rounds (nodes.emulate)\n"
     )
     assert call(folder, "energy", "--device", "nrf1").stderr.count("\n") == 1
 

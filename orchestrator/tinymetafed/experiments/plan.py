@@ -11,7 +11,7 @@ from pathlib import Path
 
 from elftools.elf.constants import SH_FLAGS
 
-from ..energy.program import open_elf
+from ..energy.program import open_elf, symbols
 from ..errors import TinyMetaFedError
 from ..federation.client import Client
 from ..federation.engines import LinkEngine, make_engine
@@ -25,6 +25,7 @@ from ..nodes.host import HostTransport
 from ..nodes.image import frozen_weights
 from ..nodes.qemu import QEMU
 from ..nodes.settings import NodeSettings
+from ..places import zephyr_image
 from ..results.store import NodeRound, PhaseCount
 from .experiment import Experiment
 
@@ -111,14 +112,28 @@ def layers(experiment: Experiment) -> Iterator[LayerPlan]:
 def memory(experiment: Experiment) -> Memory:
     """As the node and its image say. Raises TinyMetaFedError."""
     image, built_by = emulated_image(experiment.nodes)
+    on_board = experiment.nodes.backend == "serial" and experiment.nodes.board != "mps2_an386"
+    if on_board:
+        image, built_by = zephyr_image(experiment.nodes.board), "make zephyr"
     if not image.is_file():
         raise TinyMetaFedError(f"{image}: no firmware image; run '{built_by}'")
     parts, available = asyncio.run(_load(_with(experiment, NodeSettings(backend="host", count=1))))
+    if on_board:
+        available = _model_memory(image)
     flash, ram = footprint(image)
     model = experiment.built_model
     if len(model.backbone) and frozen_weights(image) == model.frozen_weights:
         parts["backbone"] = 0
     return Memory(parts, available, flash, ram - available)
+
+
+def _model_memory(image: Path) -> int:
+    """Bytes for a model on a board: its image's array `memory`. Raises TinyMetaFedError."""
+    with open_elf(image) as elf:
+        sizes = [one["st_size"] for one in symbols(elf) if one.name == "memory"]
+    if len(sizes) != 1:
+        raise TinyMetaFedError(f"{image}: it is no node's image; build it anew")
+    return sizes[0]
 
 
 async def _load(experiment: Experiment) -> tuple[dict[str, int], int]:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from ..energy.settings import EnergySettings
 from ..models.layers import Shape
 from ..models.model import FirstWeights, Model, ModelSettings
-from ..nodes.settings import Faults, NodeSettings
+from ..nodes.settings import EMULATED, Faults, NodeSettings
 from ..settings import Settings
 from ..strategies import StrategySettings
 from ..tasks import TaskSettings
@@ -102,6 +102,11 @@ class FederationSettings(Settings):
             raise ValueError(
                 f"nodes.firmware: host nodes are the firmware's core alone, without "
                 f"{self.nodes.firmware}; use nodes.backend=qemu or renode"
+            )
+        if self.nodes.board not in EMULATED and self.nodes.backend != "serial":
+            raise ValueError(
+                f"nodes.board: {self.nodes.board} is not emulated, only {', '.join(EMULATED)}; use "
+                "nodes.backend=serial"
             )
         if (
             self.nodes.board != "mps2_an386"

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from ..settings import Settings
 
 Direction = Literal["down", "up"]
+EMULATED = "mps2_an386", "nrf52840dk", "arduino_nano_33_ble"
+"""Boards that are emulated."""
 AUTO = "auto"
 """In place of the ports' names."""
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -17,7 +19,11 @@ class NodeSettings(Settings):
 
     backend: Literal["qemu", "renode", "serial", "host"] = "qemu"
     firmware: Literal["bare", "zephyr"] = "bare"  # an emulated node's: bare metal, or on Zephyr
-    board: Literal["mps2_an386", "nrf52840dk", "arduino_nano_33_ble"] = "mps2_an386"  # emulated
+    # What an emulated node is. Of serial nodes: of which board a plan is, that of the smallest one.
+    board: Literal[
+        "mps2_an386", "nrf52840dk", "arduino_nano_33_ble", "mps2_an521", "nucleo_f401re",
+        "nucleo_l476rg", "nucleo_l552ze_q", "stm32f4_disco",
+    ] = "mps2_an386"  # fmt: skip
     image: str | None = None  # of 'tinymetafed firmware build', for emulated nodes; else the usual
     link: Literal["dma", "uart"] | None = None  # dma on qemu, uart on renode where not given
     # Of serial nodes, one for each; or "auto": any that a node answers at. And their speed.
