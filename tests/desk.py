@@ -133,6 +133,7 @@ class Board:
 
 if __name__ == "__main__":
     with Board(Path(sys.argv[1])):
-        print(f"A board is at {sys.argv[1]}, until Ctrl-C.", flush=True)
+        print(f"A board is at {sys.argv[1]}, until Ctrl-C or kill.", flush=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt):
             signal.pause()
