@@ -158,7 +158,12 @@ class LinkEngine:
         usages = take_usages(nodes)
         return [
             FitResult(
-                one.update, one.kept, one.before + usage, usage, node.sequence, one.left_out,
+                one.update,
+                one.kept,
+                one.before + usage,
+                usage,
+                node.sequence,
+                one.left_out,
                 one.cycles,
             )
             for node, one, usage in zip(nodes, fitted, usages, strict=True)
