@@ -112,11 +112,6 @@ class FederationSettings(Settings):
             )
         if self.nodes.link is not None and self.nodes.backend == "host":
             raise ValueError("nodes.link: host nodes have none; leave it out")
-        if self.nodes.link == "dma" and not self.nodes.uses_dma:
-            raise ValueError(
-                f"nodes.link: {self.nodes.backend} nodes have no dma; use uart or "
-                "nodes.backend=qemu"
-            )
         self._check_engine()
         self._check_faults()
         self._check_participation()

@@ -36,16 +36,18 @@ def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
     sha256 = checksum(image, built_by)
     limits.check(settings)
     pricing = _pricing(image, sha256, Timing.all())
+    place = window.find(image) if settings.uses_dma else None
     if settings.backend == "qemu":
         start = partial(
-            QemuTransport.open, directory, image=image, program=pricing.program,
-            place=window.find(image) if settings.uses_dma else None,
-        )  # fmt: skip
+            QemuTransport.open, directory, image=image, program=pricing.program, place=place
+        )
         return [
             make(name, partial(start, name=name), pricing=pricing, image=image) for name in names
         ]
     traced = TracedPricing(pricing)
-    renode = Renode(directory, image, PLATFORMS[settings.board], traced)
+    renode = Renode(
+        directory, image, PLATFORMS[settings.board], traced, place, settings.link == "dma"
+    )
     return [
         make(
             name, partial(RenodeTransport.open, renode, name), pricing=traced,

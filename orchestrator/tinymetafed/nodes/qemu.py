@@ -163,9 +163,7 @@ class QemuTransport:
                 raise await self._ended() from error
             if not data:
                 raise await self._ended()
-            if self._window is not None and data[-2:] in (b"\0", b"\0\0"):  # a doorbell
-                data = data[:-1] + self._window.take() + data[-1:]
-            self._gathered += data
+            self._gathered += data if self._window is None else self._window.completed(data)
             if not data.endswith(b"\0"):
                 await asyncio.sleep(GATHERING_TIME)
         if self._asked:

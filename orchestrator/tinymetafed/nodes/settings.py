@@ -17,7 +17,7 @@ class NodeSettings(Settings):
     firmware: Literal["bare", "zephyr"] = "bare"  # an emulated node's: bare metal, or on Zephyr
     board: Literal["mps2_an386", "nrf52840dk", "arduino_nano_33_ble"] = "mps2_an386"  # emulated
     image: str | None = None  # of 'tinymetafed firmware build', for emulated nodes; else the usual
-    link: Literal["dma", "uart"] | None = None  # dma on qemu, uart on renode where not given
+    link: Literal["dma", "uart"] | None = None  # dma where not given, of a Renode that shares memory
     count: Annotated[int, Field(ge=1, le=10_000)] = 4
     per_round: Annotated[int, Field(ge=1, le=10_000)] | None = None  # M; all where not given
     # Seconds without an answer until a frame is repeated to a node that does not compute, and
@@ -36,7 +36,7 @@ class NodeSettings(Settings):
     @property
     def uses_dma(self) -> bool:
         """Frames go through memory that a node shares, and not over its UART byte by byte."""
-        return self.backend == "qemu" and self.link != "uart"
+        return self.backend != "host" and self.link != "uart"
 
 
 class LinkNoise(Settings):
