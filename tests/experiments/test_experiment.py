@@ -70,8 +70,6 @@ def test_the_experiments_of_the_project_are_valid(path: Path):
         ("nodes.per_round=4", "f.toml: nodes.per_round: 4 nodes take part but nodes.count is 3"),
         ("nodes.link=dma", "f.toml: nodes.link: host nodes have none; leave it out"),
         ("nodes.link=spi", "f.toml: nodes.link: 'spi' is not allowed; use 'dma' or 'uart'"),
-        ("nodes={backend='renode', link='dma'}", "f.toml: nodes.link: renode nodes have no dma; "
-            "use uart or nodes.backend=qemu"),
         ("devices.seen=2", "f.toml: devices.seen: 2 devices are too few"),
         ("nodes.emulate=5", "f.toml: nodes.emulate: 5 of 4 rounds"),
         ("nodes={backend='qemu', emulate=1}", "f.toml: nodes.emulate: every round of qemu nodes"),

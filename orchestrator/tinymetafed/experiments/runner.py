@@ -20,7 +20,7 @@ from ..federation.federation import Federation
 from ..federation.state import FederationState
 from ..link import Hello
 from ..models.model import FirstWeights
-from ..nodes import renode
+from ..nodes import renode_console
 from ..nodes.backends import image_checksum, private_directory
 from ..nodes.settings import NodeSettings
 from ..results.schema import RESUMABLE
@@ -248,7 +248,9 @@ def versions(experiment: Experiment) -> dict[str, str]:
     for package in ("tinymetafed", "numpy", "cbor2", "cobs"):
         found[package] = importlib.metadata.version(package)
     backend = "qemu" if experiment.nodes.emulate else experiment.nodes.backend
-    emulator = {"qemu": shutil.which("qemu-system-arm"), "renode": renode.program()}.get(backend)
+    emulator = {"qemu": shutil.which("qemu-system-arm"), "renode": renode_console.program()}.get(
+        backend
+    )
     if emulator is not None:
         output = subprocess.run(
             [emulator, "--version"], capture_output=True, text=True, check=False

@@ -31,7 +31,7 @@ SHARES_MEMORY = (1, 16, 0)
 """The first version that shares a machine's memory."""
 QUANTUM = 0.001
 """Seconds of their own time that machines go on before they wait for each other; what comes over a
-UART is heard then. The default is a tenth of it, and takes three times as long a round."""
+UART is heard then. With Renode's own, a tenth of it, they wait ten times as often."""
 LOOK_TIME = 0.05  # seconds between two looks at a machine
 LOOK_AT = 0.005  # seconds of its own time that are looked at
 LOOKS = 200  # at a machine whose time does not go on
@@ -139,7 +139,7 @@ class Renode(RenodeConsole):
                     f"nodes.link: dma takes Renode {oldest} or later, and this is {here}; use uart"
                 )
             return None
-        folder = self.directory / f"{name}.psram"
+        folder = self.directory / f"{name}.shared"
         shutil.rmtree(folder, ignore_errors=True)  # of a Renode that has ended
         folder.mkdir()
         shared = f'psram:\n    sharedMemoryFileRoot: "{folder}"\n'
@@ -234,6 +234,7 @@ class Renode(RenodeConsole):
             self._open -= 1
             if self._open == 0:
                 await self._end()
+
 
 class RenodeTransport:
     """A node in a machine of Renode."""

@@ -71,14 +71,15 @@ def tables(found: Measured) -> Iterable[Table]:
     )  # fmt: skip
     yield _table(
         "A round of emulated nodes",
-        ("nodes", "weights", "ms", "emulators", "orchestrator", "share", "ms a node"),
+        ("on", "nodes", "weights", "ms", "emulators", "orchestrator", "share", "ms a node"),
         (
             (
-                f"{one.nodes}", f"{one.parameters:,}", f"{1e3 * one.wall:.1f}",
+                on, f"{one.nodes}", f"{one.parameters:,}", f"{1e3 * one.wall:.1f}",
                 f"{1e3 * one.emulators:.1f}", f"{1e3 * one.orchestrator:.1f}", f"{one.share:.0%}",
                 f"{1e3 * one.orchestrator / one.nodes:.2f}",
             )
-            for one in found.rounds
+            for on, rounds in (("QEMU", found.rounds), ("Renode", found.on_renode))
+            for one in rounds
         ),
         "Emulators and orchestrator: milliseconds of the processors; the orchestrator's also as "
         "part of the round, and for each node.",
