@@ -1,5 +1,5 @@
-"""Backend `renode`: one process for all nodes, each a machine of its own, the UART on a PTY; for DMA,
-a file as memory that both share."""
+"""Backend `renode`: one process for all nodes, each a machine of its own, the UART on a PTY;
+for DMA, a file as memory that both share."""
 
 import asyncio
 import contextlib

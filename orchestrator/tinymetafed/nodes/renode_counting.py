@@ -39,9 +39,10 @@ class PhaseMarks:
     def commands(self) -> list[str]:
         """The monitor's, for the machine that it is at. The counters are named by their places."""
         # One command: the monitor takes 10 ms for each.
+        patterns = " ".join(self._opcodes.patterns)
         install = (
-            "python \"cpu = self.Machine['sysbus.cpu']; [cpu.InstallOpcodeCounterPattern(str(i), p) "
-            f"for i, p in enumerate('{' '.join(self._opcodes.patterns)}'.split())]\""
+            "python \"install = self.Machine['sysbus.cpu'].InstallOpcodeCounterPattern; "
+            f"[install(str(i), one) for i, one in enumerate('{patterns}'.split())]\""
         )
         hooks = [
             f'sysbus.cpu AddHook {address:#x} "{self._note(phase)}"'

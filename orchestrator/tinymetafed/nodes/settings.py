@@ -17,9 +17,7 @@ class NodeSettings(Settings):
     firmware: Literal["bare", "zephyr"] = "bare"  # an emulated node's: bare metal, or on Zephyr
     board: Literal["mps2_an386", "nrf52840dk", "arduino_nano_33_ble"] = "mps2_an386"  # emulated
     image: str | None = None  # of 'tinymetafed firmware build', for emulated nodes; else the usual
-    link: Literal["dma", "uart"] | None = (
-        None  # dma where not given, of a Renode that shares memory
-    )
+    link: Literal["dma", "uart"] | None = None  # dma where not given, if Renode has it
     count: Annotated[int, Field(ge=1, le=10_000)] = 4
     per_round: Annotated[int, Field(ge=1, le=10_000)] | None = None  # M; all where not given
     # Seconds without an answer until a frame is repeated to a node that does not compute, and
