@@ -139,7 +139,7 @@ class Renode(RenodeConsole):
                     f"nodes.link: dma takes Renode {oldest} or later, and this is {here}; use uart"
                 )
             return None
-        folder = self.directory / f"{name}.shared"
+        folder = self.directory / f"{name}.shared"  # none of the files of a QEMU beside it
         shutil.rmtree(folder, ignore_errors=True)  # of a Renode that has ended
         folder.mkdir()
         shared = f'psram:\n    sharedMemoryFileRoot: "{folder}"\n'
