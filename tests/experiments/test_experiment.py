@@ -19,7 +19,8 @@ from tinymetafed.strategies import TinyMetaFed
     sorted(
         path
         for path in (PROJECT / "experiments").glob("*.toml")
-        if "[[strategies]]" not in path.read_text()  # else it is a comparison
+        # else it is a comparison, or starts from a run
+        if "[[strategies]]" not in path.read_text() and "from_run" not in path.read_text()
     ),
     ids=lambda p: p.stem,
 )

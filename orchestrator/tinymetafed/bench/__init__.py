@@ -23,6 +23,7 @@ class Measured:
     machine: dict[str, str]
     image: tuple[int, int]
     kernels: Sequence[kernels.Kernel]
+    layers: Sequence[kernels.LayerCost]
     links: Sequence[emulated.Link]
     boots: Sequence[emulated.Boot]
     rounds: Sequence[emulated.Round]
@@ -35,6 +36,7 @@ def run(progress: Callable[[str], None]) -> Measured:
     progress("kernels")
     around = machine()
     found = [kernels.measure(name, model) for name, model in kernels.MODELS.items()]
+    layers = [kernels.layer(name) for name in kernels.LAYERS]
     progress("link")
     links = emulated.links(8)
     boots: list[emulated.Boot] = []
@@ -62,7 +64,9 @@ def run(progress: Callable[[str], None]) -> Measured:
             if width != 40:
                 progress(f"1,000 host nodes, threads: {threads}, {width} units in a layer")
                 hosts.append(host.rounds(sine(*_many(threads, 1000), *_wide(width)), REPEATS))
-    return Measured(around, kernels.image(), found, links, boots, rounds, hosts, on_renode)
+    return Measured(
+        around, kernels.image(), found, layers, links, boots, rounds, hosts, on_renode
+    )
 
 
 def _many(threads: int, count: int) -> tuple[str, ...]:

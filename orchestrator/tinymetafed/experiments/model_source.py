@@ -74,10 +74,15 @@ def _check(given: Origin, table: dict[str, Any]) -> None:
 
 
 def _from_run(given: Origin, table: dict[str, Any]) -> tuple[dict[str, Any], Source]:
-    """The table with the run's layers where it has none, and the run's weights."""
+    """The table with the run's number, its layers where it has none, and the run's weights."""
     assert given.from_run is not None
     store = Store(STORE)
-    run = store.run(str(given.from_run))
+    run = store.named([str(given.from_run)])[-1]
+    if run.done < run.rounds:
+        raise ValueError(
+            f"from_run: of run {run.id}, {run.done} of {run.rounds} rounds are done; 'tinymetafed "
+            f"run --resume {run.id}' goes on"
+        )
     before = experiment_of(store, run)
     if "layers" not in table:
         same = {"layers": importing.marked(before.model.layers, given), "loss": before.model.loss}
@@ -85,7 +90,7 @@ def _from_run(given: Origin, table: dict[str, Any]) -> tuple[dict[str, Any], Sou
     model = before.built_model
     vectors = model.of_layers(run.weights)
     digest = hashlib.sha256(b"".join(one.astype("<f4").tobytes() for one in vectors))
-    return table | {"sha256": digest.hexdigest()}, Source(vectors, model)
+    return table | {"from_run": run.id, "sha256": digest.hexdigest()}, Source(vectors, model)
 
 
 def experiment_of(store: Store, run: Run) -> FederationSettings:

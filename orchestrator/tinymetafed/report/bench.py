@@ -49,6 +49,20 @@ def tables(found: Measured) -> Iterable[Table]:
         f"node's image takes {flash / KIB:.1f} KiB of flash and {ram / KIB:.1f} KiB of RAM.",
     )  # fmt: skip
     yield _table(
+        "Cycles of a layer on a Cortex-M4",
+        ("layer", "count", "forward, each", "backward, each", "a step, each"),
+        (
+            (
+                one.name, f"{one.count:,}", f"{one.forward:.2f}", f"{one.backward:.2f}",
+                f"{one.forward + one.backward:.2f}",
+            )
+            for one in found.layers
+        ),
+        "By the expected reading; count: multiply-accumulates of a sample, values under the "
+        "windows of pools, additions of sums; backward: the derivative for the layer before, and "
+        "the weights' moves.",
+    )  # fmt: skip
+    yield _table(
         "A broadcast of all weights to all nodes",
         ("link", "nodes", "bytes a node", "ms"),
         (
