@@ -194,6 +194,17 @@ def test_a_run_by_its_name_or_the_last_one(place: Path):
         experiment(place, "model.from_run=gone")
 
 
+def test_a_run_that_may_have_learnt_from_unseen_devices(
+    place: Path, caplog: pytest.LogCaptureFixture
+):
+    execute(experiment(place), place / "runs")
+    (place / "small.toml").write_text(SMALL.partition("[model]")[0])
+    experiment(place, "model.from_run=last")
+    assert not caplog.messages
+    experiment(place, "model.from_run=last", "seed=77")
+    assert "it may have learnt from devices that are unseen here" in caplog.text
+
+
 def test_a_run_that_has_not_ended_gives_no_weights(place: Path):
     store = Store(place / "runs")
 

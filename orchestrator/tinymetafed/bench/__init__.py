@@ -64,9 +64,7 @@ def run(progress: Callable[[str], None]) -> Measured:
             if width != 40:
                 progress(f"1,000 host nodes, threads: {threads}, {width} units in a layer")
                 hosts.append(host.rounds(sine(*_many(threads, 1000), *_wide(width)), REPEATS))
-    return Measured(
-        around, kernels.image(), found, layers, links, boots, rounds, hosts, on_renode
-    )
+    return Measured(around, kernels.image(), found, layers, links, boots, rounds, hosts, on_renode)
 
 
 def _many(threads: int, count: int) -> tuple[str, ...]:

@@ -19,11 +19,22 @@ from ..results.store import Run, Store
 
 @dataclass(frozen=True)
 class Source:
-    """Weights of the first layers that have some; none where all are drawn. model: of the run that
-    they come from."""
+    """Weights of the first layers that have some; none where all are drawn. run: what they come
+    from, where that is a run."""
 
     vectors: Vectors
-    model: Model | None = None
+    run: FederationSettings | None = None
+
+    @property
+    def model(self) -> Model | None:
+        """The run's."""
+        return self.run and self.run.built_model
+
+    def has_seen_other_devices(self, experiment: FederationSettings) -> bool:
+        """Whether the run may have learnt from devices that are unseen in the experiment: it splits
+        the same data by another seed."""
+        run = self.run
+        return run is not None and run.task == experiment.task and run.seed != experiment.seed
 
 
 class _Table(settings.Settings):
@@ -90,7 +101,7 @@ def _from_run(given: Origin, table: dict[str, Any]) -> tuple[dict[str, Any], Sou
     model = before.built_model
     vectors = model.of_layers(run.weights)
     digest = hashlib.sha256(b"".join(one.astype("<f4").tobytes() for one in vectors))
-    return table | {"from_run": run.id, "sha256": digest.hexdigest()}, Source(vectors, model)
+    return table | {"from_run": run.id, "sha256": digest.hexdigest()}, Source(vectors, before)
 
 
 def experiment_of(store: Store, run: Run) -> FederationSettings:
