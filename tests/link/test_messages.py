@@ -1,8 +1,10 @@
 """The messages and firmware/protocol.cddl say the same, and no bytes bring the decoder down."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import astuple, fields, replace
+from typing import Any
 
 import cbor2
 import hypothesis.strategies as st
@@ -11,7 +13,7 @@ from hypothesis import example, given, settings
 from zcbor import DataTranslator
 
 from learning import frame_of, responses
-from tinymetafed.link import Answers, Connection, messages
+from tinymetafed.link import Answers, Connection, frame, messages, short
 from tinymetafed.link.chunk import Chunk
 from tinymetafed.nodes.host import HostTransport
 from tinymetafed.places import FIRMWARE
@@ -350,3 +352,37 @@ def test_what_a_terminal_would_act_on_does_not_come_in(said: str, read: str):
     assert isinstance(error, messages.Error)
     assert isinstance(hello, messages.Hello)
     assert error.message == hello.version == read
+
+
+@EXAMPLES
+@given(U32, FRAMES, st.lists(RESPONSES, min_size=1, max_size=22))
+def test_in_short_every_message_has_its_name_and_its_fields(sequence, requests, responses):
+    answers = cbor2.dumps([sequence, *map(items, responses)])
+    ways: tuple[tuple[short.Direction, Any, bytes], ...] = (
+        ("down", requests, messages.encode(sequence, *requests)), ("up", responses, answers),
+    )  # fmt: skip
+    for direction, every, body in ways:
+        number, found = short.contents(frame.encode(body), direction)
+        assert number == sequence
+        assert sum(one["size"] for one in found) < len(body)
+        for one, message in zip(found, every, strict=True):
+            assert one["kind"] == type(message).__name__.removesuffix("Request").lower()
+            left = {**one}
+            for name, value in vars(message).items():
+                if isinstance(value, int):  # others are shown as text, and what is usual left out
+                    assert left.get(name, 0) == value
+        json.loads(json.dumps(found, allow_nan=False))
+
+
+@EXAMPLES
+@given(st.binary(max_size=60), st.binary(max_size=60).map(frame.encode))
+def test_in_short_a_frame_is_refused_exactly_where_the_link_refuses_it(noise, framed):
+    for data in (noise.replace(b"\0", b"\1") + b"\0", framed):
+        connection = Connection()
+        connection.receive(data)
+        try:
+            short.contents(data, "up")
+            refused = False
+        except short.RefusedError:
+            refused = True
+        assert refused == (connection.bad_frames == 1) or data == b"\0"

@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from ..errors import FirmwareFault, TinyMetaFedError, visible
 from ..signals import INTERRUPTED
-from . import bench, compare, energy, export, firmware, plan, report, run
+from . import bench, compare, energy, export, firmware, inside, plan, report, run
 from .terminal import error_console
 
 app = typer.Typer(
@@ -49,8 +49,8 @@ def _interruptible(command: Callable[..., Any]) -> Callable[..., Any]:
 # The help text lists the commands in this order.
 for command in (
     run.run, plan.plan, compare.compare, report.runs, report.show, report.report, export.export,
-    energy.energy,
-    energy.cycles, bench.bench, bench.validate, bench.doctor,
+    energy.energy, energy.cycles, inside.frames,
+    bench.bench, bench.validate, bench.doctor,
 ):  # fmt: skip
     app.command()(_interruptible(command))
 app.add_typer(firmware.app, name="firmware")

@@ -10,8 +10,9 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import astuple, dataclass
+from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF
 
 from ..errors import FirmwareFault, TinyMetaFedError
@@ -22,6 +23,7 @@ from ..link import Hello
 from ..models.model import FirstWeights
 from ..nodes import renode_console
 from ..nodes.backends import image_checksum, private_directory
+from ..nodes.recording import FrameRecorder
 from ..nodes.settings import NodeSettings
 from ..results.schema import RESUMABLE
 from ..results.store import Run, Store
@@ -66,10 +68,12 @@ def execute(
     run: Run | None,
     progress: Progress,
     threads: int | None = None,
+    frames: Path | None = None,
 ) -> tuple[Run, TimeProfile]:
     """Runs the experiment, or goes on with `run`, and returns what the store holds then.
 
-    threads: for the work of host nodes; one for each processor where not given.
+    threads: for the work of host nodes; one for each processor where not given. frames: a file for
+    every frame of these rounds, see FrameRecorder.
 
     SIGINT, SIGTERM and SIGHUP end it between two awaits, with the rounds done so far in the store
     and the nodes closed: KeyboardInterrupt. Raises TinyMetaFedError.
@@ -77,7 +81,7 @@ def execute(
     before = TimeProfile.now()
     try:
         with handlers_restored():  # the loop leaves none
-            run = asyncio.run(_execute(experiment, store, run, progress, threads))
+            run = asyncio.run(_execute(experiment, store, run, progress, threads, frames))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     return run, TimeProfile.now() - before
@@ -89,6 +93,7 @@ async def _execute(
     run: Run | None,
     progress: Progress,
     threads: int | None,
+    frames: Path | None,
 ) -> Run:
     task = asyncio.current_task()
     assert task is not None
@@ -97,8 +102,11 @@ async def _execute(
     if run is not None:
         backbone = store.backbone(run.id).tobytes()
         experiment = experiment.starting_with(FirstWeights(backbone=backbone))
-    with private_directory() as directory:
-        federation = Federation(experiment, make_engine(experiment, directory, threads))
+    with ExitStack() as resources:
+        recorder = None if frames is None else resources.enter_context(FrameRecorder(frames))
+        directory = resources.enter_context(private_directory())
+        engine = make_engine(experiment, directory, threads, recorder)
+        federation = Federation(experiment, engine)
         sample = EmulatedSample(experiment, directory) if experiment.nodes.emulate else None
         progress(run.done if run else 0, f"booting {experiment.nodes.count} nodes")
         try:

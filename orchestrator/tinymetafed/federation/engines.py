@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import TinyMetaFedError
 from ..link import Hello
 from ..nodes.backends import make_nodes
 from ..nodes.broadcast import Broadcast
@@ -20,6 +21,7 @@ from ..nodes.host import open_host
 from ..nodes.node import Node, take_usages
 from ..nodes.noise import Noise
 from ..nodes.program import Program
+from ..nodes.recording import FrameRecorder
 from ..nodes.usage import Usage
 from ..results.store import DeviceEvaluation
 from .client import Client, FitInstructions, FitResult
@@ -98,10 +100,17 @@ class Engine(Protocol):
 class LinkEngine:
     """Nodes at work side by side over their links."""
 
-    def __init__(self, client: Client, nodes: Sequence[Node]) -> None:
+    def __init__(
+        self, client: Client, nodes: Sequence[Node], recorder: FrameRecorder | None = None
+    ) -> None:
+        """recorder: of all frames."""
         self.client = client
         self.nodes = nodes
         self.memory = 0
+        self._recorder = recorder
+        if recorder is not None:
+            for i, node in enumerate(nodes):
+                node.tap = recorder.tap(i)
         settings = client.settings
         if links := settings.faults.links:
             for i, node in enumerate(nodes):
@@ -167,11 +176,15 @@ class LinkEngine:
         noises = [noise for i in order.nodes if (noise := self.nodes[i].noise) is not None]
         for noise in noises:
             noise.begin(order.broadcast.version)
+        if self._recorder is not None:
+            self._recorder.round = order.broadcast.version
         try:
             yield
         finally:
             for noise in noises:
                 noise.begin(None)
+            if self._recorder is not None:
+                self._recorder.round = None
 
     async def evaluate(
         self, broadcast: Broadcast, done: int, devices: Mapping[int, Sequence[int]]
@@ -287,14 +300,23 @@ class HostEngine:
 
 
 def make_engine(
-    settings: FederationSettings, directory: Path, threads: int | None = None
+    settings: FederationSettings,
+    directory: Path,
+    threads: int | None = None,
+    recorder: FrameRecorder | None = None,
 ) -> Engine:
     """The one that the settings name, none of its nodes started. directory: for what they need,
-    private. threads: for host nodes, one for each processor where not given. Raises
-    TinyMetaFedError."""
+    private. threads: for host nodes, one for each processor where not given. recorder: of all
+    frames. Raises TinyMetaFedError."""
     client, nodes = Client(settings), settings.nodes
-    if nodes.backend != "host" or settings.faults.links:  # noise is on links alone
-        return LinkEngine(client, make_nodes(nodes, directory))
+    if recorder is not None and nodes.engine == "ray":
+        raise TinyMetaFedError(
+            'nodes.engine: frames are recorded of nodes in this process; use "local", which comes '
+            "to the same"
+        )
+    # Noise is on links alone, and so are frames to be seen.
+    if nodes.backend != "host" or settings.faults.links or recorder is not None:
+        return LinkEngine(client, make_nodes(nodes, directory), recorder)
     if nodes.engine == "ray":
         assert nodes.address is not None
         from .ray_engine import RayEngine

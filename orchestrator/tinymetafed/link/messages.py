@@ -334,28 +334,40 @@ class Answers:
 
 def decode(body: bytes) -> Answers | None:
     """None where the body is no response of the protocol."""
+    if (found := parts(body)) is None:
+        return None
+    sequence, every, sizes = found
+    try:
+        responses = [_response(part) for part in every]
+    except Exception:  # whatever comes of numbers that no node sends
+        return None
+    if None in responses:
+        return None
+    return Answers(sequence, cast("tuple[Response, ...]", tuple(responses)), sizes)
+
+
+def parts(body: bytes) -> tuple[int, list[Any], tuple[int, ...]] | None:
+    """The number of a frame, and the items of its messages with the bytes of each, as CBOR has
+    them. None where the body is no list of such."""
     stream = io.BytesIO(body)
     decoder = cbor2.CBORDecoder(stream)
     count = body[0] - _LIST - 1 if body else 0
     if not 1 <= count <= MOST_REQUESTS:
         return None
     stream.read(1)
-    responses: list[Response] = []
+    found: list[Any] = []
     ends: list[int] = []
     try:
         sequence = decoder.decode()
         for _ in range(count):
             ends.append(stream.tell())
-            if (response := _response(decoder.decode())) is None:
-                return None
-            responses.append(response)
+            found.append(decoder.decode())
     except Exception:  # whatever cbor2 makes of tags and numbers that no node sends
         return None
     ends.append(stream.tell())
     if not _fits(sequence, _UINT32) or stream.read(1):
         return None
-    sizes = tuple(end - start for start, end in pairwise(ends))
-    return Answers(sequence, tuple(responses), sizes)
+    return sequence, found, tuple(end - start for start, end in pairwise(ends))
 
 
 def _response(part: Any) -> Response | None:

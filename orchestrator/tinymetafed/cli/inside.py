@@ -1,0 +1,48 @@
+"""The commands that look inside: frames of a run, its timeline, a node under a debugger."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..link.short import KINDS
+from ..report import frames as listing
+from .terminal import console
+
+
+def frames(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Of run --frames.")],
+    node: Annotated[
+        list[int] | None, typer.Option(metavar="NODE", help="Of this node alone; several times.")
+    ] = None,
+    round_: Annotated[
+        list[int] | None,
+        typer.Option("--round", metavar="ROUND", help="Of this round alone; 0: of none."),
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help='With such a message, or "refused", or "lost".'),
+    ] = None,
+    hexadecimal: Annotated[bool, typer.Option("--bytes", help="Show the bytes too.")] = False,
+    summary: Annotated[bool, typer.Option("--summary", help="Show the sums alone.")] = False,
+) -> None:
+    """List the frames that a run has recorded, and add them up by message."""
+    known = {*KINDS, listing.REFUSED, listing.LOST}
+    for one in kind or ():
+        if one not in known:
+            raise typer.BadParameter(
+                f"{one!r} is no message; known are: {', '.join(sorted(known))}"
+            )
+    wanted, sums = listing.Wanted(node or (), round_ or (), kind or ()), listing.Sums()
+    for frame in filter(wanted.has, listing.read(file)):
+        if not summary:
+            if not sums.frames:
+                typer.echo(listing.HEAD)
+            typer.echo(listing.line(frame))
+            if hexadecimal:
+                typer.echo(f"{'':22}{frame.data.hex()}")
+        sums.add(frame)
+    if not sums.frames:
+        typer.echo("No frame is such.")
+        return
+    console.print(sums.table())
