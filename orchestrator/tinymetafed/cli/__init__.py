@@ -49,7 +49,7 @@ def _interruptible(command: Callable[..., Any]) -> Callable[..., Any]:
 # The help text lists the commands in this order.
 for command in (
     run.run, plan.plan, compare.compare, report.runs, report.show, report.report, export.export,
-    energy.energy, energy.cycles, inside.frames,
+    energy.energy, energy.cycles, inside.frames, inside.trace,
     bench.bench, bench.validate, bench.doctor,
 ):  # fmt: skip
     app.command()(_interruptible(command))

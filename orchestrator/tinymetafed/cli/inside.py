@@ -6,8 +6,11 @@ from typing import Annotated
 import typer
 
 from ..link.short import KINDS
+from ..report import described
 from ..report import frames as listing
-from .terminal import console
+from ..report import trace as timeline
+from .arguments import RunArgument
+from .terminal import console, reading
 
 
 def frames(
@@ -46,3 +49,20 @@ def frames(
         typer.echo("No frame is such.")
         return
     console.print(sums.table())
+
+
+def trace(
+    which: RunArgument,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="JSON.")],
+    first: Annotated[int, typer.Option(min=1, help="The first round.")] = 1,
+    last: Annotated[int | None, typer.Option(min=1, help="The last round; all if omitted.")] = None,
+) -> None:
+    """Write the timeline of a run in the trace-event format, for Perfetto or Chrome."""
+    store = reading()
+    with store.snapshot():
+        run = store.run(which)
+        number = timeline.write(output, store, run, described.describe(store, run), first, last)
+    console.print(
+        f"{number} events written to {output}; open it at ui.perfetto.dev or chrome://tracing",
+        soft_wrap=True, markup=False, highlight=False,
+    )  # fmt: skip
