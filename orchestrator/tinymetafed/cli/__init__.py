@@ -50,6 +50,7 @@ def _interruptible(command: Callable[..., Any]) -> Callable[..., Any]:
 for command in (
     run.run, plan.plan, compare.compare, report.runs, report.show, report.report, export.export,
     energy.energy, energy.cycles, inside.frames, inside.trace,
+    inside.debug,
     bench.bench, bench.validate, bench.doctor,
 ):  # fmt: skip
     app.command()(_interruptible(command))

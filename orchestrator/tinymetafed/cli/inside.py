@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
+from ..experiments import debugging
+from ..experiments.experiment import read
 from ..link.short import KINDS
 from ..report import described
 from ..report import frames as listing
 from ..report import trace as timeline
-from .arguments import RunArgument
+from .arguments import OverrideOption, RunArgument
 from .terminal import console, reading
 
 
@@ -66,3 +68,28 @@ def trace(
         f"{number} events written to {output}; open it at ui.perfetto.dev or chrome://tracing",
         soft_wrap=True, markup=False, highlight=False,
     )  # fmt: skip
+
+
+def debug(
+    experiment: Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", help="Of the node.")],
+    node: Annotated[int, typer.Option(min=0, metavar="NODE", help="Which, from 0 on.")] = 0,
+    round_: Annotated[
+        int | None,
+        typer.Option("--round", min=1, metavar="ROUND", help="The first that it is in if omitted."),
+    ] = None,
+    override: OverrideOption = None,
+    monitor: Annotated[
+        bool, typer.Option("--monitor", help="Renode's monitor on this terminal, to the end.")
+    ] = False,
+) -> None:
+    """Bring an emulated node to a round, and have GDB look at what it does there.
+
+    Host nodes play the rounds before, and the other nodes of this one. Nothing is stored.
+    """
+    settings = read(experiment, tuple(override or ()))
+    settings.task.prepare(settings.seed)
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    debugging.debug(settings, node, round_, say, monitor=monitor)

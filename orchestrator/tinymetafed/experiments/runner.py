@@ -107,7 +107,7 @@ async def _execute(
         directory = resources.enter_context(private_directory())
         engine = make_engine(experiment, directory, threads, recorder)
         federation = Federation(experiment, engine)
-        sample = EmulatedSample(experiment, directory) if experiment.nodes.emulate else None
+        sample = EmulatedSample.of(experiment, directory) if experiment.nodes.emulate else None
         progress(run.done if run else 0, f"booting {experiment.nodes.count} nodes")
         try:
             state = await federation.start()

@@ -39,6 +39,7 @@ AT_WORK = 1e6  # instructions a second: a processor executes a hundred times as 
 
 _INSTRUCTIONS = re.compile(r"^0x([0-9A-F]{16})", re.MULTILINE)
 _REGISTER = re.compile(r"^0x([0-9A-Fa-f]+)", re.MULTILINE)
+_PORT = re.compile(r"^port (\d+)$", re.MULTILINE)
 _TIME = re.compile(r"Elapsed Virtual Time: (\d+):(\d+):(\d+\.\d+)")
 
 
@@ -212,6 +213,16 @@ class Renode(RenodeConsole):
                 }
             finally:
                 await self._command("start")
+
+    async def serve_gdb(self, name: str, script: Path) -> int:
+        """Has a machine's processor stand still until GDB, on a port of 127.0.0.1 that is returned,
+        lets it go on. script: emulation/renode/gdb.py. Raises TinyMetaFedError."""
+        async with self._turn:
+            await self._commands(f'mach set "{name}"', f'include "{script}"')
+            said = await self._command("tmf_gdb")
+        if (port := _PORT.search(said)) is None:
+            raise TinyMetaFedError(f"Renode has no GDB server on 127.0.0.1; it answers: {said}")
+        return int(port[1])
 
     async def _executed(self) -> int:
         """Instructions, by the machine's processor."""

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import TinyMetaFedError
@@ -37,11 +38,13 @@ class RenodeConsole:
     Attributes:
         log: file with all that it said.
         version: of the running process; empty before its start.
+        echo: is called with each line that it says; None where nobody listens.
     """
 
     def __init__(self, log: Path) -> None:
         self.log = log
         self.version: tuple[int, ...] = ()
+        self.echo: Callable[[bytes], None] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._answers: asyncio.Queue[str | None] = asyncio.Queue()  # None: the process has ended
         self._reader: asyncio.Task[None] | None = None
@@ -107,6 +110,8 @@ class RenodeConsole:
             while line := await process.stdout.readline():
                 with contextlib.suppress(OSError):  # no space is left; it goes on all the same
                     log.write(line)
+                if self.echo is not None:
+                    self.echo(line)
                 text = line.decode(errors="replace").strip()
                 if marker := _MARKER.search(text):
                     # Its log, which another thread writes, may come before the end of the line.
