@@ -106,6 +106,7 @@ class DebuggedNode:
         ways = [asyncio.ensure_future(one) for one in (ended.wait(), process.wait())]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            await self._renode.settled()
         finally:
             loop.remove_reader(STDIN)
             self._renode.echo = None

@@ -224,6 +224,13 @@ class Renode(RenodeConsole):
             raise TinyMetaFedError(f"Renode has no GDB server on 127.0.0.1; it answers: {said}")
         return int(port[1])
 
+    async def settled(self) -> None:
+        """Waits until Renode has done all that it was told, or has ended."""
+        async with self._turn:
+            if self._process is not None:
+                with contextlib.suppress(TinyMetaFedError):  # it may have been told to quit
+                    await self._command("")
+
     async def _executed(self) -> int:
         """Instructions, by the machine's processor."""
         said = await self._ask("sysbus.cpu ExecutedInstructions", _INSTRUCTIONS)

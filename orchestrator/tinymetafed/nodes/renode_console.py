@@ -110,9 +110,9 @@ class RenodeConsole:
             while line := await process.stdout.readline():
                 with contextlib.suppress(OSError):  # no space is left; it goes on all the same
                     log.write(line)
-                if self.echo is not None:
-                    self.echo(line)
                 text = line.decode(errors="replace").strip()
+                if self.echo is not None and "tinymetafed-" not in text:
+                    self.echo(line)
                 if marker := _MARKER.search(text):
                     # Its log, which another thread writes, may come before the end of the line.
                     self._answers.put_nowait(marker[0])
