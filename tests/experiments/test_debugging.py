@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import isinf
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -185,7 +186,7 @@ def test_a_node_that_stands_still_is_waited_for():
 def test_what_cannot_be_is_said(
     experiment: MakeExperiment,
     changes: tuple[str, ...],
-    arguments: dict[str, int | bool],
+    arguments: dict[str, Any],
     says: str,
 ):
     arguments = {"node": 0, "number": None, **arguments}
