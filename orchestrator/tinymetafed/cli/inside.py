@@ -5,12 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ..experiments import debugging
-from ..experiments.experiment import read
 from ..link.short import KINDS
-from ..report import described
 from ..report import frames as listing
-from ..report import trace as timeline
 from .arguments import OverrideOption, RunArgument
 from .terminal import console, reading
 
@@ -60,6 +56,9 @@ def trace(
     last: Annotated[int | None, typer.Option(min=1, help="The last round; all if omitted.")] = None,
 ) -> None:
     """Write the timeline of a run in the trace-event format, for Perfetto or Chrome."""
+    from ..report import described
+    from ..report import trace as timeline
+
     store = reading()
     with store.snapshot():
         run = store.run(which)
@@ -86,6 +85,9 @@ def debug(
 
     Host nodes play the rounds before, and the other nodes of this one. Nothing is stored.
     """
+    from ..experiments import debugging
+    from ..experiments.experiment import read
+
     settings = read(experiment, tuple(override or ()))
     settings.task.prepare(settings.seed)
 
