@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ..nodes import renode_console
 from . import emulated, host, kernels
+from .kernels import LayerCost
 from .measuring import REPEATS, machine, sine
 
 NODES = (1, 2, 4, 8, 16, 32, 64)
@@ -23,7 +24,7 @@ class Measured:
     machine: dict[str, str]
     image: tuple[int, int]
     kernels: Sequence[kernels.Kernel]
-    layers: Sequence[kernels.LayerCost]
+    layers: Sequence[LayerCost]
     links: Sequence[emulated.Link]
     boots: Sequence[emulated.Boot]
     rounds: Sequence[emulated.Round]
