@@ -196,7 +196,9 @@ def test_what_cannot_be_is_said(
 
 @needs_gdb
 @pytest.mark.renode
-@pytest.mark.skipif(renode_console.program() is None, reason="no Renode on the PATH, nor in TMF_RENODE")
+@pytest.mark.skipif(
+    renode_console.program() is None, reason="no Renode on the PATH, nor in TMF_RENODE"
+)
 def test_renode_serves_gdb_on_loopback_and_its_monitor_stays(folder: Path):
     with debugged(folder, "--monitor", "--set", "nodes.backend=renode") as session:
         assert _listening(_family(session.process.pid)) == ["0100007F"]
