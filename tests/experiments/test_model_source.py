@@ -7,14 +7,17 @@ import numpy as np
 import onnx
 import pytest
 
-from conftest import SMALL
+from conftest import SMALL, FindReal
 from onnx_networks import Builder
 from running import execute
+from tinymetafed import settings
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments import model_source, runner
 from tinymetafed.experiments.experiment import Experiment, read
 from tinymetafed.places import PROJECT
 from tinymetafed.results.store import Store
+from tinymetafed.tasks import datasets
+from tinymetafed.tasks.keywords import Card
 
 EXPERIMENT = SMALL.partition("[model]")[0] + '[model]\nonnx = "net.onnx"\n'
 
@@ -220,16 +223,17 @@ def test_a_run_that_has_not_ended_gives_no_weights(place: Path):
         experiment(place, "model.from_run=last")
 
 
-def test_a_backbone_of_another_run(place: Path):
+def test_a_backbone_of_another_run(place: Path, real_data: FindReal):
     """The experiments of a network whose lower layers another one has learned."""
+    real_data(settings.read(Card, datasets.FOLDER / "fsdd.toml").file)
     folder = PROJECT / "experiments"
     small = ("rounds=1", "devices.seen=4", "evaluation.devices=1", "evaluation.steps=1")
     fewer = ("strategy.support=5", "strategy.query=5", "evaluation.support=5", "evaluation.query=5")
     _, trained = execute(read(folder / "ds-cnn.toml", small + fewer), place / "runs")
-    settings = read(folder / "ds-cnn-frozen.toml", small + fewer)
-    model = settings.built_model
+    frozen = read(folder / "ds-cnn-frozen.toml", small + fewer)
+    model = frozen.built_model
     before = 656 + 3 * (160 + 272)
     assert (model.backbone == trained.weights[:before]).all()
-    _, run = execute(settings, place / "runs")
+    _, run = execute(frozen, place / "runs")
     assert (run.weights != trained.weights[before:]).any()
     assert (Store(place / "runs").backbone(run.id) == model.backbone).all()
