@@ -65,7 +65,7 @@ def _energy(
             f"run {run.id}: nothing was counted on its {run.backend} nodes, so nothing can be "
             "priced; qemu and renode nodes count"
         )
-    traced, sampled = run.backend == "renode", settings.nodes.emulate > 0
+    traced, sampled = "renode" in run.backend.split("+"), settings.nodes.emulate > 0
     uncounted = energy_tables.Uncounted.of(store, run, store.node_totals(run.id), sampled=sampled)
     console.print(
         energy_tables.by_account(spent, uncounted, priced, traced=traced, sampled=sampled)

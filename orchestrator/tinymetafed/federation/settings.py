@@ -98,20 +98,6 @@ class FederationSettings(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "FederationSettings":
-        if self.nodes.backend == "host" and self.nodes.firmware != "bare":
-            raise ValueError(
-                f"nodes.firmware: host nodes are the firmware's core alone, without "
-                f"{self.nodes.firmware}; use nodes.backend=qemu or renode"
-            )
-        if self.nodes.board != "mps2_an386" and (
-            self.nodes.backend != "renode" or self.nodes.firmware != "zephyr"
-        ):
-            raise ValueError(
-                f"nodes.board: {self.nodes.firmware} firmware on {self.nodes.backend} has no "
-                f"{self.nodes.board}; use nodes.backend=renode with nodes.firmware=zephyr"
-            )
-        if self.nodes.link is not None and self.nodes.backend == "host":
-            raise ValueError("nodes.link: host nodes have none; leave it out")
         self._check_engine()
         self._check_faults()
         self._check_participation()
@@ -165,7 +151,7 @@ class FederationSettings(Settings):
 
     def _check_engine(self) -> None:
         nodes = self.nodes
-        if nodes.engine != "local" and nodes.backend != "host":
+        if nodes.engine != "local" and nodes.backends != ["host"]:
             raise ValueError(
                 f"nodes.engine: {nodes.backend} nodes are processes of this machine; use local or "
                 "nodes.backend=host"
@@ -175,7 +161,7 @@ class FederationSettings(Settings):
                 "nodes.address: ray has one, HOST:PORT of the cluster's head or local; the engine "
                 "local has none"
             )
-        if nodes.threads is not None and (nodes.backend, nodes.engine) != ("host", "local"):
+        if nodes.threads is not None and ("host" not in nodes.backends or nodes.engine != "local"):
             raise ValueError(
                 "nodes.threads: only host nodes have them, with nodes.engine=local; leave it out"
             )
@@ -193,7 +179,7 @@ class FederationSettings(Settings):
             )
 
     def _check_participation(self) -> None:
-        if self.participation.deadline is not None and self.nodes.backend == "host":
+        if self.participation.deadline is not None and "host" in self.nodes.backends:
             raise ValueError(
                 "participation.deadline: host nodes are not counted, so nobody knows who is late; "
                 "use nodes.backend=qemu or renode"

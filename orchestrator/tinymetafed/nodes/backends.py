@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache, partial
+from itertools import chain
 from pathlib import Path
 
 from ..energy.opcodes import TracedPricing
@@ -17,9 +18,9 @@ from .image import checksum
 from .node import Node
 from .qemu import QemuTransport
 from .renode import PLATFORMS, Renode, RenodeTransport
-from .settings import NodeSettings
+from .settings import NodeKind, NodeSettings
 
-__all__ = ["emulated_image", "image_checksum", "make_nodes", "private_directory"]
+__all__ = ["emulated_image", "image_checksum", "make_group", "make_nodes", "private_directory"]
 
 
 PHASES = {"idle", "receive", "reconstruct", "learn", "select", "send", "evaluate"}
@@ -27,14 +28,21 @@ PHASES = {"idle", "receive", "reconstruct", "learn", "select", "send", "evaluate
 
 
 def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
-    """The nodes of an experiment, not started yet; what they need lies in `directory`."""
-    names = [f"node-{i}" for i in range(settings.count)]
+    """The nodes of an experiment, not started yet; what they need lies in `directory`. Raises
+    TinyMetaFedError."""
+    limits.check(settings)
+    groups = (make_group(kind, directory, group.start) for group, kind in settings.fleet)
+    return list(chain(*groups))
+
+
+def make_group(settings: NodeKind, directory: Path, first: int = 0) -> list[Node]:
+    """Nodes of one kind, see make_nodes. first: the first one's index in the federation."""
+    names = [f"node-{first + i}" for i in range(settings.count)]
     make = partial(Node, timeout=settings.timeout, patience=settings.patience)
     if settings.backend == "host":
         return [make(name, open_host) for name in names]
     image, built_by = emulated_image(settings)
     sha256 = checksum(image, built_by)
-    limits.check(settings)
     pricing = _pricing(image, sha256, Timing.all())
     place = window.find(image) if settings.uses_dma else None
     if settings.backend == "qemu":
@@ -75,15 +83,15 @@ def _program(image: Path) -> Program:
     return program
 
 
-def image_checksum(settings: NodeSettings) -> str | None:
+def image_checksum(settings: NodeKind) -> str | None:
     """SHA-256 of what an emulated node runs; None where none is emulated. Raises
     TinyMetaFedError."""
-    if settings.backend == "host" and not settings.emulate:
+    if settings.backend == "host":
         return None
     return checksum(*emulated_image(settings))
 
 
-def emulated_image(settings: NodeSettings) -> tuple[Path, str]:
+def emulated_image(settings: NodeKind) -> tuple[Path, str]:
     """What an emulated node runs, and the command that builds it."""
     if settings.image is not None:
         return Path(settings.image), "tinymetafed firmware build"

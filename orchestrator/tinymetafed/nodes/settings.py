@@ -1,17 +1,19 @@
 """[nodes] and [faults] of an experiment file."""
 
-from typing import Annotated, Literal
+from itertools import accumulate
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
+from ..energy.settings import DeviceName, RadioName
 from ..settings import Settings
 
 Direction = Literal["down", "up"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
-class NodeSettings(Settings):
-    """[nodes]: how many, and what runs them."""
+class NodeKind(Settings):
+    """Nodes that are alike: how many, and what runs them."""
 
     backend: Literal["qemu", "renode", "host"] = "qemu"
     firmware: Literal["bare", "zephyr"] = "bare"  # an emulated node's: bare metal, or on Zephyr
@@ -19,11 +21,48 @@ class NodeSettings(Settings):
     image: str | None = None  # of 'tinymetafed firmware build', for emulated nodes; else the usual
     link: Literal["dma", "uart"] | None = None  # dma where not given, if Renode has it
     count: Annotated[int, Field(ge=1, le=10_000)] = 4
-    per_round: Annotated[int, Field(ge=1, le=10_000)] | None = None  # M; all where not given
     # Seconds without an answer until a frame is repeated to a node that does not compute, and
     # seconds of its own time that a node may compute for a frame.
     timeout: Annotated[float, Field(gt=0, le=3600)] = 20.0
     patience: Annotated[float, Field(gt=0, le=1e9)] = 3600.0
+
+    @property
+    def uses_dma(self) -> bool:
+        """Frames go through memory that a node shares, and not over its UART byte by byte."""
+        return self.backend != "host" and self.link != "uart"
+
+    @model_validator(mode="after")
+    def _exists(self) -> "NodeKind":
+        if self.backend == "host" and self.firmware != "bare":
+            raise ValueError(
+                f"firmware: host nodes are the firmware's core alone, without {self.firmware}; use "
+                "nodes.backend=qemu or renode"
+            )
+        if self.board != "mps2_an386" and (self.backend, self.firmware) != ("renode", "zephyr"):
+            raise ValueError(
+                f"board: {self.firmware} firmware on {self.backend} has no {self.board}; use "
+                "nodes.backend=renode with nodes.firmware=zephyr"
+            )
+        if self.link is not None and self.backend == "host":
+            raise ValueError("link: host nodes have none; leave it out")
+        return self
+
+
+class NodeGroup(NodeKind):
+    """[[nodes.groups]]: nodes of one kind in a fleet, and what they are priced for; as [energy] has
+    it where not given."""
+
+    device: DeviceName | None = None
+    radio: RadioName | None = None
+
+
+class NodeSettings(NodeKind):
+    """[nodes]: how many, and what runs them; or the groups of a fleet, whose nodes are numbered in
+    their order."""
+
+    groups: tuple[NodeGroup, ...] = ()
+    count: Annotated[int, Field(ge=1, le=10_000)] = 4  # of all groups together
+    per_round: Annotated[int, Field(ge=1, le=10_000)] | None = None  # M; all where not given
     emulate: Annotated[int, Field(ge=0)] = 0  # rounds that a qemu node for each host node plays too
 
     # What has host nodes at work: threads of this process, or a Ray cluster.
@@ -34,9 +73,46 @@ class NodeSettings(Settings):
     )
 
     @property
-    def uses_dma(self) -> bool:
-        """Frames go through memory that a node shares, and not over its UART byte by byte."""
-        return self.backend != "host" and self.link != "uart"
+    def fleet(self) -> list[tuple[range, NodeKind]]:
+        """The groups with the indices of their nodes; of nodes of one kind, one."""
+        ends = list(accumulate((one.count for one in self.groups), initial=0))
+        groups = [range(*ends[i : i + 2]) for i in range(len(self.groups))]
+        return list(zip(groups, self.groups, strict=True)) or [(range(self.count), self)]
+
+    @property
+    def backends(self) -> list[str]:
+        """Of the nodes, each once, in their order."""
+        return list(dict.fromkeys(kind.backend for _, kind in self.fleet))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count_groups(cls, tree: Any) -> Any:
+        """Of a fleet, the number of its nodes need not be given."""
+        if not isinstance(tree, dict) or "count" in tree:
+            return tree  # pyright: ignore[reportUnknownVariableType]
+        found = cast("dict[str, Any]", tree)
+        try:
+            groups = TypeAdapter(tuple[NodeGroup, ...]).validate_python(found.get("groups", ()))
+        except ValidationError:  # which is said of the field itself
+            return found
+        return found | {"count": sum(one.count for one in groups)} if groups else found
+
+    @model_validator(mode="after")
+    def _are_in_groups(self) -> "NodeSettings":
+        if not self.groups:
+            return self
+        total = sum(one.count for one in self.groups)
+        if self.count != total:
+            raise ValueError(f"count: {self.count}, but the groups have {total}; leave it out")
+        usual = NodeKind()
+        for key in NodeKind.model_fields:
+            if key != "count" and getattr(self, key) != getattr(usual, key):
+                raise ValueError(f"{key}: each group has its own; give it there")
+        if self.engine != "local":
+            raise ValueError(f"engine: {self.engine} has nodes of one kind at work; use local")
+        if self.emulate:
+            raise ValueError("emulate: a fleet has emulated nodes of its own; leave it out")
+        return self
 
 
 class LinkNoise(Settings):

@@ -122,7 +122,11 @@ class Result:
     @property
     def counting(self) -> str:
         """How its instructions, and so its joules, are known."""
-        known = COUNTING[self.run.backend]
+        backends = self.experiment.nodes.backends
+        known = "; ".join(
+            f"{one} nodes {COUNTING[one]}" if len(backends) > 1 else COUNTING[one]
+            for one in backends
+        )
         if emulated := self.experiment.nodes.emulate:
             known = (
                 f"the firmware's core in-process, {emulated} of its rounds emulated on QEMU and "

@@ -71,7 +71,7 @@ def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableT
     if (table := events.terminal(store, run)) is not None:
         yield table
     if known.energy is not None and spent is not None and spent.accounts:
-        traced = run.backend == "renode"
+        traced = "renode" in run.backend.split("+")
         uncounted = energy.Uncounted.of(store, run, totals, sampled=known.sampled)
         yield energy.by_account(
             spent, uncounted, known.energy, traced=traced, sampled=known.sampled

@@ -347,7 +347,8 @@ class FederationLibrary:
         neither they nor energy can be known."""
         running = self._current
         if not running.counts_instructions:
-            raise SkipExecution(f"{running.experiment.nodes.backend} nodes are not counted")
+            backend = " and ".join(running.experiment.nodes.backends)
+            raise SkipExecution(f"{backend} nodes are not counted")
 
     @keyword
     def instructions_per_round_should_be_below(self, phase: str, limit: int) -> None:

@@ -159,7 +159,7 @@ class Running:
     def _need_counts(self) -> None:
         self._need_rounds()
         if not self.counts_instructions:
-            backend = self.experiment.nodes.backend
+            backend = " and ".join(self.experiment.nodes.backends)
             raise AssertionError(
                 f"{self.name}: {backend} nodes are not counted; use qemu or renode"
             )
