@@ -165,7 +165,7 @@ def test_the_tables_add_up(experiment: MakeExperiment):
     printed_joules = text.partition("Millijoules")[2].partition("│ all │ ")[2].split(" │ ")[:4]
     for device, joules in zip(devices, printed_joules, strict=True):
         priced = settings.energy.model_copy(update={"device": device})
-        entries = accounts.book([played.later], played.phases, priced, 1)
+        entries = accounts.book([played.later], played.phases, [(range(1), priced)])
         assert joules == f"{balance(entries).joules * 1e3:,.3f}"
     cycles = [row.cycles["cortex-m4"] for row in played.phases if row.phase != "idle"]
     expected = sum(figures[1] for figures in cycles) / 1e3

@@ -51,14 +51,18 @@ def _energy(
     settings = described.settings(run)
     changes = {"device": device, "radio": radio, "interval": interval}
     given = {key: value for key, value in changes.items() if value is not None}
-    priced = check(EnergySettings, settings.energy.model_dump() | given, "energy")
-    if run.schema < RESUMABLE and priced != settings.energy:
+    priced = [
+        (nodes, check(EnergySettings, energy.model_dump() | given, "energy"))
+        for nodes, energy in settings.priced
+    ]
+    if run.schema < RESUMABLE and priced != settings.priced:
         raise TinyMetaFedError(
             f"run {run.id} was begun with {run.made_by}, which did not store its frames, so it "
             f"cannot be priced anew; it was priced for {settings.energy.device} and "
             f"{settings.energy.radio}"
         )
-    account = described.of(settings).account(store, run, priced)
+    known = described.of(settings)
+    account = known.account(store, run, priced)
     spent = account.spent()
     if spent is None or not spent.accounts:
         raise TinyMetaFedError(
@@ -66,7 +70,10 @@ def _energy(
             "priced; qemu and renode nodes count"
         )
     traced, sampled = "renode" in run.backend.split("+"), settings.nodes.emulate > 0
-    uncounted = energy_tables.Uncounted.of(store, run, store.node_totals(run.id), sampled=sampled)
+    totals = store.node_totals(run.id)
+    uncounted = energy_tables.Uncounted.of(store, run, totals, known.counts, sampled=sampled)
+    if settings.nodes.groups:
+        console.print(energy_tables.by_group(settings.nodes.fleet, priced, totals, spent))
     console.print(
         energy_tables.by_account(spent, uncounted, priced, traced=traced, sampled=sampled)
     )

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from ..energy.settings import EnergySettings
+from ..energy.settings import EnergySettings, Priced
 from ..models.layers import Shape
 from ..models.model import FirstWeights, Model, ModelSettings
 from ..nodes.settings import Faults, NodeSettings
@@ -65,6 +65,17 @@ class FederationSettings(Settings):
     def per_round(self) -> int:
         """M: nodes that take part in a round."""
         return self.nodes.per_round or self.nodes.count
+
+    @property
+    def priced(self) -> Priced:
+        """What its nodes are priced for; where some are emulated, those in-process are not."""
+        every: list[tuple[range, EnergySettings]] = []
+        for group, kind in self.nodes.fleet:
+            if kind.backend == "host" and len(self.nodes.backends) > 1:
+                continue
+            own = kind.model_dump(include={"device", "radio"}, exclude_none=True)
+            every.append((group, self.energy.model_copy(update=own)))
+        return every
 
     @property
     def attendance(self) -> Attendance:

@@ -188,7 +188,7 @@ def _entries(
     """Of the later round, by its node alone."""
     changes = {"device": device, "radio": radio or experiment.energy.radio}
     settings = experiment.energy.model_copy(update=changes)
-    return accounts.book([played.later], played.phases, settings, 1)
+    return accounts.book([played.later], played.phases, [(range(1), settings)])
 
 
 def _by_device(title: str, entries: dict[str, list[ledger.Entry]], key: str) -> Table:

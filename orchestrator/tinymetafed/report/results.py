@@ -117,7 +117,11 @@ class Result:
     @property
     def uncounted(self) -> int:
         """Rounds of single nodes in which it is not known what was executed."""
-        return uncounted_rounds(self.totals, sampled=self.experiment.nodes.emulate > 0)
+        return uncounted_rounds(
+            self.totals,
+            [nodes for nodes, _ in self.experiment.priced],
+            sampled=self.experiment.nodes.emulate > 0,
+        )
 
     @property
     def counting(self) -> str:

@@ -250,9 +250,10 @@ class Store:
         query = "SELECT messages, count(*) FROM node_round WHERE run = ? GROUP BY messages"
         return self._all(query, run)
 
-    def uncounted(self, run: int, limit: int) -> list[tuple[int, int]]:
-        """Node and round of the first rows that were not counted."""
-        query = "SELECT node, round FROM node_round WHERE run = ? AND NOT counted"
+    def uncounted(self, run: int, nodes: Iterable[range], limit: int) -> list[tuple[int, int]]:
+        """Node and round of the first rows of some nodes that were not counted."""
+        some = " OR ".join(f"node >= {one.start} AND node < {one.stop}" for one in nodes)
+        query = f"SELECT node, round FROM node_round WHERE run = ? AND NOT counted AND ({some})"
         return self._all(f"{query} ORDER BY round, node LIMIT {limit}", run)
 
     def extent(self, run: int) -> tuple[int, int]:
