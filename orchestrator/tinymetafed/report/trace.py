@@ -49,8 +49,10 @@ def write(
             "run": run.id, "name": run.name, "created": run.created, "seed": run.seed,
             "backend": run.backend, "made by": run.made_by, "strategy": described.strategy,
             "task": described.task, "time": "of the devices, as the ledger has it",
-            "device": described.energy.device if described.energy else None,
-            "radio": described.energy.radio if described.energy else None,
+            "devices": [
+                {"nodes": [nodes.start, nodes.stop - 1], "device": one.device, "radio": one.radio}
+                for nodes, one in described.priced or ()
+            ],
             "events outside of rounds": sum(one.round is None for one in store.events(run.id)),
         },
     }  # fmt: skip
