@@ -5,8 +5,13 @@ from pathlib import Path
 import pytest
 
 from conftest import MakeExperiment
-from running import STRATEGIES, came_to, execute, in_pieces, weights
+from printing import printed
+from running import STRATEGIES, came_to, execute, in_pieces, ledger, weights
+from tinymetafed.energy.ledger import SLEEP
+from tinymetafed.energy.settings import EnergySettings
 from tinymetafed.errors import TinyMetaFedError
+from tinymetafed.report.described import describe
+from tinymetafed.report.summary import summary
 
 GROUPS = (
     "{backend='host', count=2}", "{backend='qemu', count=1}",
@@ -53,6 +58,49 @@ def test_noise_is_on_the_links_of_any_group(experiment: MakeExperiment, tmp_path
     quiet = experiment(fleet(*GROUPS), "rounds=3")
     noisy = experiment(fleet(*GROUPS), "rounds=3", noise)
     assert weights(noisy, tmp_path / "a").tobytes() == weights(quiet, tmp_path / "b").tobytes()
+
+
+def test_each_group_is_priced_for_its_own_device_and_radio(
+    experiment: MakeExperiment, tmp_path: Path
+):
+    mixed = experiment(
+        "rounds=3", "evaluation.every=3",
+        fleet(
+            "{backend='qemu', count=1}", "{backend='host', count=1}",
+            "{backend='qemu', count=1, radio='lora7', device='stm32l476'}", per_round=3,
+        ),
+    )  # fmt: skip
+    store, run = execute(mixed, tmp_path / "mixed")
+    found = ledger(store, run)
+    for node, (device, radio) in {0: ("nrf52840", "ble1m"), 2: ("stm32l476", "lora7")}.items():
+        energy = EnergySettings(device=device, radio=radio)
+        alone = describe(store, run).account(store, run, [(range(3), energy)])
+        assert [one for one in found if one.node == node and one.account != SLEEP] == [
+            one for one in alone.entries() if one.node == node and one.account != SLEEP
+        ]
+    assert {one.node for one in found} == {0, 2}
+    awake = [0.0, 0.0, 0.0]
+    for one in found:
+        awake[one.node] += one.seconds * (one.account != SLEEP)
+    asleep = {one.node: one.seconds for one in found if one.account == SLEEP and one.round == 3}
+    assert awake[2] > 10 * awake[0]
+    assert asleep[0] > asleep[2] == 0
+    table = printed(*summary(store, run, None))
+    assert "host" in table
+    assert "not counted" in table
+    assert "stm32l476, lora7" in table
+    assert "Not counted, so not summed" not in table
+
+
+def test_a_node_is_late_by_what_its_group_is_priced_for(experiment: MakeExperiment, tmp_path: Path):
+    mixed = experiment(
+        "rounds=3", "participation.deadline=0.5",
+        fleet("{backend='qemu', count=2}", "{backend='qemu', count=2, radio='lora7'}"),
+    )  # fmt: skip
+    store, run = execute(mixed, tmp_path)
+    rows = store.node_rounds(run.id)
+    assert len(rows) == 12
+    assert [row.late for row in rows] == [row.node >= 2 for row in rows]
 
 
 @pytest.mark.parametrize(

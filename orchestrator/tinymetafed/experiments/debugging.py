@@ -32,9 +32,9 @@ def debug(
     A host node stands for a node on QEMU. There is no noise on links. monitor: Renode's, on the
     terminal. SIGINT, SIGTERM and SIGHUP end it: KeyboardInterrupt. Raises TinyMetaFedError.
     """
-    count, backend = experiment.nodes.count, experiment.nodes.backend
-    if node >= count:
+    if node >= (count := experiment.nodes.count):
         raise TinyMetaFedError(f"--node: {node}, but nodes.count is {count}")
+    backend = experiment.nodes.kind(node).backend
     if number is not None and number > experiment.rounds:
         raise TinyMetaFedError(f"--round: {number}, but rounds is {experiment.rounds}")
     if monitor and backend != "renode":
@@ -59,10 +59,12 @@ async def _debug(
     for one in ending():
         asyncio.get_running_loop().add_signal_handler(one, task.cancel)
     settings = experiment.nodes
-    emulated = settings.model_copy(
-        update={"backend": "qemu" if settings.backend == "host" else settings.backend}
+    kind = settings.kind(node)
+    emulated = kind.model_copy(
+        update={"backend": "qemu" if kind.backend == "host" else kind.backend}
     )
-    played = settings.model_copy(update={"backend": "host", "engine": "local", "emulate": 0})
+    on_host = {"backend": "host", "engine": "local", "emulate": 0, "groups": ()}
+    played = settings.model_copy(update=on_host)
     experiment = experiment.model_copy(update={"nodes": played, "faults": Faults()})
     with private_directory(short=True) as directory:
         debugged = DebuggedNode(emulated, directory, f"node-{node}")

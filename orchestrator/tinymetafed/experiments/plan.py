@@ -30,7 +30,7 @@ from ..nodes.image import frozen_weights
 from ..nodes.node import Node
 from ..nodes.program import Train
 from ..nodes.qemu import QEMU
-from ..nodes.settings import NodeSettings
+from ..nodes.settings import NodeKind, NodeSettings
 from ..results.store import NodeRound, PhaseCount
 from .experiment import Experiment
 
@@ -119,7 +119,7 @@ def layers(experiment: Experiment) -> Iterator[LayerPlan]:
 
 def memory(experiment: Experiment) -> Memory:
     """As the node and its image say. Raises TinyMetaFedError."""
-    image, built_by = emulated_image(experiment.nodes)
+    image, built_by = emulated_image(_one(experiment.nodes))
     if not image.is_file():
         raise TinyMetaFedError(f"{image}: no firmware image; run '{built_by}'")
     parts, available = asyncio.run(_load(_with(experiment, NodeSettings(backend="host", count=1))))
@@ -302,10 +302,14 @@ def _emulated(settings: NodeSettings) -> NodeSettings:
     """A node, emulated where that can be; as those of the settings, but on QEMU."""
     if uncounted():
         return NodeSettings(backend="host", count=1)
-    link = "uart" if settings.backend == "renode" else settings.link
-    return NodeSettings(
-        backend="qemu", firmware=settings.firmware, link=link, image=settings.image, count=1
-    )
+    one = _one(settings)
+    link = "uart" if one.backend == "renode" else one.link
+    return NodeSettings(backend="qemu", firmware=one.firmware, link=link, image=one.image, count=1)
+
+
+def _one(settings: NodeSettings) -> NodeKind:
+    """Of a fleet, the first kind that is emulated."""
+    return next((kind for _, kind in settings.fleet if kind.backend != "host"), settings)
 
 
 def _with(experiment: Experiment, nodes: NodeSettings) -> Experiment:

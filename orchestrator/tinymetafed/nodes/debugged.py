@@ -18,7 +18,7 @@ from .image import checksum
 from .node import Node
 from .qemu import REST_TIME, QemuTransport, escaped
 from .renode import PLATFORMS, Renode, RenodeTransport
-from .settings import NodeSettings
+from .settings import NodeKind
 
 GDB = ("gdb-multiarch", "arm-none-eabi-gdb")
 """Names of it, whichever is installed."""
@@ -36,7 +36,7 @@ class DebuggedNode:
         node: it is not counted, and nothing limits how long it may compute.
     """
 
-    def __init__(self, settings: NodeSettings, directory: Path, name: str) -> None:
+    def __init__(self, settings: NodeKind, directory: Path, name: str) -> None:
         """settings: of emulated nodes. directory: private, of a short path. Raises
         TinyMetaFedError."""
         self._image, built_by = emulated_image(settings)

@@ -79,6 +79,10 @@ class NodeSettings(NodeKind):
         groups = [range(*ends[i : i + 2]) for i in range(len(self.groups))]
         return list(zip(groups, self.groups, strict=True)) or [(range(self.count), self)]
 
+    def kind(self, node: int) -> NodeKind:
+        """Of a node, by its index."""
+        return next(kind for group, kind in self.fleet if node in group)
+
     @property
     def backends(self) -> list[str]:
         """Of the nodes, each once, in their order."""
