@@ -22,6 +22,7 @@ _ERROR = re.compile(
     r"^(There was an error|Error |No such command|Parameters did not match|Could not|Bad )"
 )
 _LOG = re.compile(r"^\d\d:\d\d:\d\d\.\d+ \[")
+_OURS = re.compile(r"tinymetafed-\d+;|^\([^)]*\)\s*$")  # the marker, and the prompt alone
 _MARKER = re.compile(r'(?<!")tinymetafed-\d+;')  # in quotes it is the command for it
 
 
@@ -62,7 +63,7 @@ class RenodeConsole:
 
     def said(self) -> str:
         """The last thing that Renode said, and where the rest is."""
-        return last_words(self.log)
+        return last_words(self.log, _OURS)
 
     async def _start(self) -> None:
         if self.running:
