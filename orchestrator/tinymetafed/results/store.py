@@ -350,8 +350,9 @@ class Store:
 
     def backbone(self, run: int) -> NDArray[np.float32]:
         """The frozen weights: float32 [backbone_parameters], none in most runs."""
-        row = self._db.execute("SELECT value FROM backbone WHERE run = ?", (run,)).fetchone()
-        return np.frombuffer(row[0] if row else b"", "<f4").astype(np.float32)
+        rows = self._all("SELECT value FROM backbone WHERE run = ?", run)
+        with self.readable(run):
+            return np.frombuffer(b"".join(value for (value,) in rows), "<f4").astype(np.float32)
 
     def evaluations(self, run: int) -> list[DeviceEvaluation]:
         """The evaluations, by round and device."""
