@@ -54,6 +54,7 @@ for command in (
     bench.bench, bench.validate, bench.doctor,
 ):  # fmt: skip
     app.command()(_interruptible(command))
+firmware.app.command()(_interruptible(firmware.build))
 app.add_typer(firmware.app, name="firmware")
 
 

@@ -69,13 +69,13 @@ def _energy(
             f"run {run.id}: nothing was counted on its {run.backend} nodes, so nothing can be "
             "priced; qemu and renode nodes count"
         )
-    traced, sampled = "renode" in run.backend.split("+"), settings.nodes.emulate > 0
+    sampled = settings.nodes.emulate > 0
     totals = store.node_totals(run.id)
     uncounted = energy_tables.Uncounted.of(store, run, totals, known.counts, sampled=sampled)
     if settings.nodes.groups:
         console.print(energy_tables.by_group(settings.nodes.fleet, priced, totals, spent))
     console.print(
-        energy_tables.by_account(spent, uncounted, priced, traced=traced, sampled=sampled)
+        energy_tables.by_account(spent, uncounted, priced, traced=run.traced, sampled=sampled)
     )
     if classes:
         console.print(energy_tables.by_class(account.executed.by_class()))

@@ -254,7 +254,7 @@ class Prices:
         for one in executed.stretches(self._nodes):
             instructions += _by_node(one, one.executed[:, :, 0], self._nodes).astype(np.int64)
             for group in self._groups:
-                cycles += one.executed[group.rows(one)][:, :, group.columns].sum(axis=0)
+                cycles += one.executed[:, :, group.columns][group.rows(one)].sum(axis=0)
             busy, sleep = self.price(one)
             energy[:, :-1] += _by_node(one, busy, self._nodes)
             slept = ~np.isnan(sleep)
@@ -281,7 +281,7 @@ class Prices:
         busy = np.zeros((len(one.rounds), len(self._computing) + len(RADIO), 4))
         for group in self._groups:
             mine = group.rows(one)
-            cycles = one.executed[mine][:, self._places, group.columns]
+            cycles = one.executed[:, :, group.columns][mine][:, self._places]
             frames = list(compress(one.frames, mine))
             sent = group.sent(frames)[:, :, [0, 1, 1, 1]]
             busy[mine] = np.concatenate([group.computing(cycles), sent], axis=1)
