@@ -13,8 +13,13 @@ for backend in qemu renode; do
         --outputdir "$out/$backend" --xunit junit.xml robot_tests || failed=1
 done
 
-renode=$(python -c 'from tinymetafed.nodes import renode; print(renode.program() or "")')
+renode=$(python -c 'from tinymetafed.nodes import renode_console; print(renode_console.program() or "")')
+renode=$(command -v "${renode:-}" || true)
 folder=$(dirname "$(realpath "${renode:-/}")")
+# A script or a package that starts Renode may have renode-test elsewhere.
+if [[ ! -x $folder/renode-test ]] && other=$(command -v renode-test); then
+    folder=$(dirname "$(realpath "$other")")
+fi
 tools=build/renode-test
 requirements=$folder/tests/requirements.txt # what renode-test imports, in versions of its own choice
 
@@ -23,7 +28,7 @@ missing() {
     if [[ -z $renode ]]; then
         echo "there is no Renode: 'make renode', or name yours in TMF_RENODE"
     elif [[ ! -x $folder/renode-test ]]; then
-        echo "$folder has a Renode and no renode-test beside it"
+        echo "$renode has no renode-test beside it, nor is one on the PATH"
     elif [[ -f $requirements && ! -f $tools/.installed ]] && ! install >build/build.log 2>&1; then
         echo "what $requirements names could not be installed into $tools: $(tail -n 1 build/build.log)"
     else

@@ -73,7 +73,7 @@ def loss(model: Model, theta: Numbers, x: ref.Vector, target: ref.Target) -> Num
             case "tanh":
                 values = [np.tanh(v) for v in values]
             case "sigmoid":
-                values = [1 / (1 + np.exp(-v)) for v in values]
+                values = [np.reciprocal(1 + np.exp(-v)) for v in values]
             case _:
                 window = window_of(arguments, len(values))
                 channels = window.shape[2]

@@ -17,7 +17,7 @@ from robot.libdoc import LibraryDocumentation
 
 from conftest import SMALL
 from planting import line, plant
-from tinymetafed.nodes import renode
+from tinymetafed.nodes import renode_console
 from tinymetafed.places import PROJECT
 from tinymetafed.robot import Energy, FederationLibrary, Size
 
@@ -225,7 +225,7 @@ def test_a_federation_is_the_current_one_until_another_is_started_or_it_stops(
 
 
 def test_without_renode(keywords: FederationLibrary, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(renode, "program", lambda: None)
+    monkeypatch.setattr(renode_console, "program", lambda: None)
     with pytest.raises(SkipExecution, match="Renode is not installed"):
         keywords.skip_unless_renode_is_installed()
 

@@ -19,7 +19,7 @@ def _program(folder: Path, name: str, script: str = "exit 0") -> None:
     ("there", "says", "status"),
     [
         ((), "there is no Renode: 'make renode', or name yours in TMF_RENODE", 0),
-        (("renode",), "has a Renode and no renode-test beside it", 0),
+        (("renode",), "renode has no renode-test beside it, nor is one on the PATH", 0),
         (("renode", "renode-test"), "which would run it: No module named psutil", 1),
     ],
 )

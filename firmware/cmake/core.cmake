@@ -11,7 +11,7 @@ endforeach()
 # Pools are as fast either way.
 set(TMF_SMALL -Os -fno-align-loops)
 set(TMF_COLD_SOURCES)
-foreach(name error join kernel model node operation phase pool request)
+foreach(name error join kernel learn loss model node operation phase pool request training)
   list(APPEND TMF_COLD_SOURCES "${TMF_CORE}/tmf_${name}.c")
 endforeach()
 

@@ -10,7 +10,7 @@
 #include "tmf_phase.h"
 #include "tmf_select.h"
 
-#define TMF_PROTOCOL 4
+#define TMF_PROTOCOL 5
 
 /* Of emulated nodes and of those on the host, so that they take or refuse the same models. With the stack,
  * the frame buffers and what an operating system needs it makes up the 256 KiB of an nRF52840. A board has

@@ -2,7 +2,7 @@
 #define TMF_PHASE_H
 
 /* What the node is doing from here on. Functions that are never inlined: an emulator watches their
- * addresses, so that counting needs nothing of the firmware. They do nothing, in five instructions, until
+ * addresses, so that counting needs nothing of the firmware. They do nothing, in six instructions, until
  * the phases are measured on the node itself. */
 void tmf_phase_idle(void);
 void tmf_phase_receive(void);

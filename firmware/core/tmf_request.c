@@ -58,15 +58,15 @@ static enum tmf_error tell_cycles(const struct tmf_node *node, const struct tmf_
     uint64_t cycles[TMF_PHASES];
     size_t room, size = 0;
     uint8_t *const out = place(node, response, &room);
-    if (room < sizeof cycles) {
-        return TMF_ERROR_RANGE;
-    }
     if (node->port.cycles != NULL && node->port.cycles(cycles)) {
+        if (room < sizeof cycles) {
+            return TMF_ERROR_RANGE;
+        }
         size = sizeof cycles;
         memcpy(out, cycles, size);
     }
-    answer->response_body_choice = response_body_counted_m_c;
-    answer->response_body_counted_m.counted_by_phase = string(out, size);
+    answer->response_body_choice = response_body_outputs_m_c;
+    answer->response_body_outputs_m.outputs_values = string(out, size);
     return TMF_OK;
 }
 
@@ -392,7 +392,6 @@ static size_t bytes_of(const struct response_body_r *answer)
     switch (answer->response_body_choice) {
     case response_body_outputs_m_c: return answer->response_body_outputs_m.outputs_values.len;
     case response_body_updated_m_c: return answer->response_body_updated_m.updated_chunk_m.chunk_data.len;
-    case response_body_counted_m_c: return answer->response_body_counted_m.counted_by_phase.len;
     default: return 0;
     }
 }

@@ -20,7 +20,9 @@ def _measured() -> Measured:
     hosts.append(host.rounds(sine("nodes.backend=host", "nodes.count=3", small), 1))
     boots = [emulated.boot(sine("nodes.count=2"))]
     kernel = kernels.measure("196-64-5", kernels.MODELS["196-64-5"])
-    return Measured(machine(), kernels.image(), [kernel], emulated.links(2), boots, rounds, hosts)
+    layers = [kernels.layer(name) for name in ("dense, 128 to 128", "max_pool2d, 3 × 3")]
+    links = emulated.links(2)
+    return Measured(machine(), kernels.image(), [kernel], layers, links, boots, rounds, hosts)
 
 
 def test_what_is_measured_is_shown_and_written(tmp_path: Path):
@@ -34,8 +36,11 @@ def test_what_is_measured_is_shown_and_written(tmp_path: Path):
         assert sum(one.memory.values()) > 1 << 20
     for one in found.hosts:
         assert min(one.wall, one.core, one.processors) > 0
+    dense, pool = found.layers
+    assert 2 < dense.forward < dense.backward  # a load, a multiplication, an addition
+    assert min(pool.forward, pool.backward) > 0
     text = "".join(printed(table) for table in bench.tables(found))
-    for part in ("196-64-5", "12,933", "dma", "uart", "threads", "MiB each"):
+    for part in ("196-64-5", "12,933", "16,384", "dma", "uart", "threads", "MiB each"):
         assert part in text
     bench.write_json(found, tmp_path / "bench.json")
     assert json.loads((tmp_path / "bench.json").read_text())["rounds"][1]["nodes"] == 2

@@ -1,12 +1,13 @@
 """What the doctor finds and misses."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from calling import call
 from tinymetafed.bench import doctor
-from tinymetafed.nodes import backends, renode
+from tinymetafed.nodes import backends, renode, renode_console
 
 
 def test_doctor_finds_everything(folder: Path):
@@ -32,7 +33,19 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(folder: Path):
 
 
 @pytest.mark.renode
-@pytest.mark.skipif(renode.program() is None, reason="no Renode on the PATH, nor in TMF_RENODE")
+@pytest.mark.skipif(
+    renode_console.program() is None, reason="no Renode on the PATH, nor in TMF_RENODE"
+)
+def test_doctor_has_renode_count_a_request():
+    (finding,) = (one for one in doctor.examine() if one.what == "a renode node boots")
+    assert finding.found, finding.detail
+    assert re.search(r"[1-9][\d,]* instructions", finding.detail)
+
+
+@pytest.mark.renode
+@pytest.mark.skipif(
+    renode_console.program() is None, reason="no Renode on the PATH, nor in TMF_RENODE"
+)
 def test_doctor_misses_what_renode_counts_with(monkeypatch: pytest.MonkeyPatch):
     """Renode ends without its disassembler, when the first frame is traced."""
     original = renode.Renode._at

@@ -13,6 +13,14 @@ NRF52840, BLE1M = power.device("nrf52840"), power.radio("ble1m")
 DEVICES = [power.device(path.stem) for path in power.FOLDER.glob("*.toml")]
 RADIOS = [power.radio(path.stem) for path in (power.FOLDER / "radios").glob("*.toml")]
 
+
+def alike(
+    device: power.Device, radio: power.BitRadio | power.LoRaRadio, count: int
+) -> dict[int, tuple[power.Device, power.BitRadio | power.LoRaRadio]]:
+    """Nodes that are all priced for the same."""
+    return dict.fromkeys(range(count), (device, radio))
+
+
 figures = st.tuples(*[st.integers(0, 10**8)] * 3).map(lambda three: tuple(sorted(three)))
 works = st.builds(
     Work,
@@ -39,7 +47,7 @@ def test_the_worked_example_of_the_documentation():
     (learn,) = (
         entry
         for entry in book(
-            [Work(1, 0, {"learn": (cycles, cycles, cycles)}, (), ())], NRF52840, BLE1M, 1
+            [Work(1, 0, {"learn": (cycles, cycles, cycles)}, (), ())], alike(NRF52840, BLE1M, 1)
         )
         if entry.account == "learn"
     )
@@ -49,7 +57,7 @@ def test_the_worked_example_of_the_documentation():
 
 def test_bytes_by_hand():
     """1,000 bytes up by BLE 1M: four packets of 244 bytes and one of 24."""
-    entries = {e.account: e for e in book([Work(1, 0, {}, (), (1000,))], NRF52840, BLE1M, 1)}
+    entries = {e.account: e for e in book([Work(1, 0, {}, (), (1000,))], alike(NRF52840, BLE1M, 1))}
     on_air = (4 * 265 + 45) * 8e-6
     gaps, acknowledgements = 5 * 300e-6, 5 * 80e-6
     joules = 3.0 * (6.40e-3 * on_air + 6.26e-3 * (gaps + acknowledgements))
@@ -59,7 +67,7 @@ def test_bytes_by_hand():
 
 
 def test_a_node_wakes_for_each_packet_that_it_gets():
-    entries = {e.account: e for e in book([Work(1, 0, {}, (245,), ())], NRF52840, BLE1M, 1)}
+    entries = {e.account: e for e in book([Work(1, 0, {}, (245,), ())], alike(NRF52840, BLE1M, 1))}
     assert entries[WAKE_UP].seconds == pytest.approx(2 * 3e-6)
 
 
@@ -67,7 +75,7 @@ def test_a_frame_begins_with_a_packet_of_its_own():
     """Five requests in one frame of 60 bytes take one packet, in frames of their own five."""
 
     def joules(*frames: int) -> float:
-        return balance(book([Work(1, 0, {}, frames, ())], NRF52840, BLE1M, 1)).joules
+        return balance(book([Work(1, 0, {}, frames, ())], alike(NRF52840, BLE1M, 1))).joules
 
     packet = 21 * 8e-6 * 6.26e-3 + 80e-6 * 6.40e-3 + 300e-6 * 6.26e-3  # without its payload
     wake_up = 3e-6 * 3.0 * 3.3e-3
@@ -78,7 +86,7 @@ def test_a_frame_begins_with_a_packet_of_its_own():
 def test_every_node_s_round_is_as_long(
     work: list[Work], device: power.Device, radio: power.BitRadio, interval: float
 ):
-    entries = book(work, device, radio, 4, interval)
+    entries = book(work, alike(device, radio, 4), interval)
     lengths: dict[tuple[int, int], float] = defaultdict(float)
     for entry in entries:
         assert entry.seconds >= -1e-9
@@ -93,9 +101,9 @@ def test_every_node_s_round_is_as_long(
 
 @given(rounds)
 def test_the_sum_is_that_of_the_rounds(work: list[Work]):
-    whole = balance(book(work, NRF52840, BLE1M, 4))
+    whole = balance(book(work, alike(NRF52840, BLE1M, 4)))
     parts = [
-        balance(book([one for one in work if one.round == number], NRF52840, BLE1M, 4))
+        balance(book([one for one in work if one.round == number], alike(NRF52840, BLE1M, 4)))
         for number in (1, 2, 3)
     ]
     assert whole.joules == pytest.approx(sum(part.joules for part in parts), rel=1e-9, abs=1e-15)
@@ -106,7 +114,7 @@ def test_what_was_not_counted_is_not_guessed():
     """Neither the node's phases, nor how long the round was, so nobody's sleep."""
     learn = {"learn": (1, 2, 3), ASLEEP: (9, 9, 9)}
     work = [Work(1, 0, None, (100,), ()), Work(1, 1, learn, (), ())]
-    accounts = {(e.node, e.account) for e in book(work, NRF52840, BLE1M, 2)}
+    accounts = {(e.node, e.account) for e in book(work, alike(NRF52840, BLE1M, 2))}
     assert not {name for _, name in accounts} & {SLEEP, ASLEEP}
     assert {name for node, name in accounts if node == 0} == {RECEIVE, TRANSMIT, WAKE_UP}
     assert (1, "learn") in accounts

@@ -7,13 +7,17 @@ import numpy as np
 import onnx
 import pytest
 
-from conftest import SMALL
+from conftest import SMALL, FindReal
 from onnx_networks import Builder
 from running import execute
+from tinymetafed import settings
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments import model_source, runner
 from tinymetafed.experiments.experiment import Experiment, read
+from tinymetafed.places import PROJECT
 from tinymetafed.results.store import Store
+from tinymetafed.tasks import datasets
+from tinymetafed.tasks.keywords import Card
 
 EXPERIMENT = SMALL.partition("[model]")[0] + '[model]\nonnx = "net.onnx"\n'
 
@@ -178,3 +182,58 @@ def test_another_runs_weights(place: Path):
         experiment(place, name, "model.layers=[{units=2}, {units=1}]")
     with pytest.raises(TinyMetaFedError, match="model.from_run: the weights are to be the file's"):
         experiment(place, name, "model.onnx='net.onnx'", "model.weights=file")
+
+
+def test_a_run_by_its_name_or_the_last_one(place: Path):
+    _, older = execute(experiment(place, "name=base"), place / "runs")
+    _, newer = execute(experiment(place, "name=base", "seed=2"), place / "runs")
+    _, last = execute(experiment(place), place / "runs")
+    (place / "small.toml").write_text(SMALL.partition("[model]")[0])
+    for which, run in (("base", newer), ("last", last), (str(older.id), older)):
+        found = experiment(place, f"model.from_run={which}")
+        assert (found.built_model.initial(1) == run.weights).all()
+        assert found.model.from_run == run.id  # whatever is the newest when the run goes on
+    with pytest.raises(TinyMetaFedError, match="no run 'gone'; there are: 1, 2, 3"):
+        experiment(place, "model.from_run=gone")
+
+
+def test_a_run_that_may_have_learnt_from_unseen_devices(
+    place: Path, caplog: pytest.LogCaptureFixture
+):
+    execute(experiment(place), place / "runs")
+    (place / "small.toml").write_text(SMALL.partition("[model]")[0])
+    experiment(place, "model.from_run=last")
+    assert not caplog.messages
+    experiment(place, "model.from_run=last", "seed=77")
+    assert "it may have learnt from devices that are unseen here" in caplog.text
+
+
+def test_a_run_that_has_not_ended_gives_no_weights(place: Path):
+    store = Store(place / "runs")
+
+    def stop(done: int, doing: str) -> None:
+        if (done, doing) == (2, "training"):
+            raise _Stopped
+
+    with pytest.raises(_Stopped):
+        runner.execute(experiment(place), store, None, stop)
+    (place / "small.toml").write_text(SMALL.partition("[model]")[0])
+    says = "model.from_run: of run 1, 2 of . rounds are done; 'tinymetafed run --resume 1' goes on"
+    with pytest.raises(TinyMetaFedError, match=says):
+        experiment(place, "model.from_run=last")
+
+
+def test_a_backbone_of_another_run(place: Path, real_data: FindReal):
+    """The experiments of a network whose lower layers another one has learned."""
+    real_data(settings.read(Card, datasets.FOLDER / "fsdd.toml").file)
+    folder = PROJECT / "experiments"
+    small = ("rounds=1", "devices.seen=4", "evaluation.devices=1", "evaluation.steps=1")
+    fewer = ("strategy.support=5", "strategy.query=5", "evaluation.support=5", "evaluation.query=5")
+    _, trained = execute(read(folder / "ds-cnn.toml", small + fewer), place / "runs")
+    frozen = read(folder / "ds-cnn-frozen.toml", small + fewer)
+    model = frozen.built_model
+    before = 656 + 3 * (160 + 272)
+    assert (model.backbone == trained.weights[:before]).all()
+    _, run = execute(frozen, place / "runs")
+    assert (run.weights != trained.weights[before:]).any()
+    assert (Store(place / "runs").backbone(run.id) == model.backbone).all()

@@ -1,13 +1,16 @@
 """What an experiment will take and cost, before it runs: what it takes and costs when it does."""
 
+import itertools
 import json
 import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import MakeExperiment
+from predicting import predict
 from printing import printed
 from running import execute
 from tinymetafed.energy import power
@@ -15,6 +18,8 @@ from tinymetafed.energy.ledger import balance
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments import plan
 from tinymetafed.experiments.experiment import read
+from tinymetafed.models.layers import Shape
+from tinymetafed.models.model import Model, ModelSettings
 from tinymetafed.places import MPS2_IMAGE, PROJECT
 from tinymetafed.report import plan as tables
 from tinymetafed.results import accounts
@@ -160,7 +165,7 @@ def test_the_tables_add_up(experiment: MakeExperiment):
     printed_joules = text.partition("Millijoules")[2].partition("│ all │ ")[2].split(" │ ")[:4]
     for device, joules in zip(devices, printed_joules, strict=True):
         priced = settings.energy.model_copy(update={"device": device})
-        entries = accounts.book([played.later], played.phases, priced, 1)
+        entries = accounts.book([played.later], played.phases, [(range(1), priced)])
         assert joules == f"{balance(entries).joules * 1e3:,.3f}"
     cycles = [row.cycles["cortex-m4"] for row in played.phases if row.phase != "idle"]
     expected = sum(figures[1] for figures in cycles) / 1e3
@@ -186,3 +191,36 @@ def test_an_image_that_was_not_built(experiment: MakeExperiment, monkeypatch: py
     monkeypatch.setattr(plan, "emulated_image", lambda settings: (nowhere, "make firmware"))
     with pytest.raises(TinyMetaFedError, match="nowhere.elf: no firmware image; run 'make firm"):
         plan.memory(experiment())
+
+
+def test_a_one_dimensional_network_over_windows_of_an_accelerometer():
+    """128 moments of three axes: no task brings such data."""
+    shape = Shape(1, 128, 3)
+    layers: list[dict[str, object]] = [
+        {"type": "conv2d", "filters": 16, "size": (1, 9), "stride": (1, 2), "padding": "same"},
+        {"type": "max_pool2d", "size": (1, 2), "stride": (1, 2)},
+        {"type": "conv2d", "filters": 32, "size": (1, 5), "padding": "same"},
+        {"type": "global_average_pool2d"},
+        {"units": 6},
+    ]
+    settings = ModelSettings.model_validate({"shape": shape, "layers": layers})
+    assert [*settings.shapes(shape)] == [
+        (1, 64, 16), (1, 32, 16), (1, 32, 32), (1, 1, 32), (1, 1, 6),
+    ]  # fmt: skip
+    model = Model.build(settings, shape.values)
+    assert model.parameters == 16 * (27 + 1) + 32 * (80 + 1) + 6 * 33
+    inputs = np.zeros((1, shape.values), np.float32)
+    assert predict(model, model.initial(1), inputs).shape == (1, 6)
+
+
+def test_freezing_the_first_layers_takes_less(experiment: MakeExperiment):
+    found = plan.freezing(experiment())
+    model = experiment().built_model
+    assert [one.layers for one in found] == list(range(len(model.parts)))
+    assert found[0].memory == plan.memory(experiment()).needed
+    for before, after in itertools.pairwise(found):
+        assert after.frozen + after.moving == model.parameters
+        assert after.frozen > before.frozen
+        # Weights are held once where they do not move, not twice.
+        assert before.memory - after.memory >= 4 * (after.frozen - before.frozen)
+        assert all(0 < after.cycles[core] < n for core, n in before.cycles.items())

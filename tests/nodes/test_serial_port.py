@@ -5,6 +5,7 @@ import errno
 import grp
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +18,7 @@ from calling import call
 from conftest import MakeExperiment
 from desk import Board
 from running import came_to, execute
+from tinymetafed.cli import boards as board_commands
 from tinymetafed.cli.boards import boards as list_boards
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments.experiment import Experiment, read
@@ -257,7 +259,10 @@ def test_where_no_node_answers_it_is_said(
         (("nodes.backend=serial", "nodes.ports=['/a', '/a']"), "nodes.ports: each has to be"),
         (("nodes.backend=serial", "nodes.ports=['/a', 'auto']"), "nodes.ports: each has to be"),
         (("nodes.backend=serial", "nodes.ports=['/a']", "nodes.count=2"), "ports: 1 are too few"),
-        (("nodes.backend=serial", "nodes.ports=/a", "nodes.link=dma"), "serial nodes have no dma"),
+        (
+            ("nodes.backend=serial", "nodes.ports=/a", "nodes.link=dma"),
+            "serial nodes have no choice of it",
+        ),
         (("nodes.backend=serial", "nodes.ports=/a", "participation.deadline=1"), "not counted"),
     ],
 )
@@ -266,6 +271,48 @@ def test_settings_that_do_not_fit(
 ):
     with pytest.raises(TinyMetaFedError, match=message):
         experiment("nodes={backend='qemu'}", *changes)
+
+
+@pytest.mark.parametrize("status", [0, 7])
+def test_flashing_is_left_to_west(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], status: int
+):
+    folder = tmp_path / "some_board"
+    folder.mkdir()
+    (folder / "build.ninja").touch()
+    west = tmp_path / "west"
+    west.write_text(f'#!/bin/sh\necho "$@"\nexit {status}\n')
+    west.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(board_commands, "ZEPHYR_IMAGES", tmp_path)
+    if status:
+        with pytest.raises(TinyMetaFedError, match="some_board ended with exit status 7"):
+            board_commands.flash("some_board", ["--runner", "pyocd"])
+    else:
+        board_commands.flash("some_board", ["--runner", "pyocd"])
+    assert capfd.readouterr().out == f"flash -d {folder} --runner pyocd\n"
+    with pytest.raises(TinyMetaFedError, match="other: it was not built in .* there is some_board"):
+        board_commands.flash("other")
+
+
+def test_boards_are_a_group_of_a_fleet(tmp_path: Path, board: MakeBoard):
+    """The weights are those of nodes of one kind, and the table says of which groups they are."""
+    groups = (
+        f"{{backend='serial', ports='{board().path}'}}, {{backend='host', count=2}}, {{count=1}}"
+    )
+    changes = (f"nodes={{groups=[{groups}]}}", *ROUNDS)
+    store, run = execute(read(DEMO, changes), tmp_path / "runs")
+    assert came_to(store, run) == came_to(*execute(_on_host(4, *ROUNDS), tmp_path / "host"))
+    assert run.backend == "serial+host+qemu"
+    shown = call(tmp_path, "energy").stdout
+    rows = [line.split() for line in shown.splitlines() if "not counted" in line]
+    assert [row[1:5] for row in rows] == [["0", "│", "serial", "│"], ["1", "to", "2", "│"]]
+
+
+def test_a_port_is_in_one_group(experiment: MakeExperiment):
+    one = "{backend='serial', ports='auto'}"
+    with pytest.raises(TinyMetaFedError, match=r"nodes.ports: each is in one group, and auto too"):
+        experiment(f"nodes={{groups=[{one}, {one}]}}")
 
 
 def test_there_is_a_node_for_each_port(experiment: MakeExperiment):

@@ -22,7 +22,7 @@ RECEIVE = 8192  # bytes of the node's receive buffer
 PLACE = range(MEMORY.start + 4096, MEMORY.start + 4096 + 2 * (4 + RECEIVE))
 
 
-# A window and other memory of a program.
+# A window, other memory of a program, and the phases that a node's image has.
 SECTIONS = """
 .section .window, "aw", %nobits
 .global tmf_window
@@ -31,7 +31,16 @@ tmf_window: .space 0x4008
 .size tmf_window, 0x4008
 .section .other, "aw", %nobits
 .space 0x2000
-"""
+.text
+.syntax unified
+.thumb
+.irp phase, PHASES
+.global tmf_phase_\\phase
+.type tmf_phase_\\phase, %function
+tmf_phase_\\phase: bx lr
+.size tmf_phase_\\phase, 2
+.endr
+""".replace("PHASES", ", ".join(sorted(backends.PHASES)))
 
 
 def _linked(folder: Path, window: int, other: int) -> Path:

@@ -65,7 +65,7 @@ def test_the_ledger_of_a_run_is_that_of_its_rows(ran: tuple[Store, Run], setting
     """What spending.py makes of arrays is what energy/ledger.py makes of each row."""
     store, run = ran
     rows, phases = store.node_rounds(run.id), store.phases(run.id)
-    booked = accounts.book(rows, phases, settings.energy, settings.nodes.count)
+    booked = accounts.book(rows, phases, settings.priced)
     found = ledger(store, run)
     assert len(found) == len(booked)
     for one, two in zip(found, booked, strict=True):
@@ -79,7 +79,7 @@ def test_another_device_s_price(ran: tuple[Store, Run]):
     rows, phases = store.node_rounds(run.id), store.phases(run.id)
 
     def learning(device: str) -> float:
-        entries = accounts.book(rows, phases, EnergySettings(device=device), 2)
+        entries = accounts.book(rows, phases, [(range(2), EnergySettings(device=device))])
         return balance([entry for entry in entries if entry.account == "learn"]).joules
 
     by_hand = sum(
@@ -95,7 +95,7 @@ def test_a_core_that_the_run_was_not_priced_for(ran: tuple[Store, Run]):
         dataclasses.replace(row, cycles={"cortex-m5": [1, 1, 1]}) for row in store.phases(run.id)
     ]
     with pytest.raises(TinyMetaFedError, match=r"nrf52840: the run has no cycles of its core"):
-        accounts.book(store.node_rounds(run.id), phases, EnergySettings(), 2)
+        accounts.book(store.node_rounds(run.id), phases, [(range(2), EnergySettings())])
 
 
 def test_nothing_counted_is_no_ledger(tmp_path: Path):

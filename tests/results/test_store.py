@@ -233,3 +233,20 @@ def test_messages_are_the_bytes_of_the_link(tmp_path: Path, experiment: MakeExpe
 def test_a_run_that_is_not_there(tmp_path: Path):
     with pytest.raises(TinyMetaFedError, match="no run '7'; there is none yet"):
         Store(tmp_path).run("7")
+
+
+def test_frozen_weights_that_are_damaged_are_said_to_be(tmp_path: Path):
+    store, run = created(tmp_path)
+    assert store.backbone(run).size == 0
+    with closing(sqlite3.connect(store.path)) as db, db:
+        db.execute("INSERT INTO backbone VALUES (?, X'0000803F00')", (run,))
+    with pytest.raises(TinyMetaFedError, match="run 1: what is stored of it is damaged"):
+        store.backbone(run)
+
+
+def test_a_store_without_its_frozen_weights_is_a_line(tmp_path: Path):
+    store, run = created(tmp_path)
+    with closing(sqlite3.connect(store.path)) as db, db:
+        db.execute("DROP TABLE backbone")
+    with pytest.raises(TinyMetaFedError, match=r"runs.sqlite: no such table: backbone"):
+        store.backbone(run)

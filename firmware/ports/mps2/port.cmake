@@ -1,6 +1,6 @@
 # Bare metal on Arm MPS2 with the AN386 image (Cortex-M4F); boots on QEMU's mps2-an386.
-set_source_files_properties(${TMF_COLD_SOURCES} ${TMF_PROTOCOL_SOURCES} ports/mps2/main.c
-                            ports/mps2/startup.c PROPERTIES COMPILE_OPTIONS "${TMF_SMALL}")
+set_source_files_properties(${TMF_COLD_SOURCES} ${TMF_PROTOCOL_SOURCES} ports/mps2/main.c ports/mps2/startup.c
+                            ports/cortex_m/tmf_cycles.c PROPERTIES COMPILE_OPTIONS "${TMF_SMALL}")
 
 function(tmf_mps2_image name)
   add_executable(${name} ${ARGN} ports/mps2/startup.c ports/mps2/uart.c ports/cortex_m/tmf_cycles.c)

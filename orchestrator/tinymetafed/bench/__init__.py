@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ..nodes import renode_console
 from . import emulated, host, kernels
+from .kernels import LayerCost
 from .measuring import REPEATS, machine, sine
 
 NODES = (1, 2, 4, 8, 16, 32, 64)
@@ -22,10 +24,12 @@ class Measured:
     machine: dict[str, str]
     image: tuple[int, int]
     kernels: Sequence[kernels.Kernel]
+    layers: Sequence[LayerCost]
     links: Sequence[emulated.Link]
     boots: Sequence[emulated.Boot]
     rounds: Sequence[emulated.Round]
     hosts: Sequence[host.HostRound]
+    on_renode: Sequence[emulated.Round] = ()
 
 
 def run(progress: Callable[[str], None]) -> Measured:
@@ -33,6 +37,7 @@ def run(progress: Callable[[str], None]) -> Measured:
     progress("kernels")
     around = machine()
     found = [kernels.measure(name, model) for name, model in kernels.MODELS.items()]
+    layers = [kernels.layer(name) for name in kernels.LAYERS]
     progress("link")
     links = emulated.links(8)
     boots: list[emulated.Boot] = []
@@ -46,6 +51,10 @@ def run(progress: Callable[[str], None]) -> Measured:
         if width != 40:
             progress(f"emulated nodes, {width} units in a layer")
             rounds.append(emulated.rounds(sine("nodes.count=8", *_wide(width)), 20))
+    on_renode: list[emulated.Round] = []
+    if renode_console.program() is not None:
+        progress("4 nodes on Renode")
+        on_renode.append(emulated.rounds(sine("nodes.backend=renode", "nodes.count=4"), 20))
     hosts: list[host.HostRound] = []
     for threads in (1, 2):
         for count in MANY:
@@ -56,7 +65,7 @@ def run(progress: Callable[[str], None]) -> Measured:
             if width != 40:
                 progress(f"1,000 host nodes, threads: {threads}, {width} units in a layer")
                 hosts.append(host.rounds(sine(*_many(threads, 1000), *_wide(width)), REPEATS))
-    return Measured(around, kernels.image(), found, links, boots, rounds, hosts)
+    return Measured(around, kernels.image(), found, layers, links, boots, rounds, hosts, on_renode)
 
 
 def _many(threads: int, count: int) -> tuple[str, ...]:

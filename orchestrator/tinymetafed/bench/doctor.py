@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..energy.profile import Profile
 from ..errors import TinyMetaFedError
-from ..nodes import renode
+from ..nodes import renode_console
 from ..nodes.backends import make_nodes, private_directory
 from ..nodes.settings import NodeSettings
 from ..places import STORE, WORKSPACE
@@ -69,7 +69,7 @@ def _zephyr() -> Finding:
 
 
 def _renode() -> Finding:
-    path = renode.program()
+    path = renode_console.program()
     if path is None:
         return Finding(
             "Renode", False, "runs nodes; make renode, or name yours in TMF_RENODE", False
@@ -86,7 +86,7 @@ async def _boot() -> list[Finding]:
     findings: list[Finding] = []
     with private_directory() as directory:
         every = [NodeSettings(backend="host", count=1), NodeSettings(backend="qemu", count=1)]
-        if renode.program() is not None:
+        if renode_console.program() is not None:
             every.append(NodeSettings(backend="renode", count=1))
         for settings in every:
             backend = settings.backend
@@ -97,7 +97,7 @@ async def _boot() -> list[Finding]:
                     hello = await node.start()
                     if backend == "renode":  # a frame that is traced, which takes a disassembler
                         await node.greet()
-                    counting = _counting(node.take_usage().profile) if backend == "qemu" else ""
+                    counting = _counting(node.take_usage().profile) if backend != "host" else ""
                 finally:
                     await node.close()
                 detail = f"firmware {hello.version}, build {hello.build.hex()[:12]}{counting}"

@@ -17,6 +17,7 @@ from ..nodes.backends import make_nodes, private_directory
 from ..nodes.broadcast import Broadcast
 from ..nodes.node import Node
 from ..nodes.qemu import QemuTransport
+from ..nodes.renode import RenodeTransport
 from .measuring import REPEATS, median, sine
 
 MIB = 1 << 20
@@ -144,9 +145,9 @@ def _own_time() -> float:
 
 def _processes(nodes: Sequence[Node]) -> list[Path]:
     transports = [node.transport for node in nodes]
-    return [
-        Path(f"/proc/{one.process.pid}") for one in transports if isinstance(one, QemuTransport)
-    ]
+    emulators = [one.process for one in transports if isinstance(one, QemuTransport)]
+    emulators += [one.process for one in transports if isinstance(one, RenodeTransport)]
+    return sorted({Path(f"/proc/{one.pid}") for one in emulators if one is not None})
 
 
 def _emulators_time(nodes: Sequence[Node]) -> float:

@@ -53,6 +53,59 @@ MODELS = {
 3 × 3 convolutions of 8 filters at a stride of 2, and of 16, with ReLU, and a dense layer."""
 
 
+IMAGE = (8, 8, 16)
+VALUES = 8 * 8 * 16
+FILTERS: dict[str, object] = {"type": "conv2d", "filters": 16, "padding": "same"}
+POOL: dict[str, object] = {"size": 3, "stride": 1, "padding": "same"}  # as many come out as in
+LAYERS: dict[str, tuple[int, tuple[int, int, int], dict[str, object]]] = {
+    "dense, 128 to 128": (128 * 128, (1, 1, 128), {"units": 128}),
+    "conv2d, 3 × 3": (9 * 16 * VALUES, IMAGE, FILTERS),
+    "conv2d, 10 × 4": (40 * 16 * VALUES, IMAGE, {"size": (10, 4), **FILTERS}),
+    "conv2d, 1 × 9": (9 * 16 * VALUES, IMAGE, {"size": (1, 9), **FILTERS}),
+    "conv2d, 1 × 1 (pointwise)": (16 * VALUES, IMAGE, {"size": 1, **FILTERS}),
+    "depthwise_conv2d, 3 × 3": (
+        9 * VALUES, IMAGE, {"type": "depthwise_conv2d", "padding": "same"}
+    ),
+    "add": (VALUES, IMAGE, {"type": "add", "source": "before"}),
+    "max_pool2d, 3 × 3": (9 * VALUES, IMAGE, {"type": "max_pool2d", **POOL}),
+    "average_pool2d, 3 × 3": (9 * VALUES, IMAGE, {"type": "average_pool2d", **POOL}),
+}  # fmt: skip
+"""A layer: its multiply-accumulates on a sample, of a sum its additions, of a pool the values under
+its windows; what comes in, 8 × 8 pixels of 16 channels but for the dense one; and itself, with 16
+filters."""
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """Expected cycles of a layer, for each of `count`, see LAYERS.
+
+    forward: of judging. backward: what an inner step has besides: the derivative for the layer
+    before, and its own weights' moves.
+    """
+
+    name: str
+    count: int
+    forward: float
+    backward: float
+
+
+def layer(name: str) -> LayerCost:
+    """By the difference to the same model without it. Raises TinyMetaFedError where no node can be
+    emulated."""
+    count, shape, own = LAYERS[name]
+    # A layer with weights is below, so that a derivative has to come through.
+    before = {"type": "depthwise_conv2d", "size": 1, "name": "before", **RELU}
+    cycles: list[tuple[float, float]] = []
+    for layers in ([before, own], [before]):
+        built = model("mse", shape, *layers)
+        trained, judged, _ = step(built, positive(built))
+        cycles.append((judged, trained[READINGS.index("expected")] - judged))
+    forward, backward = (
+        (with_it - without) / count for with_it, without in zip(*cycles, strict=True)
+    )
+    return LayerCost(name, count, forward, backward)
+
+
 @dataclass(frozen=True)
 class Kernel:
     """An inner step, all weights moving.

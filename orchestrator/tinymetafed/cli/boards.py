@@ -1,7 +1,11 @@
-"""The command that lists boards."""
+"""Commands about boards."""
 
 import asyncio
 import json as json_text
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +14,7 @@ from rich.table import Table
 from ..errors import TinyMetaFedError, printable
 from ..nodes import boards as looking
 from ..nodes.settings import NodeSettings
+from ..places import ZEPHYR_IMAGES
 from .terminal import console
 
 
@@ -38,6 +43,33 @@ def boards(
         raise TinyMetaFedError("this machine has no serial port; plug a board in, or name a port")
     if not any(one.hello for one in found):
         raise typer.Exit(1)
+
+
+def flash(
+    board: Annotated[str, typer.Argument(metavar="BOARD", help="Its build's name: nucleo_l476rg.")],
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- OPTION...]", help="For 'west flash', as --runner pyocd."),
+    ] = None,
+) -> None:
+    """Flash the node on Zephyr that was built for a board, by west and the board's programmer."""
+    folder = ZEPHYR_IMAGES / board
+    if not (folder / "build.ninja").is_file():
+        built = ", ".join(sorted(one.parent.name for one in ZEPHYR_IMAGES.glob("*/build.ninja")))
+        raise TinyMetaFedError(
+            f"{board}: it was not built in {ZEPHYR_IMAGES}, where there is {built or 'nothing'}; "
+            "docs/boards.md says how"
+        )
+    beside = Path(sys.executable).with_name("west")
+    west = str(beside) if beside.is_file() else shutil.which("west")
+    if west is None:
+        raise TinyMetaFedError("west is not installed; 'make zephyr' or 'pip install west' does it")
+    done = subprocess.run([west, "flash", "-d", str(folder), *(options or ())], check=False)
+    if done.returncode != 0:
+        raise TinyMetaFedError(
+            f"'west flash' for {board} ended with exit status {done.returncode}; is its programmer "
+            "plugged in, and are west's tools for it installed?"
+        )
 
 
 def _row(board: looking.Board) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from ..energy import power
 from ..energy.settings import EnergySettings
 from ..errors import TinyMetaFedError
 from ..report import described
@@ -52,32 +51,38 @@ def _energy(
     settings = described.settings(run)
     changes = {"device": device, "radio": radio, "interval": interval}
     given = {key: value for key, value in changes.items() if value is not None}
-    priced = check(EnergySettings, settings.energy.model_dump() | given, "energy")
-    if run.schema < RESUMABLE and priced != settings.energy:
+    priced = [
+        (nodes, check(EnergySettings, energy.model_dump() | given, "energy"))
+        for nodes, energy in settings.priced
+    ]
+    if run.schema < RESUMABLE and priced != settings.priced:
         raise TinyMetaFedError(
             f"run {run.id} was begun with {run.made_by}, which did not store its frames, so it "
             f"cannot be priced anew; it was priced for {settings.energy.device} and "
             f"{settings.energy.radio}"
         )
-    if settings.nodes.measures:
+    if any(kind.measures for _, kind in settings.nodes.fleet):
         measured = store.measured(run.id)
-        core = power.device(priced.device).core
         console.print(
-            energy_tables.of_measured(measured, store.phases(run.id), core)
+            energy_tables.of_measured(measured, store.phases(run.id), priced)
             if measured
             else energy_tables.NOT_MEASURED
         )
-    account = described.of(settings).account(store, run, priced)
+    known = described.of(settings)
+    account = known.account(store, run, priced)
     spent = account.spent()
     if spent is None or not spent.accounts:
         raise TinyMetaFedError(
             f"run {run.id}: nothing was counted on its {run.backend} nodes, so nothing can be "
             "priced; qemu and renode nodes count, and so does a sample of rounds (nodes.emulate)"
         )
-    traced, sampled = run.backend == "renode", settings.nodes.emulate > 0
-    uncounted = energy_tables.Uncounted.of(store, run, store.node_totals(run.id), sampled=sampled)
+    sampled = settings.nodes.emulate > 0
+    totals = store.node_totals(run.id)
+    uncounted = energy_tables.Uncounted.of(store, run, totals, known.counts, sampled=sampled)
+    if settings.nodes.groups:
+        console.print(energy_tables.by_group(settings.nodes.fleet, priced, totals, spent))
     console.print(
-        energy_tables.by_account(spent, uncounted, priced, traced=traced, sampled=sampled)
+        energy_tables.by_account(spent, uncounted, priced, traced=run.traced, sampled=sampled)
     )
     if classes:
         console.print(energy_tables.by_class(account.executed.by_class()))

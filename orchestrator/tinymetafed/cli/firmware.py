@@ -16,7 +16,6 @@ def group() -> None:
     """Images of the firmware."""
 
 
-@app.command()
 def build(
     model: Annotated[
         str,

@@ -26,12 +26,13 @@ def plan(
     memory = planning.memory(settings)
     for part in plan_tables.before(settings, list(planning.layers(settings)), memory):
         console.print(part)
+    settings.task.prepare(settings.seed)
+    console.print(plan_tables.frozen(settings, planning.freezing(settings), memory))
     if not memory.fits:
         raise TinyMetaFedError(
             f"{experiment}: model.layers: the model and its training need {memory.needed} bytes of "
             f"a node's RAM, {memory.available} are available, so no round can be played"
         )
-    settings.task.prepare(settings.seed)
     played = planning.play(settings)
     for part in plan_tables.after(settings, played, planning.uncounted()):
         console.print(part)

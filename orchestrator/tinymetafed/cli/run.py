@@ -26,6 +26,9 @@ def run(
     ] = None,
     override: OverrideOption = None,
     profile: Annotated[bool, typer.Option(help="Show where the time went.")] = False,
+    frames: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write every frame, as JSON lines.")
+    ] = None,
 ) -> None:
     """Run an experiment; show what it came to. The exit status is 3 where the firmware of a node
     faulted and the experiment does not say faults.tolerate = true."""
@@ -43,7 +46,7 @@ def run(
         settings = described.settings(stopped)
     # A download shows a progress bar of its own, so it has to end before the bar of the run starts.
     settings.task.prepare(settings.seed)
-    finished, time_profile = _execute(settings, store, stopped)
+    finished, time_profile = _execute(settings, store, stopped, frames)
     with store.snapshot():
         print_run(store, finished)
     if profile:
@@ -52,7 +55,7 @@ def run(
 
 
 def _execute(
-    experiment: Experiment, store: Store, stopped: Run | None
+    experiment: Experiment, store: Store, stopped: Run | None, frames: Path | None
 ) -> "tuple[Run, runner.TimeProfile]":
     """Executes the experiment, or the rest of the run `stopped`, and shows a progress bar.
 
@@ -68,7 +71,7 @@ def _execute(
 
         known = len(store.runs())
         try:
-            return runner.execute(experiment, store, stopped, progress)
+            return runner.execute(experiment, store, stopped, progress, frames=frames)
         except KeyboardInterrupt:
             bar.stop()
             interrupted = stopped or next(iter(store.runs()[known:]), None)

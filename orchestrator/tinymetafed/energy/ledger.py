@@ -7,7 +7,7 @@ sources).
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .power import BitRadio, Device, LoRaRadio
@@ -54,16 +54,15 @@ class Entry:
 
 def book(
     work: Iterable[Work],
-    device: Device,
-    radio: BitRadio | LoRaRadio,
-    nodes: int,
+    nodes: Mapping[int, tuple[Device, BitRadio | LoRaRadio]],
     interval: float = 0.0,
     away: Callable[[int], Collection[int]] = lambda _: (),
 ) -> list[Entry]:
-    """The ledger of `nodes` nodes, rounds ascending.
+    """The ledger, rounds ascending.
 
-    interval: seconds between the starts of two rounds, at least. A round in which a node was not
-    counted has no sleep, since how long it lasted is not known; that node has its radio only.
+    nodes: what each is priced for, by its index. interval: seconds between the starts of two
+    rounds, at least. A round in which a node was not counted has no sleep, since how long it lasted
+    is not known; that node has its radio only.
     away: of a round, the nodes that were not there, and did not sleep either.
     """
     rounds: dict[int, list[Work]] = defaultdict(list)
@@ -71,12 +70,12 @@ def book(
         rounds[one.round].append(one)
     entries: list[Entry] = []
     for number, works in sorted(rounds.items()):
-        booked = {one.node: awake(one, device, radio) for one in works}
+        booked = {one.node: awake(one, *nodes[one.node]) for one in works}
         busy = {node: sum(entry.seconds for entry in rows) for node, rows in booked.items()}
         known = all(one.cycles is not None for one in works)
         lasts = max(interval, *busy.values())
         absent = away(number)
-        for node in range(nodes):
+        for node, (device, _) in sorted(nodes.items()):
             entries += booked.get(node, [])
             if known and node not in absent:
                 seconds = lasts - busy.get(node, 0.0)

@@ -1,5 +1,6 @@
 """[energy] of an experiment file, and the names of devices and radios."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -31,3 +32,7 @@ class EnergySettings(Settings):
     device: DeviceName = "nrf52840"
     radio: RadioName = "ble1m"
     interval: Annotated[float, Field(ge=0, le=1e9)] = 0.0  # seconds between two rounds, at least
+
+
+Priced = Sequence[tuple[range, EnergySettings]]
+"""What nodes are priced for, by the indices of those that are alike; the interval is the same."""

@@ -5,6 +5,8 @@ from the host's weights, and has to end in them. Its cycles stand for those of t
 """
 
 import dataclasses
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from ..federation.engines import LinkEngine, together
 from ..federation.federation import Federation, RoundResult
 from ..federation.state import FederationState
 from ..nodes.backends import make_nodes
+from ..nodes.node import Node
 from ..results.store import Event
 from .experiment import Experiment
 
@@ -40,14 +43,31 @@ class EmulatedSample:
             last frame.
     """
 
-    def __init__(self, experiment: Experiment, directory: Path) -> None:
-        settings = experiment.nodes
-        self.nodes = make_nodes(settings.on_qemu, directory)
-        self._backend = settings.backend
-        self._rounds = sampled(experiment.rounds, settings.emulate)
-        self._engine = LinkEngine(Client(experiment), self.nodes)
+    def __init__(
+        self,
+        experiment: Experiment,
+        nodes: Sequence[Node],
+        rounds: Collection[int],
+        client: Client,
+        around: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+    ) -> None:
+        """nodes: one for each of the run's, not started. rounds: that they play. around: entered
+        around each of these, with the nodes as they are before it."""
+        self.nodes = nodes
+        self._rounds = rounds
+        self._other = "+".join(experiment.nodes.backends)
+        self._around = around
+        self._engine = LinkEngine(client, nodes)
         self._federation = Federation(experiment, self._engine, warns=False)  # the host's does
         self.last: dict[int, tuple[int, int]] = {}
+
+    @classmethod
+    def of(cls, experiment: Experiment, directory: Path) -> "EmulatedSample":
+        """Of as many rounds as the experiment says. directory: private, for the nodes."""
+        settings = experiment.nodes
+        nodes = make_nodes(settings.on_qemu, directory)
+        rounds = sampled(experiment.rounds, settings.emulate)
+        return cls(experiment, nodes, rounds, Client(experiment))
 
     async def start(self) -> None:
         """Boots a node, which says of what build it is, and ends it. Raises TinyMetaFedError."""
@@ -79,12 +99,13 @@ class EmulatedSample:
         federation = self._federation
         federation.away = federation.attendance.away(before.done)  # so that none comes or goes
         await together(self._bring(row.node, before) for row in result.rows)
-        emulated = await federation.round(before)
+        async with self._around():
+            emulated = await federation.round(before)
         await self.close()
         if (differ := _bits(emulated.state) != _bits(result.state)).any():
             raise TinyMetaFedError(
                 f"round {result.state.done}: {np.count_nonzero(differ)} of {len(differ)} weights "
-                f"of the emulated nodes are not the {self._backend}'s; build both from the same "
+                f"of the emulated nodes are not the {self._other}'s; build both from the same "
                 "source ('make firmware')"
             )
         counted = {row.node: row.counted for row in emulated.rows}

@@ -1,5 +1,6 @@
 """An experiment file (TOML) checked into typed settings."""
 
+import logging
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,8 @@ from ..errors import TinyMetaFedError
 from ..federation.settings import FederationSettings
 from ..settings import Settings
 from . import model_source
+
+log = logging.getLogger(__name__)
 
 HERE = Path()
 
@@ -63,6 +66,12 @@ def build(tree: dict[str, Any], origin: str, folder: Path) -> Experiment:
         first = model_source.first_weights(experiment.built_model, source)
     except ValueError as error:
         raise TinyMetaFedError(f"{origin}: {error}") from None
+    if source.has_seen_other_devices(experiment):
+        log.warning(
+            "%s: model.from_run: that run has another seed, so it may have learnt from devices "
+            "that are unseen here; use its seed",
+            origin,
+        )
     return experiment.starting_with(first)
 
 

@@ -4,7 +4,8 @@ import asyncio
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
@@ -147,24 +148,17 @@ def _adapted(client: Client, theta: Values, device: int) -> Values:
     TinyMetaFedError."""
 
     async def work() -> Values:
-        transport = HostTransport()
-
-        async def open_transport() -> HostTransport:
-            return transport
-
-        node = Node("node-0", open_transport)
-        try:
+        async with _host_node() as (node, transport):
             await client.boot(node)
             changed = np.ones(len(theta), np.int64)
             support, query = client.unseen(device)
-            await node.run(client.evaluation, support, query, Broadcast(theta, changed, 1))
+            try:
+                await node.run(client.evaluation, support, query, Broadcast(theta, changed, 1))
+            except NodeRefused as refused:
+                if not refused.diverged:
+                    raise
+                raise TinyMetaFedError(f"--device {device}: its adaptation diverges") from None
             return transport.working(len(theta))
-        except NodeRefused as refused:
-            if not refused.diverged:
-                raise
-            raise TinyMetaFedError(f"--device {device}: its adaptation diverges") from None
-        finally:
-            await node.close()
 
     return asyncio.run(work())
 
@@ -173,23 +167,24 @@ async def _memory(model: Model) -> int:
     """Bytes that the layers compute in, where nothing is trained."""
     from ..models import c_writer
 
-    transport = HostTransport()
-
-    async def open_transport() -> HostTransport:
-        return transport
-
-    node = Node("node-0", open_transport)
-    try:
+    async with _host_node() as (node, transport):
         await node.start()
         frozen = dataclasses.replace(model, parts=(), backbone=_NONE)
         await node.load(frozen, c_writer.description(model))
         sizes = transport.sizes()
         return sizes["activations"] + sizes["backward"]
-    finally:
-        await node.close()
 
 
 async def _predicted(client: Client, theta: Values, inputs: Values) -> Values:
+    async with _host_node() as (node, _):
+        await client.boot(node)
+        await node.set_weights(Broadcast(theta, np.ones(len(theta), np.int64), 1))
+        return await node.predict(inputs)
+
+
+@asynccontextmanager
+async def _host_node() -> AsyncIterator[tuple[Node, HostTransport]]:
+    """A node in this process, not booted, and its transport."""
     transport = HostTransport()
 
     async def open_transport() -> HostTransport:
@@ -197,9 +192,7 @@ async def _predicted(client: Client, theta: Values, inputs: Values) -> Values:
 
     node = Node("node-0", open_transport)
     try:
-        await client.boot(node)
-        await node.set_weights(Broadcast(theta, np.ones(len(theta), np.int64), 1))
-        return await node.predict(inputs)
+        yield node, transport
     finally:
         await node.close()
 

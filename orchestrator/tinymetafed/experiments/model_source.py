@@ -19,11 +19,22 @@ from ..results.store import Run, Store
 
 @dataclass(frozen=True)
 class Source:
-    """Weights of the first layers that have some; none where all are drawn. model: of the run that
-    they come from."""
+    """Weights of the first layers that have some; none where all are drawn. run: what they come
+    from, where that is a run."""
 
     vectors: Vectors
-    model: Model | None = None
+    run: FederationSettings | None = None
+
+    @property
+    def model(self) -> Model | None:
+        """The run's."""
+        return self.run and self.run.built_model
+
+    def has_seen_other_devices(self, experiment: FederationSettings) -> bool:
+        """Whether the run may have learnt from devices that are unseen in the experiment: it splits
+        the same data by another seed."""
+        run = self.run
+        return run is not None and run.task == experiment.task and run.seed != experiment.seed
 
 
 class _Table(settings.Settings):
@@ -74,10 +85,15 @@ def _check(given: Origin, table: dict[str, Any]) -> None:
 
 
 def _from_run(given: Origin, table: dict[str, Any]) -> tuple[dict[str, Any], Source]:
-    """The table with the run's layers where it has none, and the run's weights."""
+    """The table with the run's number, its layers where it has none, and the run's weights."""
     assert given.from_run is not None
     store = Store(STORE)
-    run = store.run(str(given.from_run))
+    run = store.named([str(given.from_run)])[-1]
+    if run.done < run.rounds:
+        raise ValueError(
+            f"from_run: of run {run.id}, {run.done} of {run.rounds} rounds are done; 'tinymetafed "
+            f"run --resume {run.id}' goes on"
+        )
     before = experiment_of(store, run)
     if "layers" not in table:
         same = {"layers": importing.marked(before.model.layers, given), "loss": before.model.loss}
@@ -85,7 +101,7 @@ def _from_run(given: Origin, table: dict[str, Any]) -> tuple[dict[str, Any], Sou
     model = before.built_model
     vectors = model.of_layers(run.weights)
     digest = hashlib.sha256(b"".join(one.astype("<f4").tobytes() for one in vectors))
-    return table | {"sha256": digest.hexdigest()}, Source(vectors, model)
+    return table | {"from_run": run.id, "sha256": digest.hexdigest()}, Source(vectors, before)
 
 
 def experiment_of(store: Store, run: Run) -> FederationSettings:

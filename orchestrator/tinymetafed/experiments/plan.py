@@ -5,32 +5,41 @@ Nothing is computed here that a node knows: a node says what the model needs, an
 
 import asyncio
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from elftools.elf.constants import SH_FLAGS
 
 from ..energy.program import open_elf, symbols
+from ..energy.timing import READINGS
 from ..errors import TinyMetaFedError
 from ..federation.client import Client
 from ..federation.engines import LinkEngine, make_engine
 from ..federation.federation import Federation
 from ..federation.participation import Participation
-from ..models.layers import LayerWithParameters, Shape
+from ..models.layers import LayerSettings, LayerWithParameters, Shape
+from ..models.model import FirstWeights
 from ..nodes import window
 from ..nodes.answers import NodeRefused
 from ..nodes.backends import emulated_image, make_nodes, private_directory
+from ..nodes.broadcast import Broadcast
 from ..nodes.host import HostTransport
 from ..nodes.image import frozen_weights
+from ..nodes.node import Node
+from ..nodes.program import Train
 from ..nodes.qemu import QEMU
-from ..nodes.settings import NodeSettings
+from ..nodes.settings import NodeKind, NodeSettings
 from ..places import zephyr_image
 from ..results.store import NodeRound, PhaseCount
 from .experiment import Experiment
 
 RAM = range(0x2000_0000, 0x4000_0000)
 """Where a Cortex-M has it (Armv7-M Architecture Reference Manual, B3.1)."""
+
+STEP_RATE = 2.0**-20
+"""Of the inner steps that are counted alone: weights move, and stay what they are."""
 
 MOST_NODES = 8
 """That play a round before the one that is counted, so that a plan takes seconds."""
@@ -111,10 +120,11 @@ def layers(experiment: Experiment) -> Iterator[LayerPlan]:
 
 def memory(experiment: Experiment) -> Memory:
     """As the node and its image say. Raises TinyMetaFedError."""
-    image, built_by = emulated_image(experiment.nodes)
-    on_board = experiment.nodes.backend == "serial" and experiment.nodes.board != "mps2_an386"
+    one = _one(experiment.nodes)
+    image, built_by = emulated_image(one)
+    on_board = one.backend == "serial" and one.board != "mps2_an386"
     if on_board:
-        image, built_by = zephyr_image(experiment.nodes.board), "make zephyr"
+        image, built_by = zephyr_image(one.board), "make zephyr"
     if not image.is_file():
         raise TinyMetaFedError(f"{image}: no firmware image; run '{built_by}'")
     parts, available = asyncio.run(_load(_with(experiment, NodeSettings(backend="host", count=1))))
@@ -170,6 +180,96 @@ def footprint(image: Path) -> tuple[int, int]:
     return flash, ram
 
 
+@dataclass(frozen=True)
+class Freezing:
+    """What a node takes where the first layers that have parameters are frozen.
+
+    layers: how many. frozen, moving: parameters. memory: bytes of RAM of the model and its
+    training, with the frozen weights. available: for these. cycles: of an inner step, by core,
+    expected reading; empty where it does not fit or nothing counts it.
+    """
+
+    layers: int
+    frozen: int
+    moving: int
+    memory: int
+    available: int
+    cycles: Mapping[str, int]
+
+    @property
+    def fits(self) -> bool:
+        """On a node of any backend."""
+        return self.memory <= self.available
+
+
+def freezing(experiment: Experiment) -> list[Freezing]:
+    """For none of the layers, the first, the first two …, all but the last; what is not frozen
+    moves in a step, local or not. Raises TinyMetaFedError."""
+    return asyncio.run(_freezing(experiment))
+
+
+async def _freezing(experiment: Experiment) -> list[Freezing]:
+    alone = _with(experiment, NodeSettings(backend="host", count=1))
+    model = experiment.built_model
+    vectors = model.of_layers(model.initial(experiment.seed))
+    found: list[Freezing] = []
+    with private_directory() as directory:
+        (node,) = make_nodes(_emulated(experiment.nodes), directory)
+        try:
+            await node.start()
+            for count in range(len(vectors)):
+                other = _frozen(alone, count)
+                parts, available = await _load(other)
+                needed, built = sum(parts.values()), other.built_model
+                cycles: dict[str, int] = {}
+                if needed <= available and uncounted() is None:
+                    client = Client(other.starting_with(built.first_weights(vectors)))
+                    cycles = await _step(client, node)
+                found.append(
+                    Freezing(
+                        count, built.backbone_parameters, built.parameters, needed, available,
+                        cycles,
+                    )
+                )  # fmt: skip
+        finally:
+            await node.close()
+    return found
+
+
+def _frozen(experiment: Experiment, count: int) -> Experiment:
+    """With so many of the layers that have parameters frozen, the others global; no weights."""
+    changed: list[LayerSettings] = []
+    for one in experiment.model.layers:
+        if isinstance(one, LayerWithParameters):
+            changes = {"frozen": count > 0, "local": False}
+            changed.append(one.model_copy(update=changes))
+            count -= 1
+        else:
+            changed.append(one)
+    model = experiment.model.model_copy(update={"layers": tuple(changed)})
+    other = experiment.model_copy(update={"model": model})
+    return other.starting_with(FirstWeights())
+
+
+async def _step(client: Client, node: Node) -> dict[str, int]:
+    """Cycles of an inner step on a sample of an unseen device, by core: those of two steps less
+    those of one. The last layer starts at zero, and has moved before the second."""
+    model, samples = client.model, client.unseen(0)[1]
+    await node.load(model, client.load)
+    theta = model.initial(client.settings.seed)
+    await node.set_weights(Broadcast(theta, np.ones(len(theta), np.int64), 1))
+    found: list[dict[str, int]] = []
+    for count in (1, 2):
+        node.take_usage()
+        await node.run((Train("query", rate=STEP_RATE),), query=samples[:count])
+        profile = node.take_usage().profile
+        assert profile is not None
+        phase, expected = profile.phases.index("learn"), READINGS.index("expected")
+        found.append({core: int(n[phase, expected]) for core, n in profile.cycles.items()})
+    one, two = found
+    return {core: two[core] - one[core] for core in two}
+
+
 def uncounted() -> str | None:
     """Why nothing here counts what a node executes; None where something does."""
     if shutil.which(QEMU) is None:
@@ -218,10 +318,14 @@ def _emulated(settings: NodeSettings) -> NodeSettings:
     """A node, emulated where that can be; as those of the settings, but on QEMU."""
     if uncounted():
         return NodeSettings(backend="host", count=1)
-    link = "uart" if settings.backend == "renode" else settings.link
-    return NodeSettings(
-        backend="qemu", firmware=settings.firmware, link=link, image=settings.image, count=1
-    )
+    one = _one(settings)
+    link = "uart" if one.backend == "renode" else one.link
+    return NodeSettings(backend="qemu", firmware=one.firmware, link=link, image=one.image, count=1)
+
+
+def _one(settings: NodeSettings) -> NodeKind:
+    """Of a fleet, the first kind that is emulated."""
+    return next((kind for _, kind in settings.fleet if kind.emulated), settings)
 
 
 def _with(experiment: Experiment, nodes: NodeSettings) -> Experiment:

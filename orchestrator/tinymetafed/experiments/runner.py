@@ -9,10 +9,12 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import astuple, dataclass
+from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF
+from typing import Any
 
 from ..errors import FirmwareFault, TinyMetaFedError
 from ..federation.engines import make_engine
@@ -20,8 +22,9 @@ from ..federation.federation import Federation
 from ..federation.state import FederationState
 from ..link import Hello
 from ..models.model import FirstWeights
-from ..nodes import renode
+from ..nodes import renode_console
 from ..nodes.backends import image_checksum, private_directory
+from ..nodes.recording import FrameRecorder
 from ..nodes.settings import NodeSettings
 from ..results.schema import RESUMABLE
 from ..results.store import Run, Store
@@ -66,10 +69,12 @@ def execute(
     run: Run | None,
     progress: Progress,
     threads: int | None = None,
+    frames: Path | None = None,
 ) -> tuple[Run, TimeProfile]:
     """Runs the experiment, or goes on with `run`, and returns what the store holds then.
 
-    threads: for the work of host nodes; one for each processor where not given.
+    threads: for the work of host nodes; one for each processor where not given. frames: a file for
+    every frame of these rounds, see FrameRecorder.
 
     SIGINT, SIGTERM and SIGHUP end it between two awaits, with the rounds done so far in the store
     and the nodes closed: KeyboardInterrupt. Raises TinyMetaFedError.
@@ -77,7 +82,7 @@ def execute(
     before = TimeProfile.now()
     try:
         with handlers_restored():  # the loop leaves none
-            run = asyncio.run(_execute(experiment, store, run, progress, threads))
+            run = asyncio.run(_execute(experiment, store, run, progress, threads, frames))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     return run, TimeProfile.now() - before
@@ -89,6 +94,7 @@ async def _execute(
     run: Run | None,
     progress: Progress,
     threads: int | None,
+    frames: Path | None,
 ) -> Run:
     task = asyncio.current_task()
     assert task is not None
@@ -97,9 +103,12 @@ async def _execute(
     if run is not None:
         backbone = store.backbone(run.id).tobytes()
         experiment = experiment.starting_with(FirstWeights(backbone=backbone))
-    with private_directory() as directory:
-        federation = Federation(experiment, make_engine(experiment, directory, threads))
-        sample = EmulatedSample(experiment, directory) if experiment.nodes.emulate else None
+    with ExitStack() as resources:
+        recorder = None if frames is None else resources.enter_context(FrameRecorder(frames))
+        directory = resources.enter_context(private_directory())
+        engine = make_engine(experiment, directory, threads, recorder)
+        federation = Federation(experiment, engine)
+        sample = EmulatedSample.of(experiment, directory) if experiment.nodes.emulate else None
         progress(run.done if run else 0, f"booting {experiment.nodes.count} nodes")
         try:
             state = await federation.start()
@@ -125,8 +134,8 @@ async def _rounds(
     run: Run | None,
     progress: Progress,
 ) -> Run:
-    hellos = federation.engine.hello, sample and sample.nodes[0].hello
-    build = firmware(experiment.nodes, *hellos)
+    hellos = federation.engine.hellos
+    build = firmware(experiment.nodes, hellos, sample and sample.nodes[0].hello)
     clock = time.perf_counter()
 
     def lap() -> float:
@@ -146,7 +155,7 @@ async def _rounds(
             # Also those of a strategy that is an object of the caller's own, and in no union.
             settings=experiment.model_dump_json(serialize_as_any=True, warnings=False),
             seed=experiment.seed,
-            backend=experiment.nodes.backend,
+            backend="+".join(experiment.nodes.backends),
             versions=json.dumps(versions(experiment)),
             firmware=build,
             memory=federation.engine.memory,
@@ -222,17 +231,23 @@ async def _hear_signals() -> None:
         await asyncio.sleep(0)
 
 
-def firmware(settings: NodeSettings, hello: Hello | None, emulated: Hello | None = None) -> str:
-    """Version and build of what a started node runs by its hello, as JSON; the build of the
-    emulated one that plays a sample of the rounds; and the SHA-256 of an emulated node's image.
-    Raises TinyMetaFedError."""
-    assert hello is not None
-    found = {"version": hello.version, "build": hello.build.hex()}
+def firmware(settings: NodeSettings, hellos: Sequence[Hello], emulated: Hello | None = None) -> str:
+    """Version and build of what started nodes run by the hello of one of each group, as JSON, with
+    the SHA-256 of an emulated node's image; and the build and image of the emulated ones that play
+    a sample of the rounds. Raises TinyMetaFedError."""
+    groups = [
+        _build(hello, image_checksum(kind))
+        for hello, (_, kind) in zip(hellos, settings.fleet, strict=True)
+    ]
+    found = groups[0] if len(groups) == 1 else {"groups": groups}
     if emulated is not None:
-        found["emulated"] = emulated.build.hex()
-    if (image := image_checksum(settings)) is not None:
-        found["image"] = image
+        found |= {"emulated": emulated.build.hex(), "image": image_checksum(settings.on_qemu)}
     return json.dumps(found)
+
+
+def _build(hello: Hello, image: str | None) -> dict[str, Any]:
+    found = {"version": hello.version, "build": hello.build.hex()}
+    return found if image is None else found | {"image": image}
 
 
 def same_firmware(one: str, other: str) -> bool:
@@ -247,9 +262,11 @@ def versions(experiment: Experiment) -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in ("tinymetafed", "numpy", "cbor2", "cobs"):
         found[package] = importlib.metadata.version(package)
-    backend = "qemu" if experiment.nodes.emulate else experiment.nodes.backend
-    emulator = {"qemu": shutil.which("qemu-system-arm"), "renode": renode.program()}.get(backend)
-    if emulator is not None:
+    used = ["qemu"] if experiment.nodes.emulate else experiment.nodes.backends
+    emulators = {"qemu": shutil.which("qemu-system-arm"), "renode": renode_console.program()}
+    for backend in emulators.keys() & used:
+        if (emulator := emulators[backend]) is None:
+            continue
         output = subprocess.run(
             [emulator, "--version"], capture_output=True, text=True, check=False
         ).stdout

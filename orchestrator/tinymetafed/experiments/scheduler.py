@@ -18,7 +18,7 @@ from pathlib import Path
 
 from .. import tasks
 from ..errors import TinyMetaFedError
-from ..nodes.backends import make_nodes, private_directory
+from ..nodes.backends import make_group, private_directory
 from ..nodes.process import kill_with_parent
 from ..nodes.settings import NodeSettings
 from ..results.store import Run, Store
@@ -149,24 +149,34 @@ def default_jobs(cells: Sequence[Cell]) -> int:
     """Runs side by side, so that each emulator has a core, and so has a run on the host; a board is
     in one run at a time."""
     settings = [cell.experiment.nodes for cell in cells]
-    if any(nodes.backend == "serial" for nodes in settings):
+    if any("serial" in nodes.backends for nodes in settings):
         return 1
-    emulators = max(1 if nodes.backend == "host" else nodes.count for nodes in settings)
+    emulators = max(
+        1, *(sum(kind.count for _, kind in one.fleet if kind.emulated) for one in settings)
+    )
     return max(1, len(os.sched_getaffinity(0)) // emulators)
 
 
 async def _build(settings: NodeSettings) -> str:
     """What a run on such nodes has as its firmware. Raises TinyMetaFedError."""
-    backends = [settings, *([settings.on_qemu] if settings.emulate else [])]
+    kinds = [(group.start, kind) for group, kind in settings.fleet]
+    if settings.emulate:
+        kinds.append((0, settings.on_qemu))
     with private_directory() as directory:
-        nodes = [make_nodes(one.model_copy(update={"count": 1}), directory)[0] for one in backends]
+        nodes = [
+            make_group(kind.model_copy(update={"count": 1}), directory, first)[0]
+            for first, kind in kinds
+        ]
         try:
             for node in nodes:
                 await node.start()
         finally:
             for node in nodes:
                 await node.close()
-    return runner.firmware(settings, *(node.hello for node in nodes))
+    hellos = [node.hello for node in nodes if node.hello is not None]
+    if settings.emulate:
+        return runner.firmware(settings, hellos[:-1], hellos[-1])
+    return runner.firmware(settings, hellos)
 
 
 def _run(

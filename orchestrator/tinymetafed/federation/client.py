@@ -77,8 +77,10 @@ class Fitted:
 class Client:
     """The work of a federation's nodes, whichever of them does it."""
 
-    def __init__(self, settings: FederationSettings) -> None:
+    def __init__(self, settings: FederationSettings, restarts: int | None = None) -> None:
+        """restarts: of a node over one piece of work, at most; RESTARTS where not given."""
         self.settings = settings
+        self._restarts = RESTARTS if restarts is None else restarts
         self.model: Model = settings.built_model
 
     @property
@@ -102,11 +104,11 @@ class Client:
             await node.start()
             return (await node.load(self.model, self.load)).needed
 
-        return await _persistently(node, boot, restart=False)
+        return await self._persistently(node, boot, restart=False)
 
     async def restart(self, node: Node) -> None:
         """Boots the node anew, with its model. Raises TinyMetaFedError."""
-        await _persistently(node, node.restart, restart=False)
+        await self._persistently(node, node.restart, restart=False)
 
     def population(self, devices: Sequence[int]) -> list[tuple[Samples, Samples]]:
         """Support and query of training devices. Raises TinyMetaFedError."""
@@ -204,7 +206,7 @@ class Client:
 
         with node.playing(instructions.device):
             try:
-                return Fitted(*await _persistently(node, fit), before, cycles=cycles)
+                return Fitted(*await self._persistently(node, fit), before, cycles=cycles)
             except LinkTooNoisy as error:
                 node.note(NodeEvent("left out", f"of the round: {error}"))
                 return Fitted(None, instructions.kept, before, left_out=True)
@@ -221,14 +223,14 @@ class Client:
             for device in devices:
                 work = partial(self._evaluate, node, broadcast, done, device)
                 with node.playing(self.settings.devices.seen + device):
-                    rows.append(await _persistently(node, work))
+                    rows.append(await self._persistently(node, work))
             await self.hold(node, broadcast.theta, held)
         return rows
 
     async def hold(self, node: Node, theta: NDArray[np.float32], version: int) -> None:
         """Brings the node to weights of a version that it had, see Node.hold. Raises
         TinyMetaFedError."""
-        await _persistently(node, lambda: node.hold(theta, version))
+        await self._persistently(node, lambda: node.hold(theta, version))
 
     async def _evaluate(
         self, node: Node, broadcast: Broadcast, done: int, device: int
@@ -243,6 +245,31 @@ class Client:
         places = (0, len(program) - 1)
         return judged(done, number, [evaluation(outcome, place) for place in places])
 
+    async def _persistently(
+        self, node: Node, work: Callable[[], Awaitable[T]], *, restart: bool = True
+    ) -> T:
+        """The result of `work` on a node that may be lost on the way. restart: the node, before the
+        work is done again; not where that starts it itself.
+
+        A node keeps nothing between rounds that the server cannot give it again, so a new start and
+        the same work come to the same result.
+        """
+        for restarts in itertools.count():
+            try:
+                if restarts:
+                    node.note(
+                        NodeEvent("restart", f"{restarts} of {self._restarts} times for this work")
+                    )
+                if restarts and restart:
+                    await node.restart()
+                return await work()
+            except NodeLost as error:
+                node.note(error.event)
+                if restarts == self._restarts:
+                    raise
+                log.warning("%s; it is started again", error)
+        raise AssertionError
+
 
 def judged(done: int, device: int, evaluations: Sequence[Evaluation]) -> DeviceEvaluation:
     """The row of a device by its evaluations before and after adaptation; there are none where it
@@ -251,25 +278,3 @@ def judged(done: int, device: int, evaluations: Sequence[Evaluation]) -> DeviceE
         return DeviceEvaluation(done, device, None, None, None, None)
     before, after = evaluations
     return DeviceEvaluation(done, device, before.loss, after.loss, before.accuracy, after.accuracy)
-
-
-async def _persistently(node: Node, work: Callable[[], Awaitable[T]], *, restart: bool = True) -> T:
-    """The result of `work` on a node that may be lost on the way. restart: the node, before the
-    work is done again; not where that starts it itself.
-
-    A node keeps nothing between rounds that the server cannot give it again, so a new start and
-    the same work come to the same result.
-    """
-    for restarts in itertools.count():
-        try:
-            if restarts:
-                node.note(NodeEvent("restart", f"{restarts} of {RESTARTS} times for this work"))
-            if restarts and restart:
-                await node.restart()
-            return await work()
-        except NodeLost as error:
-            node.note(error.event)
-            if restarts == RESTARTS:
-                raise
-            log.warning("%s; it is started again", error)
-    raise AssertionError

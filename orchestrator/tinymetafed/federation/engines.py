@@ -12,14 +12,18 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import TinyMetaFedError
 from ..link import Hello
-from ..nodes.backends import make_nodes
+from ..nodes import limits
+from ..nodes.backends import make_group
 from ..nodes.broadcast import Broadcast
 from ..nodes.events import NodeEvent
 from ..nodes.host import open_host
 from ..nodes.node import Node, take_usages
 from ..nodes.noise import Noise
 from ..nodes.program import Program
+from ..nodes.recording import FrameRecorder
+from ..nodes.settings import NodeKind
 from ..nodes.usage import Usage
 from ..results.store import DeviceEvaluation
 from .client import Client, FitInstructions, FitResult
@@ -45,14 +49,14 @@ class Engine(Protocol):
 
     Attributes:
         client: the work of a node.
-        hello: of a node that has booted.
+        hellos: of a node of each kind, once it has booted.
         memory: bytes that the model, and what training needs, take on a node.
     """
 
     client: Client
 
     @property
-    def hello(self) -> Hello | None: ...
+    def hellos(self) -> Sequence[Hello]: ...
     @property
     def memory(self) -> int: ...
 
@@ -98,28 +102,43 @@ class Engine(Protocol):
 class LinkEngine:
     """Nodes at work side by side over their links."""
 
-    def __init__(self, client: Client, nodes: Sequence[Node]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        nodes: Sequence[Node],
+        recorder: FrameRecorder | None = None,
+        first: int = 0,
+    ) -> None:
+        """recorder: of all frames. first: index of the first node in the federation."""
         self.client = client
         self.nodes = nodes
         self.memory = 0
+        self._first = first
+        self._recorder = recorder
+        if recorder is not None:
+            for i, node in enumerate(nodes, first):
+                node.tap = recorder.tap(i)
         settings = client.settings
         if links := settings.faults.links:
-            for i, node in enumerate(nodes):
+            for i, node in enumerate(nodes, first):
                 node.noise = Noise(links, i, settings.seed)
 
     @property
-    def hello(self) -> Hello | None:
+    def hellos(self) -> Sequence[Hello]:
         """See Engine."""
-        return next((node.hello for node in self.nodes if node.hello is not None), None)
+        return [node.hello for node in self.nodes if node.hello is not None][:1]
+
+    def _of(self, node: int) -> Node:
+        return self.nodes[node - self._first]
 
     async def boot(self, nodes: Collection[int]) -> None:
         """See Engine."""
-        for needed in await together(self.client.boot(self.nodes[i]) for i in nodes):
+        for needed in await together(self.client.boot(self._of(i)) for i in nodes):
             self.memory = needed
 
     async def end(self, nodes: Collection[int]) -> None:
         """See Engine."""
-        await together(self._end(self.nodes[i]) for i in nodes)
+        await together(self._end(self._of(i)) for i in nodes)
 
     async def _end(self, node: Node) -> None:
         with node.not_counted():  # all that it did before is
@@ -130,19 +149,19 @@ class LinkEngine:
         self, node: int, theta: NDArray[np.float32], version: int, sequence: int
     ) -> None:
         """See Engine."""
-        await self.client.hold(self.nodes[node], theta, version)
-        self.nodes[node].sequence = sequence
+        await self.client.hold(self._of(node), theta, version)
+        self._of(node).sequence = sequence
 
     def boot_again(self, node: int, times: int) -> None:
         """See Engine."""
-        once = self.nodes[node].take_usage()
+        once = self._of(node).take_usage()
         for _ in range(1 + times):
-            self.nodes[node].carry(once)
+            self._of(node).carry(once)
 
     async def fit(self, order: RoundOrder) -> list[FitResult]:
         """See Engine."""
         samples = self.client.population([one.device for one in order.instructions])
-        nodes = [self.nodes[i] for i in order.nodes]
+        nodes = [self._of(i) for i in order.nodes]
         with self._disturbed(order):
             fitted = await together(
                 self.client.fit(node, order.program, order.broadcast, one, mine)
@@ -172,28 +191,35 @@ class LinkEngine:
     @contextmanager
     def _disturbed(self, order: RoundOrder) -> Iterator[None]:
         """While a round goes on."""
-        noises = [noise for i in order.nodes if (noise := self.nodes[i].noise) is not None]
+        noises = [noise for i in order.nodes if (noise := self._of(i).noise) is not None]
         for noise in noises:
             noise.begin(order.broadcast.version)
+        if self._recorder is not None:
+            self._recorder.round = order.broadcast.version
         try:
             yield
         finally:
             for noise in noises:
                 noise.begin(None)
+            if self._recorder is not None:
+                self._recorder.round = None
 
     async def evaluate(
         self, broadcast: Broadcast, done: int, devices: Mapping[int, Sequence[int]]
     ) -> list[DeviceEvaluation]:
         """See Engine."""
         rows = await together(
-            self.client.evaluate(self.nodes[i], broadcast, done, mine)
-            for i, mine in devices.items()
+            self.client.evaluate(self._of(i), broadcast, done, mine) for i, mine in devices.items()
         )
         return list(chain(*rows))
 
     def take_events(self) -> list[tuple[int, NodeEvent]]:
         """See Engine."""
-        return [(i, event) for i, node in enumerate(self.nodes) for event in node.take_events()]
+        return [
+            (i, event)
+            for i, node in enumerate(self.nodes, self._first)
+            for event in node.take_events()
+        ]
 
     async def close(self) -> None:
         """See Engine."""
@@ -207,7 +233,7 @@ class HostEngine:
     def __init__(self, client: Client, threads: int | None = None) -> None:
         """threads: one for each processor where not given."""
         self.client = client
-        self.hello: Hello | None = None
+        self.hellos: list[Hello] = []
         self.memory = 0
         self._threads = threads
         self._clients: HostClients | None = None
@@ -217,7 +243,7 @@ class HostEngine:
 
     async def boot(self, nodes: Collection[int]) -> None:
         """See Engine."""
-        if self.hello is None:
+        if not self.hellos:
             await self._boot_one()
         for i in nodes:
             self._nodes[i] = HostNode(i)
@@ -228,7 +254,8 @@ class HostEngine:
         node = Node("node-0", open_host)
         try:
             self.memory = await self.client.boot(node)
-            self.hello, self._boot = node.hello, node.take_usage()
+            assert node.hello is not None
+            self.hellos, self._boot = [node.hello], node.take_usage()
             await self._start(node.capacity)
         finally:
             await node.close()
@@ -295,20 +322,40 @@ class HostEngine:
 
 
 def make_engine(
-    settings: FederationSettings, directory: Path, threads: int | None = None
+    settings: FederationSettings,
+    directory: Path,
+    threads: int | None = None,
+    recorder: FrameRecorder | None = None,
 ) -> Engine:
     """The one that the settings name, none of its nodes started. directory: for what they need,
-    private. threads: for host nodes, one for each processor where not given. Raises
-    TinyMetaFedError."""
+    private. threads: for host nodes, one for each processor where not given. recorder: of all
+    frames. Raises TinyMetaFedError."""
     client, nodes = Client(settings), settings.nodes
-    if nodes.backend != "host" or settings.faults.links:  # noise is on links alone
-        return LinkEngine(client, make_nodes(nodes, directory))
+    if recorder is not None and nodes.engine == "ray":
+        raise TinyMetaFedError(
+            'nodes.engine: frames are recorded of nodes in this process; use "local", which comes '
+            "to the same"
+        )
     if nodes.engine == "ray":
         assert nodes.address is not None
         from .ray_engine import RayEngine
 
         return RayEngine(client, nodes.address)
-    return HostEngine(client, nodes.threads or threads)
+    limits.check(nodes)
+
+    def make(group: range, kind: NodeKind) -> Engine:
+        # Noise is on links alone, and so are frames to be seen.
+        if kind.backend != "host" or settings.faults.links or recorder is not None:
+            made = make_group(kind, directory, group.start)
+            return LinkEngine(client, made, recorder, group.start)
+        return HostEngine(client, nodes.threads or threads)
+
+    groups = [(group, make(group, kind)) for group, kind in nodes.fleet]
+    if len(groups) == 1:
+        return groups[0][1]
+    from .fleet import FleetEngine
+
+    return FleetEngine(client, groups)
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -254,8 +254,13 @@ class Federation:
         pairs = [(row, one) for row, one in every if one.update is not None]
         timed = [_row(row.round, row.node, row.device, one.timed, one) for row, one in pairs]
         phases = [count for row, one in pairs for count in _phases(row.round, row.node, one.timed)]
-        seconds = accounts.durations(timed, phases, settings.energy, self._slowness)
-        nodes = [row.node for row, _ in pairs]
+        seconds: list[float | None] = []
+        nodes: list[int] = []
+        for group, energy in settings.priced:
+            mine = [row for row in timed if row.node in group]
+            own = [count for count in phases if count.node in group]
+            seconds += accounts.durations(mine, own, energy, self._slowness)
+            nodes += [row.node for row in mine]
         late = dict(zip(nodes, participation.late(seconds, deadline), strict=True))
         return [dataclasses.replace(row, late=late.get(row.node, False)) for row in rows]
 

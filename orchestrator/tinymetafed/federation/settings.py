@@ -5,10 +5,10 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from ..energy.settings import EnergySettings
+from ..energy.settings import EnergySettings, Priced
 from ..models.layers import Shape
 from ..models.model import FirstWeights, Model, ModelSettings
-from ..nodes.settings import EMULATED, Faults, NodeSettings
+from ..nodes.settings import Faults, NodeSettings
 from ..settings import Settings
 from ..strategies import StrategySettings
 from ..tasks import TaskSettings
@@ -67,6 +67,17 @@ class FederationSettings(Settings):
         return self.nodes.per_round or self.nodes.count
 
     @property
+    def priced(self) -> Priced:
+        """What its nodes are priced for; where some are emulated, those in-process are not."""
+        every: list[tuple[range, EnergySettings]] = []
+        for group, kind in self.nodes.fleet:
+            if not kind.emulated and len(self.nodes.backends) > 1:
+                continue
+            own = kind.model_dump(include={"device", "radio"}, exclude_none=True)
+            every.append((group, self.energy.model_copy(update=own)))
+        return every
+
+    @property
     def attendance(self) -> Attendance:
         """Which nodes are there in each round."""
         return Attendance(self.participation, self.seed, self.nodes.count)
@@ -98,34 +109,6 @@ class FederationSettings(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "FederationSettings":
-        if self.nodes.backend == "host" and self.nodes.firmware != "bare":
-            raise ValueError(
-                f"nodes.firmware: host nodes are the firmware's core alone, without "
-                f"{self.nodes.firmware}; use nodes.backend=qemu or renode"
-            )
-        if self.nodes.board not in EMULATED and self.nodes.backend != "serial":
-            raise ValueError(
-                f"nodes.board: {self.nodes.board} is not emulated, only {', '.join(EMULATED)}; use "
-                "nodes.backend=serial"
-            )
-        if (
-            self.nodes.board != "mps2_an386"
-            and self.nodes.backend != "serial"
-            and (self.nodes.backend != "renode" or self.nodes.firmware != "zephyr")
-        ):
-            raise ValueError(
-                f"nodes.board: {self.nodes.firmware} firmware on {self.nodes.backend} has no "
-                f"{self.nodes.board}; use nodes.backend=renode with nodes.firmware=zephyr"
-            )
-        if self.nodes.link is not None and self.nodes.backend == "host":
-            raise ValueError("nodes.link: host nodes have none; leave it out")
-        if self.nodes.link == "dma" and not self.nodes.uses_dma:
-            raise ValueError(
-                f"nodes.link: {self.nodes.backend} nodes have no dma; use uart or "
-                "nodes.backend=qemu"
-            )
-        if self.nodes.measure and self.nodes.backend == "host":
-            raise ValueError("nodes.measure: host nodes have no counter of cycles; leave it out")
         self._check_engine()
         self._check_faults()
         self._check_participation()
@@ -179,7 +162,7 @@ class FederationSettings(Settings):
 
     def _check_engine(self) -> None:
         nodes = self.nodes
-        if nodes.engine != "local" and nodes.backend != "host":
+        if nodes.engine != "local" and nodes.backends != ["host"]:
             raise ValueError(
                 f"nodes.engine: {nodes.backend} nodes are processes of this machine; use local or "
                 "nodes.backend=host"
@@ -189,7 +172,7 @@ class FederationSettings(Settings):
                 "nodes.address: ray has one, HOST:PORT of the cluster's head or local; the engine "
                 "local has none"
             )
-        if nodes.threads is not None and (nodes.backend, nodes.engine) != ("host", "local"):
+        if nodes.threads is not None and ("host" not in nodes.backends or nodes.engine != "local"):
             raise ValueError(
                 "nodes.threads: only host nodes have them, with nodes.engine=local; leave it out"
             )
@@ -207,9 +190,10 @@ class FederationSettings(Settings):
             )
 
     def _check_participation(self) -> None:
-        if self.participation.deadline is not None and self.nodes.backend in ("host", "serial"):
+        uncounted = [kind.backend for _, kind in self.nodes.fleet if not kind.emulated]
+        if self.participation.deadline is not None and uncounted:
             raise ValueError(
-                f"participation.deadline: {self.nodes.backend} nodes are not counted, so nobody "
+                f"participation.deadline: {uncounted[0]} nodes are not counted, so nobody "
                 "knows who is late; use nodes.backend=qemu or renode"
             )
         if self.participation.slow is not None and self.participation.deadline is None:

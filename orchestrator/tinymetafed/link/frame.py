@@ -52,19 +52,26 @@ class FrameReceiver:
     def _checked(self, encoded: bytes) -> list[bytes]:
         if not encoded:
             return []
-        body = _decode(encoded) if len(encoded) <= LONGEST else None
-        if body is None:
+        try:
+            return [decode(encoded)]
+        except FrameError:
             self.bad_frames += 1
             return []
-        return [body]
 
 
-def _decode(encoded: bytes) -> bytes | None:
+class FrameError(ValueError):
+    """Bytes that are no frame; the text says why."""
+
+
+def decode(encoded: bytes) -> bytes:
+    """The body of a frame without its zero. Raises FrameError."""
+    if len(encoded) > LONGEST:
+        raise FrameError(f"longer than {LONGEST} bytes")
     try:
         decoded = cobs.decode(encoded)  # pyright: ignore[reportUnknownMemberType]
     except cobs.DecodeError:
-        return None
+        raise FrameError("not COBS") from None
     body, crc = decoded[:-CRC_SIZE], decoded[-CRC_SIZE:]
     if not body or int.from_bytes(crc, "little") != zlib.crc32(body):
-        return None
+        raise FrameError("wrong CRC-32")
     return body

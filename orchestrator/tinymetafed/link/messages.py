@@ -12,7 +12,7 @@ from ..errors import printable
 from . import chunk
 from .chunk import Chunk
 
-PROTOCOL = 4
+PROTOCOL = 5
 UNASKED = 0  # the sequence number of what a node sends by itself
 MOST_REQUESTS = 22
 """Requests in a frame, at most: its list's head is one byte then."""
@@ -221,6 +221,13 @@ class Outputs:
     values: bytes
 
 
+def cycles_by_phase(answer: Outputs) -> dict[str, int] | None:
+    """Cycles of each phase since the counter was started; None where it stands still."""
+    if len(answer.values) != 8 * len(PHASES):
+        return None
+    return dict(zip(PHASES, np.frombuffer(answer.values, "<u8").tolist(), strict=True))
+
+
 @dataclass(frozen=True)
 class Selected:
     CODE: ClassVar = 7
@@ -256,24 +263,9 @@ class Fault:
         return dict(zip(REGISTERS, words, strict=True))
 
 
-@dataclass(frozen=True)
-class Counted:
-    CODE: ClassVar = 11
-    cycles: bytes
-
-    @property
-    def by_phase(self) -> dict[str, int] | None:
-        """Cycles since the counter was started; None where it stands still."""
-        if len(self.cycles) != 8 * len(PHASES):
-            return None
-        numbers = np.frombuffer(self.cycles, "<u8").tolist()
-        return dict(zip(PHASES, numbers, strict=True))
-
-
 Response = (
     Hello | Loaded | Done | Trained | Evaluated | Outputs | Selected | Updated | Error | Fault
-    | Counted
-)  # fmt: skip
+)
 
 _ENCODER = cbor2.CBOREncoder(io.BytesIO(), canonical=True)  # to make one costs more than a message
 
@@ -356,28 +348,40 @@ class Answers:
 
 def decode(body: bytes) -> Answers | None:
     """None where the body is no response of the protocol."""
+    if (found := parts(body)) is None:
+        return None
+    sequence, every, sizes = found
+    try:
+        responses = [_response(part) for part in every]
+    except Exception:  # whatever comes of numbers that no node sends
+        return None
+    if None in responses:
+        return None
+    return Answers(sequence, cast("tuple[Response, ...]", tuple(responses)), sizes)
+
+
+def parts(body: bytes) -> tuple[int, list[Any], tuple[int, ...]] | None:
+    """The number of a frame, and the items of its messages with the bytes of each, as CBOR has
+    them. None where the body is no list of such."""
     stream = io.BytesIO(body)
     decoder = cbor2.CBORDecoder(stream)
     count = body[0] - _LIST - 1 if body else 0
     if not 1 <= count <= MOST_REQUESTS:
         return None
     stream.read(1)
-    responses: list[Response] = []
+    found: list[Any] = []
     ends: list[int] = []
     try:
         sequence = decoder.decode()
         for _ in range(count):
             ends.append(stream.tell())
-            if (response := _response(decoder.decode())) is None:
-                return None
-            responses.append(response)
+            found.append(decoder.decode())
     except Exception:  # whatever cbor2 makes of tags and numbers that no node sends
         return None
     ends.append(stream.tell())
     if not _fits(sequence, _UINT32) or stream.read(1):
         return None
-    sizes = tuple(end - start for start, end in pairwise(ends))
-    return Answers(sequence, tuple(responses), sizes)
+    return sequence, found, tuple(end - start for start, end in pairwise(ends))
 
 
 def _response(part: Any) -> Response | None:

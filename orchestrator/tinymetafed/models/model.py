@@ -25,15 +25,16 @@ class Origin(Settings):
     """Where layers and first weights come from, if they are not an experiment file's own and drawn.
 
     onnx, tflite: a file; layers of [model] follow its. weights: its, or only its layers. from_run:
-    a run of the store whose weights these are, and whose layers where there are none here. local,
-    frozen: names or numbers of these layers, from 0 on. sha256: of the file or the run's weights;
-    nobody gives it, the run's row has it.
+    a run of the store whose weights these are, and whose layers where there are none here: its
+    number, "last", or a name, which is the newest run so called. local, frozen: names or numbers of
+    these layers, from 0 on. sha256: of the file or the run's weights; nobody gives it, the run's
+    row has it.
     """
 
     onnx: Annotated[str, Field(min_length=1)] | None = None
     tflite: Annotated[str, Field(min_length=1)] | None = None
     weights: Literal["file", "none"] | None = None
-    from_run: Annotated[int, Field(ge=1)] | None = None
+    from_run: Annotated[int, Field(ge=1)] | Annotated[str, Field(min_length=1)] | None = None
     local: tuple[str | int, ...] | None = None
     frozen: tuple[str | int, ...] | None = None
     sha256: str | None = None

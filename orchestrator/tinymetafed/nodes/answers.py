@@ -19,7 +19,7 @@ EXPECTED: dict[str, type[Response]] = {
     "select": messages.Selected, "update": messages.Updated, "residual": messages.Updated,
     "restore": messages.Done, "mark": messages.Done, "variate": messages.Done,
     "renew": messages.Done, "part": messages.Done, "backbone": messages.Done,
-    "cycles": messages.Counted,
+    "cycles": messages.Outputs,
 }  # fmt: skip
 """The answer to a request, by the request's name."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache, partial
+from itertools import chain
 from pathlib import Path
 
 from ..energy.opcodes import TracedPricing
@@ -19,9 +20,9 @@ from .node import Node
 from .qemu import QemuTransport
 from .renode import PLATFORMS, Renode, RenodeTransport
 from .serial_port import ANSWER_TIME, SerialNode, SerialTransport
-from .settings import AUTO, NodeSettings
+from .settings import AUTO, NodeKind, NodeSettings
 
-__all__ = ["emulated_image", "image_checksum", "make_nodes", "private_directory"]
+__all__ = ["emulated_image", "image_checksum", "make_group", "make_nodes", "private_directory"]
 
 
 PHASES = {"idle", "receive", "reconstruct", "learn", "select", "send", "evaluate"}
@@ -29,8 +30,16 @@ PHASES = {"idle", "receive", "reconstruct", "learn", "select", "send", "evaluate
 
 
 def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
-    """The nodes of an experiment, not started yet; what they need lies in `directory`."""
-    names = [f"node-{i}" for i in range(settings.count)]
+    """The nodes of an experiment, not started yet; what they need lies in `directory`. Raises
+    TinyMetaFedError."""
+    limits.check(settings)
+    groups = (make_group(kind, directory, group.start) for group, kind in settings.fleet)
+    return list(chain(*groups))
+
+
+def make_group(settings: NodeKind, directory: Path, first: int = 0) -> list[Node]:
+    """Nodes of one kind, see make_nodes. first: the first one's index in the federation."""
+    names = [f"node-{first + i}" for i in range(settings.count)]
     make = partial(
         Node, timeout=settings.timeout, patience=settings.patience, measures=settings.measures
     )
@@ -40,18 +49,19 @@ def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
         return _on_boards(settings, [make(name, open_host) for name in names])
     image, built_by = emulated_image(settings)
     sha256 = checksum(image, built_by)
-    limits.check(settings)
     pricing = _pricing(image, sha256, Timing.all())
+    place = window.find(image) if settings.uses_dma else None
     if settings.backend == "qemu":
         start = partial(
-            QemuTransport.open, directory, image=image, program=pricing.program,
-            place=window.find(image) if settings.uses_dma else None,
-        )  # fmt: skip
+            QemuTransport.open, directory, image=image, program=pricing.program, place=place
+        )
         return [
             make(name, partial(start, name=name), pricing=pricing, image=image) for name in names
         ]
     traced = TracedPricing(pricing)
-    renode = Renode(directory, image, PLATFORMS[settings.board], traced)
+    renode = Renode(
+        directory, image, PLATFORMS[settings.board], traced, place, settings.link == "dma"
+    )
     return [
         make(
             name, partial(RenodeTransport.open, renode, name), pricing=traced,
@@ -79,7 +89,7 @@ def _program(image: Path) -> Program:
     return program
 
 
-def _on_boards(settings: NodeSettings, nodes: list[Node]) -> list[Node]:
+def _on_boards(settings: NodeKind, nodes: list[Node]) -> list[Node]:
     """The nodes, at their ports. What is built here of what they run tells the places of faults."""
     ports = settings.ports or ()
     finder = Finder(settings.count, settings.baud, min(settings.timeout, ANSWER_TIME))
@@ -99,15 +109,15 @@ def _on_boards(settings: NodeSettings, nodes: list[Node]) -> list[Node]:
     return nodes
 
 
-def image_checksum(settings: NodeSettings) -> str | None:
+def image_checksum(settings: NodeKind) -> str | None:
     """SHA-256 of what an emulated node runs; None where none is emulated. Raises
     TinyMetaFedError."""
-    if settings.backend in ("host", "serial") and not settings.emulate:
+    if not settings.emulated:
         return None
     return checksum(*emulated_image(settings))
 
 
-def emulated_image(settings: NodeSettings) -> tuple[Path, str]:
+def emulated_image(settings: NodeKind) -> tuple[Path, str]:
     """What an emulated node runs, and the command that builds it."""
     if settings.image is not None:
         return Path(settings.image), "tinymetafed firmware build"

@@ -38,7 +38,10 @@ class Library:
             kept = [one for one in lines if not one.startswith("#") and one not in declared]
             declared |= {one for one in lines if one == "struct tmf_host;"}
             self.ffi.cdef("\n".join(kept))
-        self.ffi.cdef("const char *tmf_error_text(int error);")
+        self.ffi.cdef(
+            "struct tmf_text { const char *text; size_t size; };"
+            "const struct tmf_text *tmf_error_text(int error);"
+        )
         self.lib: Any = self.ffi.dlopen(str(path))
         self.build = hashlib.sha1(path.read_bytes()).digest()
         self._free: list[Any] = []

@@ -1,6 +1,7 @@
 """Whether this machine has what so many emulated nodes take, before the first of them boots."""
 
 import resource
+from collections import Counter
 from pathlib import Path
 
 from ..errors import TinyMetaFedError
@@ -26,19 +27,23 @@ MEMORY = Path("/proc/meminfo")
 def check(settings: NodeSettings) -> None:
     """Allows this process as many open files as the nodes need, as far as it may. Raises
     TinyMetaFedError where files, or the memory that is free, are too few for the nodes."""
-    backend = "qemu" if settings.emulate else settings.backend
-    if backend not in NODE_MEMORY:  # it takes nothing of this machine
-        return
-    count = settings.count
+    counts = Counter[str]()
+    for _, kind in settings.fleet:
+        if kind.emulated:  # the others take nothing of this machine
+            counts[kind.backend] += kind.count
     if settings.emulate:  # these run only as long as their rounds
-        count = min(count, settings.per_round or count)
-    need = BENCH_MEMORY[backend] + count * NODE_MEMORY[backend]
+        counts["qemu"] = min(settings.count, settings.per_round or settings.count)
+    if not counts:
+        return
+    need = sum(BENCH_MEMORY[one] + n * NODE_MEMORY[one] for one, n in counts.items())
     if need > (free := free_memory()):
+        nodes = " and ".join(f"{n} {one}" for one, n in counts.items())
         raise TinyMetaFedError(
-            f"nodes.count: {count} {backend} nodes want about {_size(need)}, and {_size(free)} of "
-            "memory is free; use fewer nodes, or nodes.backend=host"
+            f"nodes.count: {nodes} nodes want about {_size(need)}, and {_size(free)} of memory is "
+            "free; use fewer nodes, or nodes.backend=host"
         )
-    _allow_files(count, BENCH_FILES + NODE_FILES[backend] * count)
+    files = sum(n * NODE_FILES[one] for one, n in counts.items())
+    _allow_files(counts.total(), BENCH_FILES + files)
 
 
 def _allow_files(count: int, need: int) -> None:

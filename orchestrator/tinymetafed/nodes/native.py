@@ -371,7 +371,7 @@ class _Table:
         library = self._orders.library
         if code == _BROKEN:
             raise TinyMetaFedError("a host node did what no node does; run 'make firmware'")
-        text = library.ffi.string(library.lib.tmf_error_text(code)).decode()
+        text = library.ffi.string(library.lib.tmf_error_text(code).text).decode()
         return NAMES[failed], Error(code, text, 0, 0)
 
     def _evaluations(self, i: int) -> Sequence[Evaluation]:

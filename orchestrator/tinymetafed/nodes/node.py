@@ -24,6 +24,7 @@ from .noise import Noise
 from .outcome import Collected, Evaluation, Outcome, entries_of, evaluation
 from .packing import WEIGHTS, Frame, Piece, Room, pack
 from .program import Evaluate, Program
+from .recording import Tap
 from .transport import LinkTooNoisy, NodeHung, NodeLost, OpenTransport, Transport
 from .usage import Usage
 
@@ -66,6 +67,7 @@ class Node:
         watch: entered around each frame, with the names of its requests, where the node's backend
             looks at some of them.
         noise: on its link; None where there is none.
+        tap: is shown every frame; None where nobody looks.
         version: of the weights that the node holds; 0 for none.
         image: what it runs, where its backend runs one: for the places of its faults.
         measures: it is asked for its cycles.
@@ -79,6 +81,7 @@ class Node:
     pricing: Pricer | None = None
     watch: Callable[[Sequence[str]], AbstractAsyncContextManager[None]] = _unwatched
     noise: Noise | None = None
+    tap: Tap | None = None
     version: int = 0
     image: Path | None = None
     measures: bool = False
@@ -106,6 +109,8 @@ class Node:
         self._connection.sequence = sequence
         if self.noise is not None:
             self.noise.booted()
+        if self.tap is not None:
+            self.tap.booted()
         self._transport = await self.open_transport()
         try:  # it says hello by itself, unless it booted before anybody listened
             answers = await self._awaited(self._transport, ["hello"], self.timeout / 4)
@@ -408,8 +413,8 @@ class Node:
             return None
         with self.not_counted():
             response = await self._request("cycles", messages.Cycles())
-        assert isinstance(response, messages.Counted)
-        before, self._cycles = self._cycles, response.by_phase
+        assert isinstance(response, messages.Outputs)
+        before, self._cycles = self._cycles, messages.cycles_by_phase(response)
         longest, self._longest = self._longest, 0.0
         if before is None or self._cycles is None:
             return None
@@ -473,9 +478,11 @@ class Node:
         """Sends a frame and waits for the next. Raises TimeoutError where none comes although the
         node does not compute."""
         noise = self._disturbing
+        arriving = [data] if noise is None else noise.down(data)
+        if self.tap is not None:
+            self.tap.down(data, arriving)
         if noise is None:
             return await self._carried(transport, data, names)
-        arriving = noise.down(data)
         if not noise.heard:
             for piece in arriving:
                 await transport.write(piece)
@@ -564,6 +571,8 @@ class Node:
             self._meter.came(data)
             noise = self._disturbing
             arrived = data if noise is None else noise.up(data)
+            if self.tap is not None:
+                self.tap.up(data, arrived)
             for answers in self._connection.receive(arrived):
                 self._meter.answered(names, answers.sizes)
                 return answers

@@ -16,6 +16,7 @@ _PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 # Of an exception's trace: a frame of it, or a mark between two traces.
+_NOTHING = re.compile(r"(?!)")
 _FRAME = re.compile(r"(at \S.*[(<]|--- End of )")
 # QEMU says it of every node: its machine has a network card, and no network to plug it into.
 _NOISE = re.compile(r"warning: nic \S+ has no peer$")
@@ -95,10 +96,10 @@ def words(log: Path) -> list[str]:
     return telling(log.read_text(errors="replace")) if log.is_file() else []
 
 
-def last_words(log: Path) -> str:
+def last_words(log: Path, but: re.Pattern[str] = _NOTHING) -> str:
     """What an emulator said last, and the file that has the rest. Of an exception it is the line
-    that names it, and not the trace behind that."""
-    said = [line for line in words(log) if not _FRAME.match(line)]
+    that names it, and not the trace behind that. but: is in lines that are none of it."""
+    said = [line for line in words(log) if not _FRAME.match(line) and not but.search(line)]
     if said:
         return f"it said: {printable(said[-1])} ({log})"
     if is_full(log.parent):

@@ -163,9 +163,7 @@ class QemuTransport:
                 raise await self._ended() from error
             if not data:
                 raise await self._ended()
-            if self._window is not None and data[-2:] in (b"\0", b"\0\0"):  # a doorbell
-                data = data[:-1] + self._window.take() + data[-1:]
-            self._gathered += data
+            self._gathered += data if self._window is None else self._window.completed(data)
             if not data.endswith(b"\0"):
                 await asyncio.sleep(GATHERING_TIME)
         if self._asked:
@@ -207,17 +205,30 @@ class QemuTransport:
         where it was when it last left the code that QEMU has translated."""
         said = b""
         with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
-            async with asyncio.timeout(MONITOR_TIMEOUT):
-                reader, writer = await asyncio.open_unix_connection(sock=self._monitor.dup())
-                try:
-                    for command in (b"stop", b"info registers"):
-                        writer.write(command + b"\n")
-                        await reader.readuntil(command)  # it repeats the command
-                        said = await reader.readuntil(b"(qemu)")
-                finally:
-                    writer.close()
+            said = await self._monitored(b"stop", b"info registers")
         registers = qemu_registers(said.decode(errors="replace"))
         return Stand(registers) if "pc" in registers else None
+
+    async def halt(self) -> None:
+        """Stops the processor until a debugger lets it go on. Raises NodeLost."""
+        try:
+            await self._monitored(b"stop")
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            raise await self._ended() from None
+
+    async def _monitored(self, *commands: bytes) -> bytes:
+        """What QEMU's monitor answers to the last of them."""
+        said = b""
+        async with asyncio.timeout(MONITOR_TIMEOUT):
+            reader, writer = await asyncio.open_unix_connection(sock=self._monitor.dup())
+            try:
+                for command in commands:
+                    writer.write(command + b"\n")
+                    await reader.readuntil(command)  # it repeats the command
+                    said = await reader.readuntil(b"(qemu)")
+            finally:
+                writer.close()
+        return said
 
     def counts(self) -> BlockCounts | None:
         """See Transport; counted by the plugin."""

@@ -1,14 +1,11 @@
-"""Backend `renode`: one process for all nodes, each a machine of its own, UARTs on PTYs.
-
-Renode is driven over its standard input; nothing of it listens on the network.
-"""
+"""Backend `renode`: one process for all nodes, each a machine of its own, the UART on a PTY;
+for DMA, a file as memory that both share."""
 
 import asyncio
 import contextlib
 import os
 import re
 import shutil
-import signal
 import tty
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -16,12 +13,13 @@ from pathlib import Path
 
 from ..energy.opcodes import OpcodeCounts, TracedPricing, traced_blocks
 from ..errors import TinyMetaFedError
-from ..places import EMULATION, RENODE
+from ..places import EMULATION
 from . import descriptor
 from .fault import Stand
-from .process import last_words, start
+from .renode_console import RenodeConsole
 from .renode_counting import PhaseMarks, read_trace
 from .transport import NodeLost
+from .window import Window
 
 SCRIPT = EMULATION / "renode/node.resc"
 PLATFORMS = {
@@ -30,32 +28,23 @@ PLATFORMS = {
     "arduino_nano_33_ble": EMULATION / "renode/nrf52840.repl",
 }
 """Descriptions of a machine, by board."""
-START_TIMEOUT = 60.0  # seconds for Renode, and for a command of it
+SHARES_MEMORY = (1, 16, 0)
+"""The first version that shares a machine's memory."""
+QUANTUM = 0.001
+"""Seconds of their own time that machines go on before they wait for each other; what comes over a
+UART is heard then. With Renode's own, a tenth of it, they wait ten times as often."""
 LOOK_TIME = 0.05  # seconds between two looks at a machine
 LOOK_AT = 0.005  # seconds of its own time that are looked at
 LOOKS = 200  # at a machine whose time does not go on
 AT_WORK = 1e6  # instructions a second: a processor executes a hundred times as many when it works
-ATTEMPTS = 5
-OLDEST = (1, 15, 3)
 
-_ERROR = re.compile(
-    r"^(There was an error|Error |No such command|Parameters did not match|Could not|Bad )"
-)
-_LOG = re.compile(r"^\d\d:\d\d:\d\d\.\d+ \[")
 _INSTRUCTIONS = re.compile(r"^0x([0-9A-F]{16})", re.MULTILINE)
 _REGISTER = re.compile(r"^0x([0-9A-Fa-f]+)", re.MULTILINE)
+_PORT = re.compile(r"^port (\d+)$", re.MULTILINE)
 _TIME = re.compile(r"Elapsed Virtual Time: (\d+):(\d+):(\d+\.\d+)")
-_MARKER = re.compile(r'(?<!")tinymetafed-\d+;')  # in quotes it is the command for it
 
 
-def program() -> str | None:
-    """Renode's path: TMF_RENODE, `renode` on the PATH, or what 'make renode' has installed; None
-    where there is none."""
-    installed = str(RENODE) if RENODE.is_file() else None
-    return os.environ.get("TMF_RENODE") or shutil.which("renode") or installed
-
-
-class Renode:
+class Renode(RenodeConsole):
     """A Renode process, started with its first machine and ended with its last.
 
     Attributes:
@@ -63,30 +52,40 @@ class Renode:
         image: what its machines run.
         platform: description of a machine (.repl).
         pricing: of the image, where what its machines execute is to be counted.
+        place: addresses of the image's window, where frames are to go through that.
+        needs_window: a version that shares no memory is refused, and not reached over UARTs alone.
     """
 
     def __init__(
-        self, directory: Path, image: Path, platform: Path, pricing: TracedPricing | None = None
+        self,
+        directory: Path,
+        image: Path,
+        platform: Path,
+        pricing: TracedPricing | None = None,
+        place: range | None = None,
+        needs_window: bool = False,
     ) -> None:
+        super().__init__(directory / "renode.log")
         self.directory = directory
         self.image = image
         self.platform = platform
         self.pricing = pricing
-        self.log = directory / "renode.log"
-        self._process: asyncio.subprocess.Process | None = None
-        self._answers: asyncio.Queue[str | None] = asyncio.Queue()  # None: the process has ended
-        self._reader: asyncio.Task[None] | None = None
+        self.place = place
+        self.needs_window = needs_window
+        self._windows: dict[str, Window] = {}
         self._machines: dict[str, PhaseMarks | None] = {}
         self._watched: set[tuple[str, ...]] = set()  # requests of frames that were traced
         self._open = 0
-        self._number = 0
         self._turn = asyncio.Lock()
 
-    async def boot(self, name: str) -> int:
+    async def boot(self, name: str) -> tuple[int, Window | None]:
         """Starts a machine, or starts it again. Returns its UART, a file descriptor, open since
-        before the first byte. Raises TinyMetaFedError."""
+        before the first byte, and its window, where it has one. Raises TinyMetaFedError."""
         pty = self.directory / f"{name}.pty"
         async with self._turn:
+            if not self.running:
+                self._machines.clear()
+                self._windows.clear()
             await self._start()
             uart = None
             try:
@@ -101,7 +100,7 @@ class Renode:
                     await self._end()
                 raise
             self._open += 1
-        return uart
+        return uart, self._windows.get(name)
 
     async def _prepare(self, name: str, pty: Path) -> None:
         """A machine that has loaded its image."""
@@ -111,9 +110,17 @@ class Renode:
             if marks := self._machines[name]:
                 marks.restart()
             return
-        values = {"name": name, "platform": self.platform, "image": self.image, "uart": pty}
+        shared = self._shared(name)
+        platform = self.platform if shared is None else shared / "platform.repl"
+        values = {"name": name, "platform": platform, "image": self.image, "uart": pty}
         settings = [f'${key}="{value}"' for key, value in values.items()]
-        await self._commands("mach clear", *settings, f'include "{SCRIPT}"')
+        quantum = f'emulation SetGlobalQuantum "{QUANTUM}"'
+        await self._commands("mach clear", *settings, f'include "{SCRIPT}"', quantum)
+        if shared is not None and self.place is not None:
+            await self._command("sysbus.psram TouchSegment 0")
+            offset = await self._ask("sysbus.psram GetSegmentAlignmentOffset 0", _REGISTER)
+            (file,) = shared.glob("renode-sharedSegment-*")
+            self._windows[name] = Window(file, self.place, int(offset[1], 16))
         marks = None
         if self.pricing is not None:
             file = self.directory / f"{name}.marks"
@@ -121,6 +128,25 @@ class Renode:
             marks = PhaseMarks(file, self.pricing.pricing.program, self.pricing.opcodes)
             await self._commands(*marks.commands())
         self._machines[name] = marks
+
+    def _shared(self, name: str) -> Path | None:
+        """A folder for the file that is a machine's shared memory, with the machine's description;
+        None where it shares none."""
+        if self.place is None:
+            return None
+        if self.version < SHARES_MEMORY:
+            if self.needs_window:
+                oldest, here = (".".join(map(str, one)) for one in (SHARES_MEMORY, self.version))
+                raise TinyMetaFedError(
+                    f"nodes.link: dma takes Renode {oldest} or later, and this is {here}; use uart"
+                )
+            return None
+        folder = self.directory / f"{name}.shared"  # none of the files of a QEMU beside it
+        shutil.rmtree(folder, ignore_errors=True)  # of a Renode that has ended
+        folder.mkdir()
+        shared = f'psram:\n    sharedMemoryFileRoot: "{folder}"\n'
+        (folder / "platform.repl").write_text(f'using "{self.platform}"\n\n{shared}')
+        return folder
 
     def counts(self, name: str) -> OpcodeCounts | None:
         """What a machine has executed; None where nothing is counted."""
@@ -189,6 +215,23 @@ class Renode:
             finally:
                 await self._command("start")
 
+    async def serve_gdb(self, name: str, script: Path) -> int:
+        """Has a machine's processor stand still until GDB, on a port of 127.0.0.1 that is returned,
+        lets it go on. script: emulation/renode/gdb.py. Raises TinyMetaFedError."""
+        async with self._turn:
+            await self._commands(f'mach set "{name}"', f'include "{script}"')
+            said = await self._command("tmf_gdb")
+        if (port := _PORT.search(said)) is None:
+            raise TinyMetaFedError(f"Renode has no GDB server on 127.0.0.1; it answers: {said}")
+        return int(port[1])
+
+    async def settled(self) -> None:
+        """Waits until Renode has done all that it was told, or has ended."""
+        async with self._turn:
+            if self._process is not None:
+                with contextlib.suppress(TinyMetaFedError):  # it may have been told to quit
+                    await self._command("")
+
     async def _executed(self) -> int:
         """Instructions, by the machine's processor."""
         said = await self._ask("sysbus.cpu ExecutedInstructions", _INSTRUCTIONS)
@@ -198,16 +241,6 @@ class Renode:
         """Seconds of the machine's own time."""
         said = await self._ask("machine ElapsedVirtualTime", _TIME)
         return 3600 * int(said[1]) + 60 * int(said[2]) + float(said[3])
-
-    async def _ask(self, command: str, answer: re.Pattern[str]) -> re.Match[str]:
-        """What is looked for in the answer: Renode repeats the command in it, and its log may come
-        on the answer's line, which is left out then."""
-        said = ""
-        for _ in range(ATTEMPTS):
-            said = await self._command(command)
-            if found := answer.search(said):
-                return found
-        raise TinyMetaFedError(f"Renode answers '{command}' with '{said}'")
 
     async def _at(self, name: str, *commands: str) -> None:
         async with self._turn:
@@ -221,126 +254,23 @@ class Renode:
             if self._open == 0:
                 await self._end()
 
-    @property
-    def process(self) -> asyncio.subprocess.Process | None:
-        """The process, while there is one."""
-        return self._process
-
-    @property
-    def running(self) -> bool:
-        """The process has not ended."""
-        return self._reader is not None and not self._reader.done()
-
-    def said(self) -> str:
-        """The last thing that Renode said, and where the rest is."""
-        return last_words(self.log)
-
-    async def _start(self) -> None:
-        if self.running:
-            return
-        renode = program()
-        if renode is None:
-            raise TinyMetaFedError(
-                "Renode is not installed; run 'make renode', put `renode` (1.15.3 or later) on the "
-                "PATH, or name it in TMF_RENODE"
-            )
-        self._machines.clear()
-        try:
-            self._process = await start(
-                renode, "--console", "--plain", "--disable-xwt",
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT, limit=2**20, start_new_session=True,
-            )  # fmt: skip
-            self._answers = asyncio.Queue()
-            self._reader = asyncio.create_task(self._listen(self._process))
-            said = await self._command("version")
-            found = re.search(r"version (\d+)\.(\d+)\.(\d+)", said)
-            if found is None or tuple(map(int, found.groups())) < OLDEST:
-                oldest = ".".join(map(str, OLDEST))
-                raise TinyMetaFedError(
-                    f"{renode}: Renode {oldest} or later is needed; {self.said()}"
-                )
-        except BaseException:
-            await self._end()
-            raise
-
-    async def _end(self) -> None:
-        process, self._process = self._process, None
-        self._machines.clear()
-        if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            await reader
-
-    async def _listen(self, process: asyncio.subprocess.Process) -> None:
-        """Takes all that Renode says, so that it is never held up by saying it."""
-        assert process.stdout is not None
-        with self.log.open("ab", buffering=0) as log:
-            while line := await process.stdout.readline():
-                with contextlib.suppress(OSError):  # no space is left; it goes on all the same
-                    log.write(line)
-                text = line.decode(errors="replace").strip()
-                if marker := _MARKER.search(text):
-                    # Its log, which another thread writes, may come before the end of the line.
-                    self._answers.put_nowait(marker[0])
-                elif not _LOG.match(text):
-                    self._answers.put_nowait(text)
-        self._answers.put_nowait(None)
-
-    async def _commands(self, *commands: str) -> None:
-        for command in commands:
-            await self._command(command)
-
-    async def _command(self, command: str) -> str:
-        """Has Renode do it and returns what it answers. Raises TinyMetaFedError with its own words
-        where it cannot."""
-        process = self._process
-        assert process is not None
-        assert process.stdin is not None
-        self._number += 1
-        marker = f"tinymetafed-{self._number};"
-        answer: list[str] = []
-        # One that has ended may have said why: that is still to be read.
-        with contextlib.suppress(ConnectionError):
-            process.stdin.write(f'{command}\necho "{marker}"\n'.encode())
-            await process.stdin.drain()
-        try:
-            async with asyncio.timeout(START_TIMEOUT):
-                while (text := await self._answers.get()) not in (marker, None):
-                    answer.append(text)
-        except TimeoutError:
-            raise TinyMetaFedError(
-                f"Renode did not do '{command}' in {START_TIMEOUT:g} s; {self.said()}"
-            ) from None
-        if text is None:
-            await self._end()
-            raise NodeLost(f"Renode ended at '{command}'; {self.said()}")
-        errors = [text for text in answer if _ERROR.match(text)]
-        if errors:
-            place = answer.index(errors[0])
-            words = " ".join(text for text in answer[place : place + 3] if text)
-            raise TinyMetaFedError(f"Renode cannot do '{command}': {words} ({self.log})")
-        return "\n".join(answer)
-
 
 class RenodeTransport:
     """A node in a machine of Renode."""
 
     immediate = False
 
-    def __init__(self, renode: Renode, name: str, uart: int) -> None:
+    def __init__(self, renode: Renode, name: str, uart: int, window: Window | None) -> None:
         self._renode = renode
         self._name = name
         self._uart = uart
+        self._window = window
         self._since: int | None = None  # instructions executed when `executed` counts from there
 
     @classmethod
     async def open(cls, renode: Renode, name: str) -> "RenodeTransport":
         """Boots it. Raises TinyMetaFedError where it does not boot."""
-        return cls(renode, name, await renode.boot(name))
+        return cls(renode, name, *await renode.boot(name))
 
     @property
     def process(self) -> asyncio.subprocess.Process | None:
@@ -350,7 +280,9 @@ class RenodeTransport:
     async def write(self, data: bytes) -> None:
         """See Transport."""
         try:
-            await descriptor.write(self._uart, data)
+            await descriptor.write(
+                self._uart, data if self._window is None else self._window.put(data)
+            )
         except OSError as error:
             raise self._lost() from error
 
@@ -361,7 +293,7 @@ class RenodeTransport:
         except (OSError, EOFError) as error:
             raise self._lost() from error
         self._since = None
-        return data
+        return data if self._window is None else self._window.completed(data)
 
     async def computing(self) -> bool:
         """See Transport: its processor executes instructions, and a sleeping one none."""

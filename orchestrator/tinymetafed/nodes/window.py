@@ -56,16 +56,18 @@ class Window:
     Raises TinyMetaFedError where it cannot be made.
     """
 
-    def __init__(self, path: Path, place: range) -> None:
-        """place: addresses, of find."""
+    def __init__(self, path: Path, place: range, base: int | None = None) -> None:
+        """place: addresses, of find. base: where in the file MEMORY begins, of one that an emulator
+        has made; None where it is to be made."""
         self.path = path
-        offset, half = place.start - MEMORY.start, len(place) // 2
+        offset, half = (base or 0) + place.start - MEMORY.start, len(place) // 2
         try:
-            with path.open("w+b") as file:
-                file.truncate(len(MEMORY))
+            with path.open("w+b" if base is None else "r+b") as file:
+                if base is None:
+                    file.truncate(len(MEMORY))
                 # A page that finds no room when it is written to ends who writes it.
                 os.posix_fallocate(file.fileno(), offset, len(place))
-                memory = memoryview(mmap.mmap(file.fileno(), len(MEMORY)))
+                memory = memoryview(mmap.mmap(file.fileno(), 0))
         except OSError as error:
             raise TinyMetaFedError(
                 f"{path}: the memory to share with the node cannot be made: {error.strerror}; name "
@@ -87,6 +89,10 @@ class Window:
         self._down[4 : 4 + size] = frame[:-1]
         self._down[:4] = size.to_bytes(4, "little")
         return frame[-1:]
+
+    def completed(self, data: bytes) -> bytes:
+        """What came over the UART, with the frame that its doorbell stands for."""
+        return data[:-1] + self.take() + data[-1:] if data[-2:] in (b"\0", b"\0\0") else data
 
     def take(self) -> bytes:
         """The frame that the node has laid down, without its zero; empty where there is none."""

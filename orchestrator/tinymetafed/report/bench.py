@@ -49,6 +49,20 @@ def tables(found: Measured) -> Iterable[Table]:
         f"node's image takes {flash / KIB:.1f} KiB of flash and {ram / KIB:.1f} KiB of RAM.",
     )  # fmt: skip
     yield _table(
+        "Cycles of a layer on a Cortex-M4",
+        ("layer", "count", "forward, each", "backward, each", "a step, each"),
+        (
+            (
+                one.name, f"{one.count:,}", f"{one.forward:.2f}", f"{one.backward:.2f}",
+                f"{one.forward + one.backward:.2f}",
+            )
+            for one in found.layers
+        ),
+        "By the expected reading; count: multiply-accumulates of a sample, values under the "
+        "windows of pools, additions of sums; backward: the derivative for the layer before, and "
+        "the weights' moves.",
+    )  # fmt: skip
+    yield _table(
         "A broadcast of all weights to all nodes",
         ("link", "nodes", "bytes a node", "ms"),
         (
@@ -71,14 +85,15 @@ def tables(found: Measured) -> Iterable[Table]:
     )  # fmt: skip
     yield _table(
         "A round of emulated nodes",
-        ("nodes", "weights", "ms", "emulators", "orchestrator", "share", "ms a node"),
+        ("on", "nodes", "weights", "ms", "emulators", "orchestrator", "share", "ms a node"),
         (
             (
-                f"{one.nodes}", f"{one.parameters:,}", f"{1e3 * one.wall:.1f}",
+                on, f"{one.nodes}", f"{one.parameters:,}", f"{1e3 * one.wall:.1f}",
                 f"{1e3 * one.emulators:.1f}", f"{1e3 * one.orchestrator:.1f}", f"{one.share:.0%}",
                 f"{1e3 * one.orchestrator / one.nodes:.2f}",
             )
-            for one in found.rounds
+            for on, rounds in (("QEMU", found.rounds), ("Renode", found.on_renode))
+            for one in rounds
         ),
         "Emulators and orchestrator: milliseconds of the processors; the orchestrator's also as "
         "part of the round, and for each node.",

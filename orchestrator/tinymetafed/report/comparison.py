@@ -151,10 +151,11 @@ def _measure(
         yield (*PLAIN, "rounds until target"), reached
         yield (*PLAIN, "bytes until target"), sum(n for number, n in moved if number <= reached)
     known = described.of(experiment)
-    uncounted = uncounted_rounds(totals, sampled=known.sampled)
+    uncounted = uncounted_rounds(totals, known.counts, sampled=known.sampled)
     for device, radio in _priced(settings):
-        energy = experiment.energy.model_copy(update={"device": device, "radio": radio})
-        spent = known.account(store, run, energy).spent()
+        changes = {"device": device, "radio": radio}
+        priced = [(nodes, one.model_copy(update=changes)) for nodes, one in experiment.priced]
+        spent = known.account(store, run, priced).spent()
         if spent is None:
             continue
         yield (device, radio, UNCOUNTED), uncounted

@@ -1,13 +1,13 @@
 """What a run's settings say, also where this version cannot read all of them."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from ..energy.settings import EnergySettings
+from ..energy.settings import EnergySettings, Priced
 from ..errors import TinyMetaFedError
 from ..experiments.experiment import Experiment
 from ..federation.participation import Attendance, Participation
@@ -49,7 +49,7 @@ class Description:
     """A run for a table.
 
     problem: why its settings cannot be read, or None. strategy, task: their names. count, sampled,
-    energy, away: of its nodes, as its account needs them; energy is None where not known.
+    priced, away: of its nodes, as its account needs them; priced is None where not known.
     """
 
     experiment: Experiment | None
@@ -58,7 +58,7 @@ class Description:
     task: str
     count: int
     sampled: bool
-    energy: EnergySettings | None
+    priced: Priced | None
     away: Callable[[int], Collection[int]]
 
     def classes(self, judged: Collection[Any]) -> bool:
@@ -67,12 +67,15 @@ class Description:
             return self.experiment.task.target_is_class
         return any(one.accuracy_after or one.accuracy_before for one in judged)
 
-    def account(
-        self, store: Store, run: Run, energy: EnergySettings | None = None
-    ) -> spending.Account:
+    @property
+    def counts(self) -> Sequence[range]:
+        """Nodes of which what they execute is counted, or would be where any is."""
+        return [range(self.count)] if self.priced is None else [nodes for nodes, _ in self.priced]
+
+    def account(self, store: Store, run: Run, priced: Priced | None = None) -> spending.Account:
         """Of the run, for what it was priced for where nothing else is given."""
         return spending.Account(
-            store, run, self.count, energy or self.energy, self.away, sampled=self.sampled
+            store, run, self.count, priced or self.priced, self.away, sampled=self.sampled
         )
 
 
@@ -88,7 +91,7 @@ def of(known: Experiment) -> Description:
     """Of an experiment that can be read."""
     return Description(
         known, None, known.strategy.name, known.task.name, known.nodes.count,
-        known.nodes.emulate > 0, known.energy, known.attendance.away,
+        known.nodes.emulate > 0, known.priced, known.attendance.away,
     )  # fmt: skip
 
 
@@ -104,8 +107,9 @@ def _without_settings(store: Store, run: Run, problem: str) -> Description:
     else:
         energy = None  # it is not known who slept
     sampled = nodes is not None and nodes.emulate > 0
+    priced = energy and [(range(count), energy)]
     strategy, task = (str(_table(tree, key).get("name", "?")) for key in ("strategy", "task"))
-    return Description(None, problem, strategy, task, count, sampled, energy, away)
+    return Description(None, problem, strategy, task, count, sampled, priced, away)
 
 
 def _table(tree: dict[str, Any], key: str) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from ..energy import ledger, power
-from ..energy.settings import EnergySettings
+from ..energy.settings import Priced
 from ..files import escaped, writing
+from ..nodes.settings import NodeKind
 from ..results.spending import Spent
 from ..results.store import MeasuredCycles, NodeTotal, PhaseCount, Run, Store
 
@@ -24,10 +26,13 @@ ORDER = (
 """Of the rows; phases of other programs come first."""
 
 
-def uncounted_rounds(totals: Iterable[NodeTotal], *, sampled: bool) -> int:
-    """Rounds of single nodes in which it is not known what was executed. sampled: a sample of the
-    rounds was emulated, and stands for the others."""
-    return 0 if sampled else sum(one.rounds - one.counted for one in totals)
+def uncounted_rounds(totals: Iterable[NodeTotal], nodes: Iterable[range], *, sampled: bool) -> int:
+    """Rounds of single nodes in which it is not known what was executed. nodes: that are counted.
+    sampled: a sample of the rounds was emulated, and stands for the others."""
+    if sampled:
+        return 0
+    counted = set(chain(*nodes))
+    return sum(one.rounds - one.counted for one in totals if one.node in counted)
 
 
 @dataclass(frozen=True)
@@ -40,26 +45,33 @@ class Uncounted:
 
     @classmethod
     def of(
-        cls, store: Store, run: Run, totals: Sequence[NodeTotal], *, sampled: bool
+        cls,
+        store: Store,
+        run: Run,
+        totals: Sequence[NodeTotal],
+        nodes: Sequence[range],
+        *,
+        sampled: bool,
     ) -> "Uncounted":
-        """sampled: see uncounted_rounds."""
-        number = uncounted_rounds(totals, sampled=sampled)
-        return cls(number, store.uncounted(run.id, 5) if number else ())
+        """nodes, sampled: see uncounted_rounds."""
+        number = uncounted_rounds(totals, nodes, sampled=sampled)
+        return cls(number, store.uncounted(run.id, nodes, 5) if number else ())
 
 
 def by_account(
     spent: Spent,
     uncounted: Uncounted,
-    settings: EnergySettings,
+    priced: Priced,
     *,
     traced: bool,
     sampled: bool = False,
 ) -> Table:
     """All nodes and rounds together: a line for each account. traced: cycles are, once.
     sampled: what was executed is, extrapolated to all rounds."""
-    device, radio = power.device(settings.device), power.radio(settings.radio)
+    devices = dict.fromkeys(power.device(one.device).name for _, one in priced)
+    radios = dict.fromkeys(power.radio(one.radio).name for _, one in priced)
     table = Table(
-        title=f"Energy of all nodes: {device.name}, {radio.name}",
+        title=f"Energy of all nodes: {', '.join([*devices, *radios])}",
         title_justify="left",
         caption=_caption(uncounted, spent.balance(), traced, sampled),
         caption_justify="left",
@@ -77,6 +89,43 @@ def by_account(
     sums = spent.cycles.sum(axis=0).tolist()
     table.add_row("all", *_counts(sum(instructions.values()), sums), *_energy(spent.balance()))
     return table
+
+
+def by_group(
+    fleet: Sequence[tuple[range, NodeKind]],
+    priced: Priced,
+    totals: Sequence[NodeTotal],
+    spent: Spent | None,
+) -> Table:
+    """A line for each group of a fleet."""
+    table = Table(title="By group of nodes", title_justify="left")
+    for column in ("nodes", "backend", "priced for"):
+        table.add_column(column)
+    for column in ("rounds", "bytes down", "bytes up", "M instr.", "mJ"):
+        table.add_column(column, justify="right")
+    prices = dict(priced)
+    for nodes, kind in fleet:
+        mine = [one for one in totals if one.node in nodes]
+        sums = [
+            sum(getattr(one, key) for one in mine) for key in ("rounds", "bytes_down", "bytes_up")
+        ]
+        costs, device = ["not counted", ""], ""
+        if nodes in prices and spent is not None:
+            some = slice(nodes.start, nodes.stop)
+            joules = spent.energy[some, :, 1].sum()
+            costs = [f"{spent.instructions[some].sum() / 1e6:,.1f}", f"{joules * 1e3:,.3f}"]
+            device = f"{prices[nodes].device}, {prices[nodes].radio}"
+        which = f"{nodes.start} to {nodes.stop - 1}" if len(nodes) > 1 else f"{nodes.start}"
+        table.add_row(which, _kind(kind), device, *(f"{one:,}" for one in sums), *costs)
+    return table
+
+
+def _kind(kind: NodeKind) -> str:
+    words = [kind.backend]
+    if kind.emulated:
+        words += [kind.board] if kind.firmware == "bare" else [kind.firmware, kind.board]
+        words += [kind.link] if kind.link else []
+    return " ".join(words)
 
 
 def by_class(counts: Mapping[str, Mapping[str, int]]) -> Table:
@@ -105,14 +154,15 @@ NOT_MEASURED = (
 
 
 def of_measured(
-    measured: Sequence[MeasuredCycles], phases: Iterable[PhaseCount], core: str
+    measured: Sequence[MeasuredCycles], phases: Iterable[PhaseCount], priced: Priced
 ) -> Table:
-    """Cycles by the nodes' own counter beside the model's of `core`, of all rounds of a node of
-    which both are known; of all that were measured where none is."""
+    """Cycles by the nodes' own counter beside the model's of the core that a node is priced for, of
+    all rounds of a node of which both are known; of all that were measured where none is."""
+    cores = {node: power.device(energy.device).core for nodes, energy in priced for node in nodes}
     modelled = {
         (one.round, one.node, one.phase): one.cycles[core][1]
         for one in phases
-        if core in one.cycles
+        if (core := cores.get(one.node)) is not None and core in one.cycles
     }
     counted = {place[:2] for place in modelled}
     both = [one for one in measured if (one.round, one.node) in counted]

@@ -10,7 +10,7 @@ from rich.text import Text
 from ..energy import ledger, power
 from ..energy.timing import READINGS
 from ..experiments.experiment import Experiment
-from ..experiments.plan import LayerPlan, Memory, Played
+from ..experiments.plan import Freezing, LayerPlan, Memory, Played
 from ..models.layers import Shape
 from ..results import accounts
 from ..results.store import NodeRound
@@ -59,6 +59,30 @@ def after(
     yield _by_device(f"Milliseconds of a later round, {radio}", entries, "seconds")
     yield _by_device(f"Millijoules of a later round, {radio}", entries, "joules")
     yield _radios(experiment, played)
+
+
+def frozen(experiment: Experiment, found: Sequence[Freezing], memory: Memory) -> Table:
+    """What freezing the first layers saves."""
+    device = power.device(experiment.energy.device)
+    table = _table(
+        "With the first layers frozen",
+        "layers", "frozen", "moving", "KiB of RAM", "of flash", "fits", "thousand cycles", "mJ",
+        caption=f"Layers are those with parameters. RAM: as above in all, with the frozen weights; "
+        f"flash: the image. Cycles and mJ are of an inner step on the {experiment.energy.device}, "
+        "all that is not frozen moving.",
+    )  # fmt: skip
+    for one in found:
+        step = ["", ""]
+        if one.cycles:
+            n = one.cycles[device.core]
+            step = [f"{n / 1e3:,.1f}", f"{1e3 * device.seconds(n) * device.run_power:,.4f}"]
+        too_few = f"[red]{one.memory - one.available:,} bytes too few[/]"
+        table.add_row(
+            str(one.layers), f"{one.frozen:,}", f"{one.moving:,}",
+            f"{(one.memory + memory.ram) / 1024:.1f}", f"{memory.flash / 1024:.1f}",
+            "yes" if one.fits else too_few, *step,
+        )  # fmt: skip
+    return table
 
 
 def _table(title: str, *columns: str, caption: str | None = None) -> Table:
@@ -164,7 +188,7 @@ def _entries(
     """Of the later round, by its node alone."""
     changes = {"device": device, "radio": radio or experiment.energy.radio}
     settings = experiment.energy.model_copy(update=changes)
-    return accounts.book([played.later], played.phases, settings, 1)
+    return accounts.book([played.later], played.phases, [(range(1), settings)])
 
 
 def _by_device(title: str, entries: dict[str, list[ledger.Entry]], key: str) -> Table:

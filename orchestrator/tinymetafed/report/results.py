@@ -118,12 +118,20 @@ class Result:
     @property
     def uncounted(self) -> int:
         """Rounds of single nodes in which it is not known what was executed."""
-        return uncounted_rounds(self.totals, sampled=self.experiment.nodes.emulate > 0)
+        return uncounted_rounds(
+            self.totals,
+            [nodes for nodes, _ in self.experiment.priced],
+            sampled=self.experiment.nodes.emulate > 0,
+        )
 
     @property
     def counting(self) -> str:
         """How its instructions, and so its joules, are known."""
-        known = COUNTING[self.run.backend]
+        backends = self.experiment.nodes.backends
+        known = "; ".join(
+            f"{one} nodes {COUNTING[one]}" if len(backends) > 1 else COUNTING[one]
+            for one in backends
+        )
         if emulated := self.experiment.nodes.emulate:
             known = (
                 f"{known.partition(',')[0]}, {emulated} of its rounds emulated on QEMU and "

@@ -70,11 +70,12 @@ def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableT
         yield Text("\n".join(lines))
     if (table := events.terminal(store, run)) is not None:
         yield table
-    if known.energy is not None and spent is not None and spent.accounts:
-        traced = run.backend == "renode"
-        uncounted = energy.Uncounted.of(store, run, totals, sampled=known.sampled)
+    if experiment is not None and experiment.nodes.groups:
+        yield energy.by_group(experiment.nodes.fleet, experiment.priced, totals, spent)
+    if known.priced is not None and spent is not None and spent.accounts:
+        uncounted = energy.Uncounted.of(store, run, totals, known.counts, sampled=known.sampled)
         yield energy.by_account(
-            spent, uncounted, known.energy, traced=traced, sampled=known.sampled
+            spent, uncounted, known.priced, traced=run.traced, sampled=known.sampled
         )
     if known.problem is not None:
         yield Text(f"{known.problem}. They are:\n{raw(run)}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pydantic_core import from_json
 
 from ..energy import ledger, power
-from ..energy.settings import EnergySettings
+from ..energy.settings import EnergySettings, Priced
 from ..errors import TinyMetaFedError
 from .profiles import PhaseCount
 from .rows import NodeRound
@@ -17,25 +17,26 @@ COMPUTING = ("reconstruct", "learn", "select")
 
 def book(
     rows: Sequence[NodeRound],
-    phases: Iterable[PhaseCount],
-    settings: EnergySettings,
-    nodes: int,
+    phases: Sequence[PhaseCount],
+    priced: Priced,
     away: Callable[[int], Collection[int]] = lambda done: (),
 ) -> list[ledger.Entry]:
-    """The ledger of what `nodes` nodes did; empty where nothing was counted.
+    """The ledger of what the nodes did that are priced; empty where nothing was counted.
 
     away: of the round after so many rounds, the nodes that are not there.
 
-    Raises TinyMetaFedError where the device's core was not priced when the rows were made.
+    Raises TinyMetaFedError where a device's core was not priced when the rows were made.
     """
-    device, radio = power.device(settings.device), power.radio(settings.radio)
     if not any(row.counted for row in rows):
         return []
-
-    work = _work(rows, phases, settings)
-    return ledger.book(
-        work, device, radio, nodes, settings.interval, lambda number: away(number - 1)
-    )
+    nodes: dict[int, tuple[power.Device, power.BitRadio | power.LoRaRadio]] = {}
+    work: list[ledger.Work] = []
+    for group, settings in priced:
+        nodes |= dict.fromkeys(group, (power.device(settings.device), power.radio(settings.radio)))
+        mine = [row for row in rows if row.node in group]
+        work += _work(mine, (row for row in phases if row.node in group), settings)
+    interval = max(settings.interval for _, settings in priced)
+    return ledger.book(work, nodes, interval, lambda number: away(number - 1))
 
 
 def durations(

@@ -106,6 +106,11 @@ class Run:
     schema: int
 
     @property
+    def traced(self) -> bool:
+        """Whether some of its cycles were traced once, on Renode, and scaled."""
+        return "renode" in self.backend.split("+")
+
+    @property
     def weights(self) -> NDArray[np.float32]:
         """The weights after the last round: float32 [parameters]."""
         return np.frombuffer(self.theta, "<f4").astype(np.float32)

@@ -6,8 +6,9 @@ rounds was emulated, the mean of those that were.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from pydantic_core import from_json
 
 from ..energy import power
 from ..energy.ledger import ASLEEP, RECEIVE, SLEEP, TRANSMIT, WAKE_UP, Balance, Entry, Work, awake
-from ..energy.settings import EnergySettings
+from ..energy.settings import EnergySettings, Priced
 from ..errors import TinyMetaFedError
 from .profiles import READINGS, Layout, layout
 from .schema import RESUMABLE
@@ -168,34 +169,74 @@ class Spent:
         return Balance(*self.energy[nodes][:, accounts].sum(axis=(0, 1)).tolist())
 
 
+class _Group:
+    """Nodes that are priced alike.
+
+    columns: of Stretch.executed, the cycles of the device's core.
+    """
+
+    def __init__(self, nodes: range, settings: EnergySettings, cores: Sequence[str]) -> None:
+        self.nodes = nodes
+        self.device, self.radio = power.device(settings.device), power.radio(settings.radio)
+        if self.device.core not in cores:
+            raise TinyMetaFedError(
+                f"{settings.device}: the run has no cycles of its core, {self.device.core}, only "
+                f"of {', '.join(cores)}; run the experiment again"
+            )
+        start = 1 + READINGS * cores.index(self.device.core)
+        self.columns = slice(start, start + READINGS)
+        self._radios: dict[str, int] = {}  # of frames, the place in _sent
+        self._sent: list[list[tuple[float, float]]] = []
+
+    def rows(self, one: Stretch) -> NDArray[np.bool_]:
+        """Which rows are of its nodes: bool [rows]."""
+        return (one.nodes >= self.nodes.start) & (one.nodes < self.nodes.stop)
+
+    def computing(self, cycles: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Seconds and joules, as Spent has them, of cycles int64 [rows, phases, READINGS]: float64
+        [rows, phases, 4]."""
+        found = self.device.seconds(1.0) * cycles[:, :, [1, 1, 0, 2]].astype(np.float64)
+        found[:, :, 1:] *= self.device.run_power
+        found[cycles[:, :, 1] == 0] = 0.0
+        return found
+
+    def sent(self, frames: Sequence[str]) -> NDArray[np.float64]:
+        """Seconds and joules by account of RADIO, of the frames of some rows: float64 [rows,
+        accounts, 2]. Few of them differ."""
+        known = self._radios
+        for new in set(frames).difference(known):
+            known[new] = len(known)
+            work = Work(0, 0, None, *from_json(new))
+            entries = {one.account: one for one in awake(work, self.device, self.radio)}
+            self._sent.append([(entries[name].seconds, entries[name].joules) for name in RADIO])
+        which = np.fromiter(map(known.__getitem__, frames), np.int64, len(frames))
+        return np.array(self._sent).reshape(-1, len(RADIO), 2)[which]
+
+
 class Prices:
     """The prices of a run's work.
 
-    Raises TinyMetaFedError where the device's core was not priced when the run was made.
+    Raises TinyMetaFedError where a device's core was not priced when the run was made.
     """
 
     def __init__(
         self,
         executed: Executed,
-        settings: EnergySettings,
+        priced: Priced,
         nodes: int,
         away: Callable[[int], Collection[int]],
     ) -> None:
         """nodes: of the run. away: see accounts.book."""
         self._executed, self._nodes, self._away = executed, nodes, away
-        self._device, self._radio = power.device(settings.device), power.radio(settings.radio)
-        self._interval = settings.interval
-        if self._device.core not in executed.cores:
-            raise TinyMetaFedError(
-                f"{settings.device}: the run has no cycles of its core, {self._device.core}, only "
-                f"of {', '.join(executed.cores)}; run the experiment again"
-            )
-        start = 1 + READINGS * executed.cores.index(self._device.core)
-        self._columns = slice(start, start + READINGS)
+        self._groups = [_Group(group, settings, executed.cores) for group, settings in priced]
+        self._interval = max(settings.interval for _, settings in priced)
         self._computing = [name for name in executed.phases if name != ASLEEP]
         self._places = [executed.phases.index(name) for name in self._computing]
-        self._radios: dict[str, int] = {}  # of frames, the place in _sent
-        self._sent: list[list[tuple[float, float]]] = []
+        self._asleep = np.zeros(nodes)  # watts
+        self._priced = np.zeros(nodes, np.bool_)
+        for group in self._groups:
+            some = slice(group.nodes.start, group.nodes.stop)
+            self._asleep[some], self._priced[some] = group.device.sleep_power, True
 
     @property
     def accounts(self) -> tuple[str, ...]:
@@ -212,12 +253,13 @@ class Prices:
         there = np.zeros(len(accounts), bool)
         for one in executed.stretches(self._nodes):
             instructions += _by_node(one, one.executed[:, :, 0], self._nodes).astype(np.int64)
-            cycles += one.executed[:, :, self._columns].sum(axis=0)
+            for group in self._groups:
+                cycles += one.executed[:, :, group.columns][group.rows(one)].sum(axis=0)
             busy, sleep = self.price(one)
             energy[:, :-1] += _by_node(one, busy, self._nodes)
             slept = ~np.isnan(sleep)
             energy[:, -1, 0] += np.where(slept, sleep, 0.0).sum(axis=0)
-            joules = sleep * self._device.sleep_power
+            joules = sleep * self._asleep
             joules[~slept] = 0.0
             energy[:, -1, 1:] += joules.sum(axis=0)[:, None]
             awake = np.bincount(one.rounds - one.first, busy[:, :, 1].sum(axis=1), len(joules))
@@ -236,35 +278,25 @@ class Prices:
         """What the nodes of some rounds did but sleep, float64 [rows, accounts without sleep, 4],
         as Spent has it; and seconds that each node slept, NaN where it is not known how long or the
         node was away: float64 [rounds, nodes]."""
-        cycles = one.executed[:, self._places, self._columns]
-        computing = self._device.seconds(1.0) * cycles[:, :, [1, 1, 0, 2]].astype(np.float64)
-        computing[:, :, 1:] *= self._device.run_power
-        computing[cycles[:, :, 1] == 0] = 0.0
-        sent = self._all_sent(one.frames)
-        busy = np.concatenate([computing, sent[:, :, [0, 1, 1, 1]]], axis=1)
+        busy = np.zeros((len(one.rounds), len(self._computing) + len(RADIO), 4))
+        for group in self._groups:
+            mine = group.rows(one)
+            cycles = one.executed[:, :, group.columns][mine][:, self._places]
+            frames = list(compress(one.frames, mine))
+            sent = group.sent(frames)[:, :, [0, 1, 1, 1]]
+            busy[mine] = np.concatenate([group.computing(cycles), sent], axis=1)
         taken = busy[:, :, 0].sum(axis=1)
         rows, rounds = one.rounds - one.first, one.last - one.first + 1
         by_node = np.zeros((rounds, self._nodes))
         by_node[rows, one.nodes] = taken
         sleep = np.maximum(by_node.max(axis=1), self._interval)[:, None] - by_node
-        sleep[rows[~one.counted]] = np.nan
+        sleep[rows[~one.counted & self._priced[one.nodes]]] = np.nan
+        sleep[:, ~self._priced] = np.nan
         sleep[np.bincount(rows, minlength=rounds) == 0] = np.nan
         for number in range(rounds):
             if away := self._away(one.first + number - 1):
                 sleep[number, list(away)] = np.nan
         return busy, sleep
-
-    def _all_sent(self, frames: list[str]) -> NDArray[np.float64]:
-        """Seconds and joules by account of RADIO, of the frames of some rows: float64 [rows,
-        accounts, 2]. Few of them differ."""
-        known = self._radios
-        for new in set(frames).difference(known):
-            known[new] = len(known)
-            work = Work(0, 0, None, *from_json(new))
-            entries = {one.account: one for one in awake(work, self._device, self._radio)}
-            self._sent.append([(entries[name].seconds, entries[name].joules) for name in RADIO])
-        which = np.fromiter(map(known.__getitem__, frames), np.int64, len(frames))
-        return np.array(self._sent)[which]
 
     def entries(self, first: int = 1) -> Iterator[Entry]:
         """The ledger, by round and node; from round `first` on."""
@@ -282,12 +314,13 @@ class Prices:
         }
         for number in range(one.first, one.last + 1):
             for node, seconds in enumerate(sleep[number - one.first].tolist()):
-                if (i := places.get((number, node))) is not None:
+                i = places.get((number, node))
+                if i is not None and self._priced[node]:
                     for k, figures in enumerate(busy[i].tolist()):
                         if k >= computing or figures[0]:
                             yield Entry(number, node, accounts[k], *figures)
                 if seconds == seconds:  # not NaN
-                    joules = seconds * self._device.sleep_power
+                    joules = seconds * float(self._asleep[node])
                     yield Entry(number, node, SLEEP, seconds, joules, joules, joules)
 
 
@@ -300,19 +333,19 @@ class Account:
         store: Store,
         run: Run,
         nodes: int,
-        settings: EnergySettings | None,
+        priced: Priced | None,
         away: Callable[[int], Collection[int]],
         *,
         sampled: bool,
     ) -> None:
-        """nodes: of the run. settings: what it is priced for; None where that is not known, and
+        """nodes: of the run. priced: what they are priced for; None where that is not known, and
         there is no energy. away: see accounts.book. sampled: a sample of its rounds was emulated.
         """
-        self._run, self._nodes, self._settings = run, nodes, settings
+        self._run, self._nodes, self._priced = run, nodes, priced
         self.executed = Executed(store, run.id, sampled=sampled)
         self._pricing: Prices | None = None
-        if self.executed.phases and settings is not None and run.schema >= RESUMABLE:
-            self._pricing = Prices(self.executed, settings, nodes, away)
+        if self.executed.phases and priced is not None and run.schema >= RESUMABLE:
+            self._pricing = Prices(self.executed, priced, nodes, away)
 
     def spent(self) -> Spent | None:
         """In all rounds; None where nothing was counted."""
@@ -320,7 +353,7 @@ class Account:
             return None
         if self._pricing is not None:
             return self._pricing.spent()
-        device = self._settings and power.device(self._settings.device)
+        device = power.device(self._priced[0][1].device) if self._priced else None
         return _of_ledger(self.executed, device.core if device else "", self._nodes)
 
     def entries(self, first: int = 1) -> Iterable[Entry]:

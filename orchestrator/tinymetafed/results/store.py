@@ -253,9 +253,10 @@ class Store:
         query = "SELECT messages, count(*) FROM node_round WHERE run = ? GROUP BY messages"
         return self._all(query, run)
 
-    def uncounted(self, run: int, limit: int) -> list[tuple[int, int]]:
-        """Node and round of the first rows that were not counted."""
-        query = "SELECT node, round FROM node_round WHERE run = ? AND NOT counted"
+    def uncounted(self, run: int, nodes: Iterable[range], limit: int) -> list[tuple[int, int]]:
+        """Node and round of the first rows of some nodes that were not counted."""
+        some = " OR ".join(f"node >= {one.start} AND node < {one.stop}" for one in nodes)
+        query = f"SELECT node, round FROM node_round WHERE run = ? AND NOT counted AND ({some})"
         return self._all(f"{query} ORDER BY round, node LIMIT {limit}", run)
 
     def extent(self, run: int) -> tuple[int, int]:
@@ -356,8 +357,9 @@ class Store:
 
     def backbone(self, run: int) -> NDArray[np.float32]:
         """The frozen weights: float32 [backbone_parameters], none in most runs."""
-        row = self._db.execute("SELECT value FROM backbone WHERE run = ?", (run,)).fetchone()
-        return np.frombuffer(row[0] if row else b"", "<f4").astype(np.float32)
+        rows = self._all("SELECT value FROM backbone WHERE run = ?", run)
+        with self.readable(run):
+            return np.frombuffer(b"".join(value for (value,) in rows), "<f4").astype(np.float32)
 
     def evaluations(self, run: int) -> list[DeviceEvaluation]:
         """The evaluations, by round and device."""

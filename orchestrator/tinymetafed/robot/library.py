@@ -12,7 +12,7 @@ from robot.result import TestCase
 from robot.running import TestSuite as RunningSuite
 
 from ..errors import TinyMetaFedError
-from ..nodes import renode
+from ..nodes import renode_console
 from ..report import events
 from .loop import Loop
 from .running import Running, start
@@ -347,7 +347,8 @@ class FederationLibrary:
         neither they nor energy can be known."""
         running = self._current
         if not running.counts_instructions:
-            raise SkipExecution(f"{running.experiment.nodes.backend} nodes are not counted")
+            backend = " and ".join(running.experiment.nodes.backends)
+            raise SkipExecution(f"{backend} nodes are not counted")
 
     @keyword
     def instructions_per_round_should_be_below(self, phase: str, limit: int) -> None:
@@ -392,7 +393,7 @@ class FederationLibrary:
     @keyword
     def skip_unless_renode_is_installed(self) -> None:
         """Skips the test, or as a suite setup the whole suite, where there is no Renode."""
-        if renode.program() is None:
+        if renode_console.program() is None:
             raise SkipExecution("Renode is not installed; see renode.io, or name it in TMF_RENODE")
 
     @property

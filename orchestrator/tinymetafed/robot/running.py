@@ -147,9 +147,7 @@ class Running:
         """Joules, expected. Raises AssertionError."""
         self._need_counts()
         run = self.experiment
-        entries = accounts.book(
-            self.rows, self.phases, run.energy, run.nodes.count, run.attendance.away
-        )
+        entries = accounts.book(self.rows, self.phases, run.priced, run.attendance.away)
         return balance([e for e in entries if e.node not in self.absent]).joules / self.rounds
 
     def _need_rounds(self) -> None:
@@ -159,7 +157,7 @@ class Running:
     def _need_counts(self) -> None:
         self._need_rounds()
         if not self.counts_instructions:
-            backend = self.experiment.nodes.backend
+            backend = " and ".join(self.experiment.nodes.backends)
             raise AssertionError(
                 f"{self.name}: {backend} nodes are not counted; use qemu or renode"
             )

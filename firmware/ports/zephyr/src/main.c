@@ -27,11 +27,18 @@ static struct tmf_node node;
 BUILD_ASSERT(DT_REG_SIZE(DT_CHOSEN(zephyr_sram)) > OWN_MEMORY, "the board has no RAM for a model");
 static float memory[MODEL_MEMORY / sizeof(float)];
 
-/* Where a peer reaches the node's memory: an emulator's host, which finds it by its name. */
+/* Where a peer reaches the node's memory: an emulator's host, which finds it by its name. An nRF52840 has
+ * no such memory; one that is emulated says in its customer registers where it has. */
 #define SHARED DT_NODELABEL(psram)
 #define HAS_SHARED DT_NODE_HAS_PROP(SHARED, zephyr_memory_region)
 #if HAS_SHARED
 static struct tmf_window tmf_window Z_GENERIC_SECTION(LINKER_DT_NODE_REGION_NAME_TOKEN(SHARED));
+#ifdef CONFIG_SOC_NRF52840
+#include <soc.h>
+#define IS_SHARED (NRF_UICR->CUSTOMER[0] == DT_REG_ADDR(SHARED))
+#else
+#define IS_SHARED true
+#endif
 #endif
 
 static K_SEM_DEFINE(request, 0, 1);
@@ -147,17 +154,17 @@ void k_sys_fatal_error_handler(unsigned int reason, const struct arch_esf *esf)
 
 int main(void)
 {
-    static const struct tmf_port port = {
+    static struct tmf_port port = {
         .memory = memory,
         .memory_size = sizeof memory,
         .build = build_id,
         .backbone = &tmf_backbone,
-#if HAS_SHARED
-        .window = &tmf_window,
-#endif
         .cycles = tmf_cycles,
         .write = write,
     };
+#if HAS_SHARED
+    port.window = IS_SHARED ? &tmf_window : NULL;
+#endif
     uart_irq_callback_set(uart, on_uart);
     tmf_node_init(&node, &port);
     uart_irq_rx_enable(uart);
