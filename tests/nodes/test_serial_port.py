@@ -302,7 +302,8 @@ def test_boards_are_a_group_of_a_fleet(tmp_path: Path, board: MakeBoard):
     )
     changes = (f"nodes={{groups=[{groups}]}}", *ROUNDS)
     store, run = execute(read(DEMO, changes), tmp_path / "runs")
-    assert came_to(store, run) == came_to(*execute(_on_host(4, *ROUNDS), tmp_path / "host"))
+    _, on_host = execute(_on_host(4, *ROUNDS), tmp_path / "host")
+    assert run.theta == on_host.theta
     assert run.backend == "serial+host+qemu"
     shown = call(tmp_path, "energy").stdout
     rows = [line.split() for line in shown.splitlines() if "not counted" in line]
