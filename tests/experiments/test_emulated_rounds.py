@@ -17,16 +17,19 @@ from printing import printed
 from running import created, execute, in_pieces, ledger
 from tinymetafed.energy.ledger import balance
 from tinymetafed.errors import TinyMetaFedError
-from tinymetafed.experiments.emulated_rounds import EmulatedSample, sampled
-from tinymetafed.experiments.experiment import Experiment
+from tinymetafed.experiments.emulated_rounds import EmulatedSample
+from tinymetafed.experiments.experiment import Experiment, read
 from tinymetafed.federation.engines import LinkEngine
 from tinymetafed.federation.federation import Federation, RoundResult
 from tinymetafed.federation.state import FederationState
+from tinymetafed.nodes.settings import NodeSettings
+from tinymetafed.places import PROJECT
 from tinymetafed.report import summary
 from tinymetafed.results.spending import Executed
 from tinymetafed.results.store import NodeRound, PhaseCount, Run, Store
 from tinymetafed.strategies import ServerState
 
+DEMO = read(PROJECT / "experiments/demo.toml")
 BOOT = ("hello", "load")
 """Requests by which a node is made ready for rounds."""
 COMPUTING = ("reconstruct", "learn", "select")  # the link's bytes come in other portions each time
@@ -35,7 +38,8 @@ COMPUTING = ("reconstruct", "learn", "select")  # the link's bytes come in other
 @given(st.integers(1, 10_000), st.data())
 def test_a_sample_is_spread_over_the_rounds(rounds: int, data: st.DataObject):
     count = data.draw(st.integers(1, min(rounds, 100)))
-    found = sampled(rounds, count)
+    nodes = NodeSettings(backend="host", emulate=count)
+    found = DEMO.model_copy(update={"rounds": rounds, "nodes": nodes}).counted_rounds
     assert len(found) == count
     # Each lies in its own of `count` parts, and that is where it could be told from no other.
     for part, number in enumerate(found):
@@ -66,7 +70,7 @@ def test_it_executes_what_a_whole_emulation_does(
     other, sample = run("nodes.emulate=2")
     assert sample.theta == whole.theta
     assert json.loads(sample.firmware)["emulated"] == json.loads(whole.firmware)["build"]
-    rows, rounds = store.node_rounds(whole.id), sampled(4, 2)
+    rows, rounds = store.node_rounds(whole.id), (2, 4)
     assert other.node_rounds(sample.id) == [
         dataclasses.replace(row, counted=row.round in rounds) for row in rows
     ]
@@ -202,7 +206,7 @@ def test_what_is_shown_of_a_run_is_all_of_its_rounds(tmp_path: Path, experiment:
     settings = experiment("nodes.emulate=1")
     store, run = execute(settings, tmp_path)
     text = " ".join(printed(*summary.summary(store, run, None)).split())
-    assert "A sample of the rounds was emulated" in text
+    assert "A sample of the rounds was counted" in text
     assert "Not counted" not in text
     counted = sum(_instructions(store, run).values())
     shown = int(re.findall(r"│ all │ [\d,]+ │ [\d,]+ │ ([\d,]+)", text)[0].replace(",", ""))

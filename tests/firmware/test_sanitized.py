@@ -592,7 +592,9 @@ def bodies(draw: st.DrawFn, sequence: int) -> tuple[bytes, int, int, bool]:
     elif flaw == 3:
         items.insert(place + 1, draw(st.sampled_from(extra).filter(len)))
     elif flaw == 4:
-        items[0] = draw(st.sampled_from([head(0, 15), head(0, 16), head(0, 2**32), NEGATIVE]))
+        items[0] = draw(
+            st.sampled_from([head(0, len(REQUESTS)), head(0, 99), head(0, 2**32), NEGATIVE])
+        )
     elif flaw == 5:
         outer.append(draw(st.sampled_from([NUMBER, b"\x80"])))
     elif flaw == 6:
@@ -1270,6 +1272,7 @@ ODD_FIELDS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
     Residual: {"first": ODD, "end": ODD},
     Restore: {"chunk": st.nothing()},
     Mark: {},
+    Cycles: {},
     Variate: {"chunk": st.nothing()},
     Backbone: {"chunk": st.nothing()},
     Renew: {"rate": st.sampled_from([0.5, 1e30, 0.0, -0.0, -0.1, np.inf, np.nan])},

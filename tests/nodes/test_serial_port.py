@@ -301,7 +301,7 @@ def test_boards_are_a_group_of_a_fleet(tmp_path: Path, board: MakeBoard):
         f"{{backend='serial', ports='{board().path}'}}, {{backend='host', count=2}}, {{count=1}}"
     )
     changes = (f"nodes={{groups=[{groups}]}}", *ROUNDS)
-    store, run = execute(read(DEMO, changes), tmp_path / "runs")
+    _, run = execute(read(DEMO, changes), tmp_path / "runs")
     _, on_host = execute(_on_host(4, *ROUNDS), tmp_path / "host")
     assert run.theta == on_host.theta
     assert run.backend == "serial+host+qemu"

@@ -76,7 +76,7 @@ def _energy(
             f"run {run.id}: nothing was counted on its {run.backend} nodes, so nothing can be "
             "priced; qemu and renode nodes count, and so does a sample of rounds (nodes.emulate)"
         )
-    sampled = settings.nodes.emulate > 0
+    sampled = settings.nodes.sampled > 0
     totals = store.node_totals(run.id)
     uncounted = energy_tables.Uncounted.of(store, run, totals, known.counts, sampled=sampled)
     if settings.nodes.groups:

@@ -23,11 +23,6 @@ from ..results.store import Event
 from .experiment import Experiment
 
 
-def sampled(rounds: int, count: int) -> list[int]:
-    """`count` of the rounds 1 … `rounds`, ascending: the middles of so many equal parts."""
-    return [(2 * part + 1) * rounds // (2 * count) + 1 for part in range(count)]
-
-
 def _bits(state: FederationState) -> NDArray[np.uint32]:
     """Of θ, and of what the nodes keep of their updates."""
     kept = [state.kept[owner] for owner in sorted(state.kept)]
@@ -66,8 +61,7 @@ class EmulatedSample:
         """Of as many rounds as the experiment says. directory: private, for the nodes."""
         settings = experiment.nodes
         nodes = make_nodes(settings.on_qemu, directory)
-        rounds = sampled(experiment.rounds, settings.emulate)
-        return cls(experiment, nodes, rounds, Client(experiment))
+        return cls(experiment, nodes, experiment.counted_rounds, Client(experiment))
 
     async def start(self) -> None:
         """Boots a node, which says of what build it is, and ends it. Raises TinyMetaFedError."""

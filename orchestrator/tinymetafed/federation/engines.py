@@ -36,12 +36,13 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class RoundOrder:
     """A round's work: nodes by their indices, the program of all of them, the weights that they
-    begin with, and what each is to learn."""
+    begin with, and what each is to learn; and whether it is one of those that are counted."""
 
     nodes: Sequence[int]
     program: Program
     broadcast: Broadcast
     instructions: Sequence[FitInstructions]
+    counts: bool = True
 
 
 class Engine(Protocol):
@@ -119,6 +120,7 @@ class LinkEngine:
             for i, node in enumerate(nodes, first):
                 node.tap = recorder.tap(i)
         settings = client.settings
+        self._sampled = settings.nodes.counted is not None
         if links := settings.faults.links:
             for i, node in enumerate(nodes, first):
                 node.noise = Noise(links, i, settings.seed)
@@ -133,6 +135,8 @@ class LinkEngine:
 
     async def boot(self, nodes: Collection[int]) -> None:
         """See Engine."""
+        if self._sampled:
+            await together(self._of(i).set_counting(on=False) for i in nodes)
         for needed in await together(self.client.boot(self._of(i)) for i in nodes):
             self.memory = needed
 
@@ -162,6 +166,8 @@ class LinkEngine:
         """See Engine."""
         samples = self.client.population([one.device for one in order.instructions])
         nodes = [self._of(i) for i in order.nodes]
+        switched = nodes if self._sampled and order.counts else []
+        await together(node.set_counting(on=True) for node in switched)
         with self._disturbed(order):
             fitted = await together(
                 self.client.fit(node, order.program, order.broadcast, one, mine)
@@ -175,6 +181,7 @@ class LinkEngine:
         )
         # When all are done: one after the other, between their answers, takes twice the time.
         usages = take_usages(nodes)
+        await together(node.set_counting(on=False) for node in switched)
         return [
             FitResult(
                 one.update,

@@ -54,6 +54,7 @@ class Federation:
         self.model = engine.client.model
         self.unplugged: set[int] = set()
         self.attendance = settings.attendance
+        self._counted_rounds = settings.counted_rounds
         self.away: frozenset[int] = frozenset()
         self._warns = warns
         self._under_way: int | None = None  # the number of a round
@@ -163,7 +164,9 @@ class Federation:
         ]
         self._collect_events()  # of boots
         self._under_way = at.number + 1
-        results = await self.engine.fit(RoundOrder(nodes, program, state.broadcast, instructions))
+        counts = at.number + 1 in self._counted_rounds
+        order = RoundOrder(nodes, program, state.broadcast, instructions, counts)
+        results = await self.engine.fit(order)
         self._note_left_out(at.number + 1, nodes, devices, results)
         rows = [
             _row(at.number + 1, node, device, result.usage, result)

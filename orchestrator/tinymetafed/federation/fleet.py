@@ -59,7 +59,9 @@ class FleetEngine:
 
         def work(engine: Engine, mine: Sequence[int]) -> Coroutine[Any, Any, list[FitResult]]:
             wanted = [instructions[i] for i in mine]
-            return engine.fit(RoundOrder(mine, order.program, order.broadcast, wanted))
+            return engine.fit(
+                RoundOrder(mine, order.program, order.broadcast, wanted, order.counts)
+            )
 
         results = await self._together(order.nodes, work)
         found = dict(chain(*(zip(mine, one, strict=True) for mine, one in results)))

@@ -1,5 +1,6 @@
 """The settings of a federation: which nodes and devices there are, and how they are judged."""
 
+from collections.abc import Sequence
 from typing import Annotated, Self
 
 import numpy as np
@@ -78,6 +79,15 @@ class FederationSettings(Settings):
         return every
 
     @property
+    def counted_rounds(self) -> Sequence[int]:
+        """In which it is found out what nodes execute: as many as nodes.emulate or nodes.counted
+        says, the middles of so many equal parts of the training; else all."""
+        count = self.nodes.sampled
+        if not count:
+            return range(1, self.rounds + 1)
+        return [(2 * part + 1) * self.rounds // (2 * count) + 1 for part in range(count)]
+
+    @property
     def attendance(self) -> Attendance:
         """Which nodes are there in each round."""
         return Attendance(self.participation, self.seed, self.nodes.count)
@@ -119,6 +129,8 @@ class FederationSettings(Settings):
             )
         if self.nodes.emulate > self.rounds:
             raise ValueError(f"nodes.emulate: {self.nodes.emulate} of {self.rounds} rounds")
+        if self.nodes.counted is not None:
+            self._check_counted(self.nodes.counted)
         if self.per_round > self.nodes.count:
             raise ValueError(
                 f"nodes.per_round: {self.per_round} nodes take part but nodes.count is "
@@ -159,6 +171,19 @@ class FederationSettings(Settings):
         if all(part.local for part in model.parts):
             raise ValueError("model.layers: every layer is local, so there is nothing to exchange")
         return self
+
+    def _check_counted(self, count: int) -> None:
+        if self.nodes.backend != "renode":
+            raise ValueError(
+                f"nodes.counted: counting costs {self.nodes.backend} nodes nothing; leave it out"
+            )
+        if count > self.rounds:
+            raise ValueError(f"nodes.counted: {count} of {self.rounds} rounds")
+        if self.participation.deadline is not None:
+            raise ValueError(
+                "nodes.counted: with participation.deadline it has to be known of each round how "
+                "long it takes; leave one out"
+            )
 
     def _check_engine(self) -> None:
         nodes = self.nodes

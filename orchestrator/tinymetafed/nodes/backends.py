@@ -65,7 +65,8 @@ def make_group(settings: NodeKind, directory: Path, first: int = 0) -> list[Node
     return [
         make(
             name, partial(RenodeTransport.open, renode, name), pricing=traced,
-            watch=partial(renode.watch, name), image=image,
+            watch=partial(renode.watch, name), switch=partial(renode.set_counting, name),
+            image=image,
         )
         for name in names
     ]  # fmt: skip

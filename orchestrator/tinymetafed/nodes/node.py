@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -66,6 +66,8 @@ class Node:
         pricing: of its program, where its backend counts.
         watch: entered around each frame, with the names of its requests, where the node's backend
             looks at some of them.
+        switch: has what it executes counted or not, where its backend can tell it to; without it
+            is counted where that can be at all.
         noise: on its link; None where there is none.
         tap: is shown every frame; None where nobody looks.
         version: of the weights that the node holds; 0 for none.
@@ -80,6 +82,7 @@ class Node:
     patience: float = 3600.0
     pricing: Pricer | None = None
     watch: Callable[[Sequence[str]], AbstractAsyncContextManager[None]] = _unwatched
+    switch: Callable[[bool], Awaitable[None]] | None = None
     noise: Noise | None = None
     tap: Tap | None = None
     version: int = 0
@@ -323,6 +326,13 @@ class Node:
             if broadcast is not None and refused.request != "weights":
                 self.version = broadcast.version
             raise
+
+    async def set_counting(self, *, on: bool) -> None:
+        """Whether what it executes from now on is counted, where its backend has a switch."""
+        if self.switch is not None:
+            await self.switch(on)
+            if on:
+                self._meter.look(self._transport)  # what came before is of no round
 
     async def set_weights(self, broadcast: Broadcast) -> None:
         """Brings the node's weights to the broadcast's version and starts its working weights from

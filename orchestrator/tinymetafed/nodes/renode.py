@@ -75,6 +75,7 @@ class Renode(RenodeConsole):
         self._windows: dict[str, Window] = {}
         self._machines: dict[str, PhaseMarks | None] = {}
         self._watched: set[tuple[str, ...]] = set()  # requests of frames that were traced
+        self._silent: set[str] = set()  # machines that do not count
         self._open = 0
         self._turn = asyncio.Lock()
 
@@ -126,7 +127,9 @@ class Renode(RenodeConsole):
             file = self.directory / f"{name}.marks"
             file.unlink(missing_ok=True)
             marks = PhaseMarks(file, self.pricing.pricing.program, self.pricing.opcodes)
-            await self._commands(*marks.commands())
+            await self._commands(*marks.install())
+            if name not in self._silent:
+                await self._commands(*marks.start())
         self._machines[name] = marks
 
     def _shared(self, name: str) -> Path | None:
@@ -151,14 +154,23 @@ class Renode(RenodeConsole):
     def counts(self, name: str) -> OpcodeCounts | None:
         """What a machine has executed; None where nothing is counted."""
         marks = self._machines.get(name)
-        return marks and marks.counts()
+        return None if marks is None or name in self._silent else marks.counts()
+
+    async def set_counting(self, name: str, on: bool) -> None:
+        """Has what a machine executes counted or not, also before it has booted. Raises
+        TinyMetaFedError."""
+        if on == (name not in self._silent):
+            return
+        self._silent ^= {name}
+        if marks := self._machines.get(name):
+            await self._at(name, *(marks.start() if on else marks.stop()))
 
     @asynccontextmanager
     async def watch(self, name: str, requests: Sequence[str]) -> AsyncIterator[None]:
         """The first frame with the same requests is traced: others execute much the same."""
         kind = tuple(requests)
         marks = self._machines.get(name)
-        if self.pricing is None or marks is None or kind in self._watched:
+        if self.pricing is None or marks is None or kind in self._watched or name in self._silent:
             yield
             return
         self._watched.add(kind)

@@ -15,6 +15,7 @@ SIGNATURE = b"ReTrace"
 _RECORD = np.dtype([("address", "<u4"), ("more", "u1")])
 
 _FULL = "name another folder in TMPDIR, or make room"
+_TRANSLATE = "sysbus.cpu ClearTranslationCache"  # code counts as it was translated to
 COUNTER = 1 << 32  # it starts anew there
 
 
@@ -36,19 +37,28 @@ class PhaseMarks:
         """The one that the program is in, an index; 0 before its first."""
         return self._phase
 
-    def commands(self) -> list[str]:
-        """The monitor's, for the machine that it is at. The counters are named by their places."""
+    def install(self) -> list[str]:
+        """The monitor's commands for the counters, at a new machine, which are named by their
+        places. They do not count yet."""
         # One command: the monitor takes 10 ms for each.
         patterns = " ".join(self._opcodes.patterns)
         install = (
             "python \"install = self.Machine['sysbus.cpu'].InstallOpcodeCounterPattern; "
             f"[install(str(i), one) for i, one in enumerate('{patterns}'.split())]\""
         )
+        return [install]
+
+    def start(self) -> list[str]:
+        """The commands that have the counters count, and note them."""
         hooks = [
             f'sysbus.cpu AddHook {address:#x} "{self._note(phase)}"'
             for phase, address in enumerate(self._program.phases.values(), 1)
         ]
-        return [install, "sysbus.cpu EnableOpcodesCounting true", *hooks]
+        return ["sysbus.cpu EnableOpcodesCounting true", _TRANSLATE, *hooks]
+
+    def stop(self) -> list[str]:
+        """The commands that leave the machine to itself."""
+        return ["sysbus.cpu RemoveAllHooks", "sysbus.cpu EnableOpcodesCounting false", _TRANSLATE]
 
     def _note(self, phase: int) -> str:
         """Python, run before the instruction there."""

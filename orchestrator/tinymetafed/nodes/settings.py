@@ -133,6 +133,9 @@ class NodeSettings(NodeKind):
     count: Annotated[int, Field(ge=1, le=10_000)] = 4  # of all groups together
     per_round: Annotated[int, Field(ge=1, le=10_000)] | None = None  # M; all where not given
     emulate: Annotated[int, Field(ge=0)] = 0  # rounds that a qemu node for each of these plays too
+    counted: Annotated[int, Field(ge=1)] | None = (
+        None  # rounds, of renode nodes; all where not given
+    )
 
     # What has host nodes at work: threads of this process, or a Ray cluster.
     engine: Literal["local", "ray"] = "local"
@@ -140,6 +143,12 @@ class NodeSettings(NodeKind):
     address: Annotated[str, Field(pattern=r"^(local|[^\s:]+:\d{1,5})$")] | None = (
         None  # of Ray's head
     )
+
+    @property
+    def sampled(self) -> int:
+        """Rounds of which what is executed is known, and stands for the others; 0 where nothing has
+        to stand for others."""
+        return self.emulate or self.counted or 0
 
     @property
     def fleet(self) -> list[tuple[range, NodeKind]]:
@@ -186,6 +195,8 @@ class NodeSettings(NodeKind):
                 raise ValueError(f"{key}: each group has its own; give it there")
         if self.engine != "local":
             raise ValueError(f"engine: {self.engine} has nodes of one kind at work; use local")
+        if self.counted is not None:
+            raise ValueError("counted: it is for renode nodes alone; leave it out")
         if self.emulate:
             raise ValueError("emulate: a fleet has emulated nodes of its own; leave it out")
         return self

@@ -305,6 +305,11 @@ class _Task:
                 f"\nEmulated: {emulated} of each run's rounds, to the host's weights, bit for bit."
                 "\nWhat nodes execute in the others is the mean."
             )
+        elif counted := self._each(lambda experiment: experiment.nodes.counted or 0):
+            caption += (
+                f"\nCounted: {counted} of each run's rounds."
+                "\nWhat nodes execute in the others is the mean."
+            )
         for one in self.settings.strategies:
             lost = self.results.get((one.label, device, radio, UNCOUNTED))
             if lost is not None and lost.mean:

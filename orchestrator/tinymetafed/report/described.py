@@ -91,7 +91,7 @@ def of(known: Experiment) -> Description:
     """Of an experiment that can be read."""
     return Description(
         known, None, known.strategy.name, known.task.name, known.nodes.count,
-        known.nodes.emulate > 0, known.priced, known.attendance.away,
+        known.nodes.sampled > 0, known.priced, known.attendance.away,
     )  # fmt: skip
 
 
@@ -106,7 +106,7 @@ def _without_settings(store: Store, run: Run, problem: str) -> Description:
         away = Attendance(participation, run.seed, count).away
     else:
         energy = None  # it is not known who slept
-    sampled = nodes is not None and nodes.emulate > 0
+    sampled = nodes is not None and nodes.sampled > 0
     priced = energy and [(range(count), energy)]
     strategy, task = (str(_table(tree, key).get("name", "?")) for key in ("strategy", "task"))
     return Description(None, problem, strategy, task, count, sampled, priced, away)

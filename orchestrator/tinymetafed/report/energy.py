@@ -214,7 +214,7 @@ def _caption(uncounted: Uncounted, found: ledger.Balance, traced: bool, sampled:
         )
     if sampled:
         bounds += (
-            "\nA sample of the rounds was emulated; what nodes execute in the others is the mean."
+            "\nA sample of the rounds was counted; what nodes execute in the others is the mean."
         )
     if not uncounted.number:
         return bounds

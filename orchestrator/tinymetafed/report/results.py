@@ -121,7 +121,7 @@ class Result:
         return uncounted_rounds(
             self.totals,
             [nodes for nodes, _ in self.experiment.priced],
-            sampled=self.experiment.nodes.emulate > 0,
+            sampled=self.experiment.nodes.sampled > 0,
         )
 
     @property
@@ -137,6 +137,8 @@ class Result:
                 f"{known.partition(',')[0]}, {emulated} of its rounds emulated on QEMU and "
                 "counted, the others taken for their mean"
             )
+        if counted := self.experiment.nodes.counted:
+            known += f"; in {counted} of the rounds, the others taken for their mean"
         if self.spent and self.uncounted:
             known += f", but {self.uncounted} of {self.node_rounds} node rounds are missing"
         return known
