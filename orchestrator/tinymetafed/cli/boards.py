@@ -6,16 +6,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from ..errors import TinyMetaFedError, printable
-from ..nodes import boards as looking
 from ..nodes.settings import NodeSettings
 from ..places import ZEPHYR_IMAGES
 from .terminal import console
+
+if TYPE_CHECKING:  # it imports pyserial, for which other commands need not wait
+    from ..nodes.boards import Board
 
 
 def boards(
@@ -32,6 +34,8 @@ def boards(
 
     Each port is sent a frame that asks who is there. Exit status 1 where no node answers.
     """
+    from ..nodes import boards as looking
+
     names = list(dict.fromkeys([*looking.ports(), *(ports or ())]))
     found = asyncio.run(looking.ask(names, baud, timeout))
     if json:
@@ -72,7 +76,7 @@ def flash(
         )
 
 
-def _row(board: looking.Board) -> dict[str, Any]:
+def _row(board: "Board") -> dict[str, Any]:
     hello = board.hello
     return {
         "port": board.port,
@@ -85,7 +89,7 @@ def _row(board: looking.Board) -> dict[str, Any]:
     }
 
 
-def _table(found: list[looking.Board]) -> Table:
+def _table(found: "list[Board]") -> Table:
     table = Table()
     for column in ("port", "firmware", "board", "memory", "build"):
         table.add_column(column, justify="right" if column == "memory" else "left", overflow="fold")
