@@ -109,6 +109,11 @@ def test_a_plan_has_them_in_the_flash(settings: Experiment, image: Path):
     nodes = settings.nodes.model_copy(update={"image": str(image)})
     own = plan.memory(settings.model_copy(update={"nodes": nodes}))
     assert usual.needed - own.needed == BACKBONE.nbytes == own.flash - usual.flash - 12
+    sent, unsent = (
+        plan.play(settings.model_copy(update={"nodes": one})).first.bytes_down
+        for one in (settings.nodes, nodes)
+    )
+    assert sent - unsent > BACKBONE.nbytes
 
 
 def test_what_is_no_image_of_a_node_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -289,8 +289,12 @@ def play(experiment: Experiment) -> Played:
 async def _play(experiment: Experiment) -> Played:
     count = min(experiment.nodes.count, MOST_NODES)
     per_round = min(experiment.per_round, count)
-    every = _with(experiment, NodeSettings(backend="host", count=count, per_round=per_round))
-    alone = _with(experiment, _emulated(experiment.nodes))
+    emulated = _emulated(experiment.nodes)
+    # Frozen weights may lie in the image, and be more than a host node has memory for.
+    others = emulated if emulated.image is not None else NodeSettings(backend="host")
+    others = others.model_copy(update={"count": count, "per_round": per_round})
+    every = _with(experiment, others)
+    alone = _with(experiment, emulated)
     with private_directory() as directory:
         everyone = Federation(every, make_engine(every, directory))
         engine = LinkEngine(Client(alone), make_nodes(alone.nodes, directory))
