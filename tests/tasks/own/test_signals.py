@@ -70,7 +70,7 @@ def test_a_window_has_rows_of_one_device_and_class(
 
 def _windows_of_all(task: Signals) -> dict[str, set[Any]]:
     """By device, from the records themselves: the split may leave a class to unseen devices."""
-    records = task.records()
+    records = task.records("")
     assert records.owners is not None
     found: dict[str, set[Any]] = {}
     for values, label, owner in zip(

@@ -135,7 +135,7 @@ def _csv(path: Path, wanted: Wanted) -> Columns:
         if len(values) == AT_ONCE:
             blocks.append(np.array(values))
             values.clear()
-    blocks.append(np.array(values, np.float64).reshape(-1, len(every)))
+    blocks.append(np.array(values, np.float64).reshape(len(values), len(every)))
     kept = {name: np.array(one, np.str_) for name, one in found.items()}
     features, targets = np.split(np.concatenate(blocks), [len(names)], axis=1)
     numbered = np.array(lines)

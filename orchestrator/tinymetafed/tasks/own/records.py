@@ -77,7 +77,7 @@ def numbered(
                 f"{printable(text)!r} is {kinds[0]}, and {kinds[1]}; name all in task.classes",
             )
         names[i] = name
-    every = tuple(given) if given is not None else _sorted(set(names.values()))
+    every = tuple(given) if given is not None else in_order(set(names.values()))
     number = {name: i for i, name in enumerate(every)}
     table = np.array([number[names[i]] if i in names else -1 for i in range(len(found))], np.int64)
     return table[inverse], every
@@ -90,7 +90,8 @@ def _name(text: str) -> tuple[str, bool]:
     return text, NUMBER.fullmatch(text) is not None
 
 
-def _sorted(names: set[str]) -> tuple[str, ...]:
+def in_order(names: set[str]) -> tuple[str, ...]:
+    """Sorted, numbers by their value."""
     if all(NUMBER.fullmatch(name) for name in names):
         return tuple(sorted(names, key=float))
     return tuple(sorted(names))

@@ -53,7 +53,7 @@ class Signals(Columned):
     def shape_of(self, records: Records) -> Shape:
         return Shape(1, *records.values.shape[1:])
 
-    def records(self) -> Records:
+    def records(self, digest: str) -> Records:
         rows, found, kept = self.rows()
         if rows.values.ndim != 2:
             raise TinyMetaFedError(

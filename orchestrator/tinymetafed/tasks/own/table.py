@@ -160,6 +160,6 @@ class Table(Columned):
         behind = records.values.shape[1:]
         return Shape(*(1,) * (3 - len(behind)), *behind)
 
-    def records(self) -> Records:
+    def records(self, digest: str) -> Records:
         records, *_ = self.rows()
         return records
