@@ -20,7 +20,7 @@ from ..files import replacing
 from ..models.layers import Shape
 from ..tasks.base import Range
 
-MOST_CLASSES = 6
+MOST_CLASSES = 5
 """That have a column each."""
 MOST_RANGES = 20
 MOST_COLOURS = 10  # that differ
@@ -55,7 +55,7 @@ def _devices(experiment: Experiment, holdings: Sequence[Holding]) -> Table:
     classes = names if by_class else ("classes",) if experiment.task.target_is_class else ()
     for column in ("", "device"):
         table.add_column(column)
-    for column in ("samples", *classes, "least", "mean", "greatest"):
+    for column in ("samples", *classes, "least", "greatest"):
         table.add_column(escape(printable(column)), justify="right")
     if not experiment.task.target_is_class:
         table.add_column("targets", justify="right")
@@ -68,7 +68,7 @@ def _devices(experiment: Experiment, holdings: Sequence[Holding]) -> Table:
             counts = np.bincount(samples.targets.astype(np.intp), minlength=len(names))
             cells += [f"{n:,}" for n in counts] if by_class else [f"{(counts > 0).sum():,}"]
         values = samples.inputs
-        cells += [f"{one:.3g}" for one in (values.min(), values.mean(), values.max())]
+        cells += [f"{one:.3g}" for one in (values.min(), values.max())]
         if not experiment.task.target_is_class:
             cells.append(f"{samples.targets.min():.3g} … {samples.targets.max():.3g}")
         kind = "unseen" if one.unseen else "seen"
@@ -158,7 +158,7 @@ def _samples(row: NDArray[np.object_], one: Holding, shape: Shape, names: Sequen
             low, high = values.min(), values.max()
             axes.imshow((values - low) / (high - low or 1))
         else:
-            axes.imshow(values[:, :, 0], cmap="gray_r", aspect="auto" if _is_long(shape) else None)
+            axes.imshow(values[:, :, 0], cmap="gray", aspect="auto" if _is_long(shape) else None)
         target = samples.targets[i]
         name = names[int(target)] if samples.targets.ndim == 1 else f"{target[0]:.3g}"
         axes.set_title(printable(name), fontsize=8)
