@@ -81,17 +81,21 @@ def _devices(experiment: Experiment, holdings: Sequence[Holding]) -> Table:
 
 
 def _ranges(ranges: Sequence[Range]) -> Table:
-    table = Table(title="Values of the seen devices, as read", title_justify="left")
+    table = Table(title="Seen devices' values as read", title_justify="left")
     table.add_column("")
-    for column in ("least", "mean", "greatest"):
+    for column in ("least", "mean", "deviation", "greatest"):
         table.add_column(column, justify="right")
     for one in ranges[:MOST_RANGES]:
-        numbers = (f"{value:.4g}" for value in (one.least, one.mean, one.greatest))
+        numbers = (f"{value:.4g}" for value in _figures(one))
         table.add_row(escape(printable(one.name)), *numbers)
     if len(ranges) > MOST_RANGES:
         table.caption = f"The first {MOST_RANGES} of {len(ranges)}."
         table.caption_justify = "left"
     return table
+
+
+def _figures(one: Range) -> tuple[float, ...]:
+    return one.least, one.mean, one.deviation, one.greatest
 
 
 def _class_names(holdings: Sequence[Holding]) -> tuple[str, ...]:

@@ -51,11 +51,13 @@ class Held:
 
 @dataclass(frozen=True)
 class Range:
-    """The values of a column or channel, over all that seen devices have."""
+    """The values of a column or channel, over all that seen devices have; deviation: the standard
+    deviation."""
 
     name: str
     least: float
     mean: float
+    deviation: float
     greatest: float
 
 

@@ -136,6 +136,9 @@ def test_a_column_without_a_name_may_be_left_out(tmp_path: Path):
 def test_no_file_and_no_kind_that_is_known(tmp_path: Path):
     with pytest.raises(TinyMetaFedError, match="gone.csv: cannot be read: No such file"):
         read(tmp_path / "gone.csv", ALL)
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(TinyMetaFedError, match="folder.csv: is no file"):
+        read(tmp_path / "folder.csv", ALL)
     with pytest.raises(TinyMetaFedError, match="t.xlsx: its name has to end in .csv, .tsv, "):
         read(tmp_path / "t.xlsx", ALL)
 

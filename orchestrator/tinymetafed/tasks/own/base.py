@@ -18,7 +18,7 @@ from ...settings import Settings
 from ..base import Held, Limits, Range, Task
 from ..partition import Partition
 from ..samples import Samples
-from .dealing import Dealt, blocked_of, deal, fewest_of, groups_of
+from .dealing import Dealt, blocked_of, check_made, deal, fewest_of, groups_of
 from .records import Records
 
 
@@ -106,18 +106,16 @@ class OwnData(Task):
         digest = _digest(own)
         key: Any = own
         records = _records(key, digest)
-        if self.partition and self.partition.by_class and not records.classes:
-            raise TinyMetaFedError(
-                f"task.partition: {self.partition.name} needs classes, and the targets are values"
-            )
-        groups = groups_of(own, records, seed=0)
-        sizes = {name: fewest_of(own, records, rows) for name, rows in groups.items()}
-        smallest = min(sizes, key=lambda name: sizes[name])
-        fewest = sizes[smallest]
-        if self.partition is not None:  # those of another seed have other sizes
-            smallest, fewest = "a device", self.partition.fewest(len(records))
-        if self.unseen_devices is not None:
-            for name in self.unseen_devices:
+        if self.partition is not None:
+            check_made(own, records)
+            count, smallest = self.partition.devices, "a device"
+            fewest = self.partition.fewest(len(records))
+        else:
+            groups = groups_of(own, records, seed=0)
+            sizes = {name: fewest_of(own, records, rows) for name, rows in groups.items()}
+            smallest = min(sizes, key=lambda name: sizes[name])
+            count, fewest = len(groups), sizes[smallest]
+            for name in self.unseen_devices or ():
                 if name not in groups:
                     known = printable(", ".join(groups))
                     raise TinyMetaFedError(
@@ -129,7 +127,7 @@ class OwnData(Task):
             shape=own.shape_of(records),
             classes=records.classes,
             outputs=self.ways or len(records.classes) or records.targets.shape[1],
-            groups=len(groups),
+            groups=count,
             fewest=fewest,
             of=smallest,
             blocked=blocked_of(records),
@@ -165,7 +163,11 @@ class OwnData(Task):
     def limits(self, *, unseen: bool) -> Limits:
         found = self.known
         count = self.unseen_groups if unseen else found.groups - self.unseen_groups
-        who = f"{found.of} has no more; task.min_samples leaves out those that have too few"
+        who = f"{printable(found.of)} has no more; "
+        if self.partition is None:
+            who += "task.min_samples leaves out those that have too few"
+        else:
+            who += "use fewer devices in task.partition"
         if self.ways is None:
             return Limits(count, found.fewest, blocked=found.blocked, who=who)
         samples = self.ways * found.fewest

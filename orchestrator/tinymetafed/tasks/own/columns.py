@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import numpy as np
@@ -77,18 +78,24 @@ class Wanted:
         return rest
 
 
-def read(path: Path, wanted: Wanted) -> Columns:
-    """The columns. Raises TinyMetaFedError that names the
-    file, and line or row and column: not there, not of its kind, truncated, no column of that name
-    or two, text where a number has to be, a number beyond float32.
-    """
+def check_file(path: Path) -> None:
+    """Raises TinyMetaFedError where there is no file that may have columns."""
     if path.suffix.lower() not in ENDINGS:
         raise TinyMetaFedError(f"{path}: its name has to end in {', '.join(ENDINGS)}")
     try:
-        if path.stat().st_size == 0:
-            raise TinyMetaFedError(f"{path}: there is nothing in it")
+        if not S_ISREG((status := path.stat()).st_mode):
+            raise TinyMetaFedError(f"{path}: is no file")
     except OSError as error:
         raise TinyMetaFedError(f"{path}: cannot be read: {error.strerror}") from None
+    if status.st_size == 0:
+        raise TinyMetaFedError(f"{path}: there is nothing in it")
+
+
+def read(path: Path, wanted: Wanted) -> Columns:
+    """The columns. Raises TinyMetaFedError that names the file, and line or row and column: not
+    there, not of its kind, truncated, no column of that name or two, text where a number has to be,
+    a number beyond float32."""
+    check_file(path)
     match path.suffix.lower():
         case ".npz":
             found = _npz(path, wanted)

@@ -38,11 +38,9 @@ class Dealt:
         """Of each channel."""
         values = self.records.values[np.concatenate([rows for _, rows in self.seen])]
         columns = values.reshape(-1, values.shape[-1])
-        low, mean, high = (f(columns, axis=0) for f in (np.nanmin, np.nanmean, np.nanmax))
-        names = [channel(self.records, i) for i in range(columns.shape[1])]
-        return [
-            Range(name, *map(float, one)) for name, *one in zip(names, low, mean, high, strict=True)
-        ]
+        figures = np.nanmin, np.nanmean, np.nanstd, np.nanmax
+        of_columns = np.stack([figure(columns, axis=0) for figure in figures], axis=1).tolist()
+        return [Range(channel(self.records, i), *one) for i, one in enumerate(of_columns)]
 
     def drawn(
         self, rng: np.random.Generator, rows: Rows, support: int, query: int, name: str
@@ -110,8 +108,10 @@ def groups_of(task: "OwnData", records: Records, seed: int) -> dict[str, Rows]:
     """The rows of each device, or of each class where episodes are drawn from all; those with too
     few samples are left out. Raises TinyMetaFedError."""
     kind = "devices"
-    if task.partition is not None:
-        return _made(task, records, seed)
+    if (partition := task.partition) is not None:
+        rng = np.random.default_rng([seed, 0x_0DA7_A000])
+        dealt = partition.deal(rng, records.targets if records.classes else np.zeros(len(records)))
+        return {str(i): rows for i, rows in enumerate(dealt)}
     if records.owners is not None:
         numbers, names = records.owners, records.devices
     else:
@@ -147,21 +147,23 @@ def groups_of(task: "OwnData", records: Records, seed: int) -> dict[str, Rows]:
     return large
 
 
-def _made(task: "OwnData", records: Records, seed: int) -> dict[str, Rows]:
+def check_made(task: "OwnData", records: Records) -> None:
+    """Raises TinyMetaFedError where devices cannot be made as task.partition says."""
     partition = task.partition
     assert partition is not None
+    if partition.by_class and not records.classes:
+        raise TinyMetaFedError(
+            f"task.partition: {partition.name} needs classes, and the targets are values"
+        )
     if partition.fewest(len(records)) < 1:
         raise TinyMetaFedError(
             f"task.partition: {len(records)} samples are too few for {partition.devices} devices"
         )
-    if records.starts is not None and blocked_of(records) > 1:
+    if blocked_of(records) > 1:
         raise TinyMetaFedError(
             "task.partition: windows overlap, so two devices would have the same rows; use a "
             "task.stride of at least task.window, or task.device_column"
         )
-    rng = np.random.default_rng([seed, 0x_0DA7_A000])
-    dealt = partition.deal(rng, records.targets if records.classes else np.zeros(len(records)))
-    return {str(i): rows for i, rows in enumerate(dealt)}
 
 
 def fewest_of(task: "OwnData", records: Records, rows: Rows) -> int:

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
@@ -26,12 +26,18 @@ Column = Annotated[str, Field(min_length=1)]
 
 @dataclass(frozen=True)
 class Entry:
-    """A file: its class, whose it is, where it is said to be, and what is in it."""
+    """A file: its class, whose it is, where it is said to be, what is in it, and in an archive its
+    name."""
 
     label: str
     owner: str
     where: str
     read: Callable[[], bytes]
+    name: PurePosixPath | None = None
+
+    def without_data(self) -> "Entry":
+        """What is left of it once it is read."""
+        return replace(self, read=bytes)
 
 
 class Filed(OwnData):
@@ -76,24 +82,23 @@ class Filed(OwnData):
         raise TinyMetaFedError(f"{path}: there is no such folder, and its name ends in no {kinds}")
 
     def records(self, digest: str) -> Records:
-        found: list[Entry] = []
-
         def values() -> datasets.Arrays:
-            samples: list[NDArray[np.float32]] = []
-            for one in self._entries(found):
+            found: list[tuple[Entry, NDArray[np.float32]]] = []
+            for one in self._entries():
                 try:
-                    samples.append(self.sample(one.read()))
+                    found.append((one.without_data(), self.sample(one.read())))
                 except ValueError as error:
                     raise TinyMetaFedError(f"{one.where}: {error}") from None
-            if not samples:
+            if not found:
                 raise TinyMetaFedError(
                     f"{self.path}: no file in it ends in {', '.join(self.endings)}"
                 )
+            entries, samples = zip(*_below_common(found), strict=True)
             return {
                 "values": np.stack(samples),
-                "labels": np.array([one.label for one in found]),
-                "owners": np.array([one.owner for one in found]),
-                "where": np.array([one.where.removeprefix(self.path) for one in found]),
+                "labels": np.array([one.label for one in entries]),
+                "owners": np.array([one.owner for one in entries]),
+                "where": np.array([one.where.removeprefix(self.path) for one in entries]),
             }
 
         kind = type(self).__name__.lower()
@@ -130,18 +135,14 @@ class Filed(OwnData):
                 "(CSV), or make devices by task.partition"
             )
 
-    def _entries(self, found: list[Entry]) -> Iterator[Entry]:
-        """One after the other, also put into `found`. Raises TinyMetaFedError."""
+    def _entries(self) -> Iterator[Entry]:
+        """One after the other. Raises TinyMetaFedError."""
         path = Path(self.path)
         if path.is_dir():
-            every = self._of_folder(path)
-        elif path.name.lower().endswith(MANIFESTS):
-            every = self._of_manifest()
-        else:
-            every = self._of_archive(path)
-        for one in every:
-            found.append(one)
-            yield one
+            return self._of_folder(path)
+        if path.name.lower().endswith(MANIFESTS):
+            return self._of_manifest()
+        return self._of_archive(path)
 
     # ---- folders and archives -------------------------------------------------------------------
 
@@ -172,23 +173,11 @@ class Filed(OwnData):
             yield Entry(_class(name, f"{file}"), "", str(file), lambda file=file: _content(file))
 
     def _of_archive(self, path: Path) -> Iterator[Entry]:
-        """Below the folders that all of it is in."""
         endings = tuple(sorted({*self.endings, *map(str.upper, self.endings)}))
-        found = [
-            (name, data)
-            for name, data in datasets.members(path, endings, UNPACKED)
-            if not _is_hidden(name.parts)
-        ]
-        common = 0
-        parents = [name.parts[:-1] for name, _ in found]
-        while parents and len({parts[: common + 1] for parts in parents}) == 1 and all(
-            len(parts) > common + 1 for parts in parents
-        ):  # fmt: skip
-            common += 1
-        for name, data in sorted(found):
-            below = PurePosixPath(*name.parts[common:])
-            where = f"{path}: {printable(str(name))}"
-            yield Entry(_class(below, where), "", where, lambda data=data: data)
+        for name, data in datasets.members(path, endings, UNPACKED):
+            if not _is_hidden(name.parts):
+                where = f"{path}: {printable(str(name))}"
+                yield Entry(_class(name, where), "", where, lambda data=data: data, name)
 
     # ---- manifests ------------------------------------------------------------------------------
 
@@ -225,6 +214,24 @@ class Filed(OwnData):
         for file, label, owner, line in self._manifest():
             where = f"{self.path}: {line}: {file}"
             yield Entry(label, owner, where, lambda file=file: _content(file))
+
+
+def _below_common(
+    found: list[tuple[Entry, NDArray[np.float32]]],
+) -> list[tuple[Entry, NDArray[np.float32]]]:
+    """An archive's in the order of their names, with classes below the folders that all of it is
+    in; others as they are."""
+    named = [(one.name, one, sample) for one, sample in found if one.name is not None]
+    if not named:
+        return found
+    parents = [name.parts[:-1] for name, *_ in named]
+    common = 0
+    while len({parts[common] for parts in parents}) == 1 and min(map(len, parents)) > common + 1:
+        common += 1
+    return [
+        (replace(one, label="/".join(name.parts[common:-1])), sample)
+        for name, one, sample in sorted(named, key=lambda one: one[0])
+    ]
 
 
 def _is_hidden(parts: tuple[str, ...]) -> bool:

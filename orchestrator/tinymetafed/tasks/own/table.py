@@ -65,6 +65,7 @@ class Columned(OwnData):
         return ()
 
     def sources(self) -> list[Path]:
+        columns.check_file(Path(self.path))
         return [Path(self.path)]
 
     def rows(self) -> tuple[Records, Columns, NDArray[np.intp]]:
