@@ -138,6 +138,24 @@ def test_what_is_wrong_is_one_line(mine: Path, change: str, problem: str):
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_windows_that_overlap_count_for_more_than_one(mine: Path):
+    changes = (
+        "task.name=signals", "task.window=4", "task.stride=2", "strategy.query=10",
+        "evaluation.support=3", "evaluation.query=7",
+    )  # fmt: skip
+    with pytest.raises(TinyMetaFedError) as caught:
+        read(mine / "exp/mine.toml", changes)
+    assert str(caught.value) == (
+        f"{mine}/exp/mine.toml: evaluation.query: 3 · 3, since windows overlap, + 7 samples of a "
+        "device, but the task has 15: user 0 has no more; task.min_samples leaves out those that "
+        "have too few"
+    )
+    experiment = read(mine / "exp/mine.toml", (*changes, "evaluation.query=6"))
+    for device in range(2):
+        support, query = experiment.task.device(1, 3 + device, 3, 6, unseen=True)
+        assert (len(support), len(query)) == (3, 6)
+
+
 def test_a_cell_that_is_wrong_ends_the_run_before_it_begins(mine: Path):
     path = mine / "exp/data/t.csv"
     path.write_text(path.read_text() + "1,red,walk,user 0\n")

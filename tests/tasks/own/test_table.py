@@ -213,6 +213,25 @@ def test_a_cell_that_is_wrong_is_named(tmp_path: Path, column: int, cell: str, p
     assert _problem(_spoilt(tmp_path, 4, column, cell)) == problem
 
 
+def test_classes_that_differ_by_case_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    path = _spoilt(tmp_path, 40, 2, "Walk")
+    assert _problem(path) == (
+        f"line {_first(path, 'walk')}, column activity: 'Walk' and 'walk' differ by case alone; "
+        "write them alike, or name both in task.classes"
+    )
+    _task(path, **BY_USER, classes=["Walk", *ACTIVITIES])
+    _task(_spoilt(tmp_path, 40, 3, "User 1"), **BY_USER)
+    assert caplog.messages == [
+        f"{path}: line {_first(path, 'user 1')}, column user: 'User 1' and 'user 1' differ by case "
+        "alone, and are two devices"
+    ]
+
+
+def _first(path: Path, text: str) -> int:
+    """The line that has it first."""
+    return next(i for i, line in enumerate(path.read_text().splitlines(), 1) if text in line)
+
+
 def test_a_class_that_is_not_among_those_named(tmp_path: Path):
     path = _spoilt(tmp_path, 4, 2, "Walk")
     assert _problem(path, classes=ACTIVITIES) == (

@@ -108,7 +108,7 @@ class Filed(OwnData):
         given = self.classes
         if given is None and not self.path.lower().endswith(MANIFESTS):  # folders' own names
             given = in_order(set(texts.tolist()))
-        labels, classes = numbered(texts, given, error, mixed=True)
+        labels, classes = numbered(texts, given, error)
         if len(classes) < 2:
             raise TinyMetaFedError(
                 f"{self.path}: every class is {printable(', '.join(classes))!r}, so there is "
@@ -116,7 +116,7 @@ class Filed(OwnData):
             )
         owners, devices = None, ()
         if self.device_column is not None:
-            owners, devices = numbered(kept["owners"].astype(np.str_), None, error, mixed=True)
+            owners, devices = numbered(kept["owners"].astype(np.str_), None, error, devices=True)
         for numbers, what in ((labels, "class"), (owners, "device")):
             for row in np.flatnonzero(numbers < 0)[:1] if numbers is not None else ():
                 raise error(int(row), f"the {what} is missing; enter it")

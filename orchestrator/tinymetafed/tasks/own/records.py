@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import TinyMetaFedError, printable
+from ..base import warn
 from ..table import MISSING, NUMBER
 
 _WHOLE = re.compile(r"[+-]?\d{1,30}(\.0*)?", re.ASCII)
@@ -40,13 +41,14 @@ class Records:
 
 
 def numbered(
-    texts: NDArray[np.str_], given: Sequence[str] | None, error: Error, *, mixed: bool = False
+    texts: NDArray[np.str_], given: Sequence[str] | None, error: Error, *, devices: bool = False
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """The number of each text's name, −1 where it is missing, and the names.
 
     given: the names in their order; without it they are those that are there, sorted, numbers by
-    their value. Whole numbers are the same name in all ways to write them. mixed: whether numbers
-    and words may be names side by side. Raises TinyMetaFedError.
+    their value. Whole numbers are the same name in all ways to write them. devices: whether they
+    are those of devices, of which some may be numbers and others words, and two may differ by case
+    alone. Raises TinyMetaFedError.
     """
     found, first, inverse = np.unique(texts, return_index=True, return_inverse=True)
     names: dict[int, str] = {}
@@ -62,13 +64,13 @@ def numbered(
         elif given is not None:
             known = printable(", ".join(given))
             raise error(row, f"{printable(text)!r} is no class; task.classes has {known}")
-        elif not mixed and is_number and not _WHOLE.fullmatch(name):
+        elif not devices and is_number and not _WHOLE.fullmatch(name):
             raise error(
                 row,
                 f"the class is {printable(text)!r}; a class is a whole number or a name; for "
                 "values set task.regression = true",
             )
-        elif not mixed and names and is_number != _name(next(iter(names.values())))[1]:
+        elif not devices and names and is_number != _name(next(iter(names.values())))[1]:
             kinds = ("no number", "classes before it are numbers")
             if is_number:
                 kinds = ("a number", "classes before it are names")
@@ -78,6 +80,12 @@ def numbered(
             )
         names[i] = name
     every = tuple(given) if given is not None else in_order(set(names.values()))
+    if given is None and (alike := _alike(every)):
+        row = int(first[next(i for i in names if names[i] == alike[1])])
+        problem = f"{printable(alike[0])!r} and {printable(alike[1])!r} differ by case alone"
+        if not devices:
+            raise error(row, f"{problem}; write them alike, or name both in task.classes")
+        warn(f"{error(row, problem)}, and are two devices")
     number = {name: i for i, name in enumerate(every)}
     table = np.array([number[names[i]] if i in names else -1 for i in range(len(found))], np.int64)
     return table[inverse], every
@@ -88,6 +96,15 @@ def _name(text: str) -> tuple[str, bool]:
     if _WHOLE.fullmatch(text):
         return str(int(text.partition(".")[0])), True
     return text, NUMBER.fullmatch(text) is not None
+
+
+def _alike(names: tuple[str, ...]) -> tuple[str, str] | None:
+    """The first two that differ by case alone."""
+    known: dict[str, str] = {}
+    for name in names:
+        if (other := known.setdefault(name.casefold(), name)) != name:
+            return other, name
+    return None
 
 
 def in_order(names: set[str]) -> tuple[str, ...]:

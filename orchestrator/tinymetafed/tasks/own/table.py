@@ -77,7 +77,7 @@ class Columned(OwnData):
         )
         found = columns.read(Path(self.path), wanted)
         labels, classes = self._numbered(found, "class", self.classes)
-        owners, devices = self._numbered(found, "device", None, mixed=True)
+        owners, devices = self._numbered(found, "device", None)
         kept = self._complete(found, labels, owners)
         values = found.values[kept]
         if self.missing == "mean":
@@ -99,13 +99,13 @@ class Columned(OwnData):
         return records, found, kept
 
     def _numbered(
-        self, found: Columns, what: str, given: tuple[str, ...] | None, *, mixed: bool = False
+        self, found: Columns, what: str, given: tuple[str, ...] | None
     ) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
         if (name := self.texts.get(what)) is None:
             return None, ()
         return numbered(
             found.texts[name], given, lambda row, problem: found.error(row, problem, name),
-            mixed=mixed,
+            devices=what == "device",
         )  # fmt: skip
 
     def _complete(
