@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from recorded import ACTIVITIES, Recorded, nearest, recorded, write
 from tinymetafed.errors import TinyMetaFedError
-from tinymetafed.tasks import Table
+from tinymetafed.tasks import Signals, Table
 from tinymetafed.tasks.samples import Samples
 
 Make = Callable[..., Table]
@@ -378,3 +378,41 @@ def test_what_the_data_cannot_give(tmp_path: Path, changes: dict[str, Any], prob
     found = _problem(write(tmp_path / "t.csv", recorded().rows()),
                      **({"features": ["ax", "ay"]} | changes))  # fmt: skip
     assert found == problem
+
+
+@given(
+    at=st.integers(0, 10_000),
+    spoilt=st.binary(max_size=4) | st.sampled_from([b"\n", b",", b'"', b"nan", b"1e999", b"\0"]),
+    kind=st.sampled_from([Table, Signals]), missing=st.sampled_from(["error", "drop", "mean"]),
+    ways=st.sampled_from([None, 2]), regression=st.booleans(),
+)  # fmt: skip
+def test_a_spoilt_file_is_learnt_from_or_is_one_line(
+    at: int, spoilt: bytes, kind: type[Table | Signals], missing: str, ways: int | None,
+    regression: bool, tmp_path_factory: pytest.TempPathFactory,
+):  # fmt: skip
+    """What is learnt from is finite."""
+    path = write(tmp_path_factory.mktemp("own") / "t.csv", recorded(users=3).rows())
+    content = path.read_bytes()
+    at %= len(content)
+    path.write_bytes(content[:at] + spoilt + content[at + len(spoilt) :])
+    table = {"name": kind.__name__.lower(), "path": path.name, "missing": missing, **BY_USER}
+    if regression:
+        table |= {"target": "ay", "regression": True, "features": ["ax"]}
+    else:
+        table |= {"target": "activity", "ways": ways}
+    if kind is Signals:
+        table["window"] = 3
+    try:
+        task = kind.model_validate(table).resolved(path.parent)
+        task.prepare(1)
+        parts = [task.device(1, i, 2, 2, unseen=unseen) for i in (0, 1) for unseen in (False, True)]
+    except TinyMetaFedError as error:
+        lines, finite = len(str(error).splitlines()), True
+    else:
+        lines = 1
+        finite = all(
+            np.isfinite(part.inputs).all() and np.isfinite(part.targets).all()
+            for both in parts
+            for part in both
+        )
+    assert (lines, finite) == (1, True)
