@@ -15,6 +15,7 @@ from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments import comparison as comparing
 from tinymetafed.experiments.experiment import read
 from tinymetafed.places import PROJECT
+from tinymetafed.report import described
 from tinymetafed.results.store import Store
 
 EXPERIMENT = """
@@ -72,32 +73,34 @@ def test_what_is_made_is_shown_too(tmp_path: Path, name: str):
         assert image.width > 500
 
 
-def test_a_run_knows_its_data_and_goes_on_with_no_other(mine: Path):
+def test_a_run_knows_its_data_and_goes_on_with_no_other(
+    mine: Path, monkeypatch: pytest.MonkeyPatch
+):
     path = mine / "exp/data/t.csv"
     called = call(mine, "run", "exp/mine.toml")
     assert called.returncode == 0, called.stderr
     (run,) = Store(mine / "runs", read_only=True).runs()
     before = sha256(path.read_bytes()).hexdigest()
     assert json.loads(run.versions)["t.csv"] == f"sha256:{before}"
+    experiment = described.settings(run)
     assert json.loads(run.settings)["task"]["path"] == str(path)
+    assert experiment.task == read(mine / "exp/mine.toml").task
     elsewhere = mine / "elsewhere"
     elsewhere.mkdir()
-    runs = {"TMF_RUNS": str(mine / "runs")}
-    called = call(elsewhere, "run", "--resume", "1", **runs)
-    assert called.returncode == 0, called.stderr
+    monkeypatch.chdir(elsewhere)
+    assert experiment.task.prepare(1)["t.csv"] == f"sha256:{before}"
     path.write_text(path.read_text().replace("walk", "hop", 1))
     after = sha256(path.read_bytes()).hexdigest()
-    called = call(elsewhere, "run", "--resume", "1", **runs)
+    called = call(elsewhere, "run", "--resume", "1", TMF_RUNS=str(mine / "runs"))
     assert (called.returncode, called.stderr) == (
         1, f"error: {path}: changed since the run was begun: its SHA-256 is {after}, not {before}; "
         "put the data back, or run the experiment anew\n",
     )  # fmt: skip
     path.unlink()
-    called = call(elsewhere, "run", "--resume", "1", **runs)
-    assert (called.returncode, called.stderr) == (
-        1, f"error: {path}: cannot be read: No such file or directory\n"
-    )  # fmt: skip
-    assert call(elsewhere, "show", "1", **runs).returncode == 0
+    with pytest.raises(TinyMetaFedError, match=f"{path}: cannot be read: No such file"):
+        experiment.task.prepare(2)
+    called = call(elsewhere, "show", "1", TMF_RUNS=str(mine / "runs"))
+    assert called.returncode == 0, called.stderr
 
 
 @pytest.mark.parametrize(

@@ -32,5 +32,7 @@ def data(
     for part in shown.summary(settings, made_of, found):
         console.print(part)
     if output is not None:
-        shown.draw(settings, found, output)
+        from ..report import data_figure  # imports matplotlib, which is slow to import
+
+        data_figure.draw(settings, found, output)
         console.print(f"Figure {output}", soft_wrap=True, highlight=False)

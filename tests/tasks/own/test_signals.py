@@ -210,6 +210,14 @@ def test_time_needs_a_rate(tmp_path: Path):
         _task(tmp_path / "t.csv", **NUMBERED, time="t")
 
 
+def test_a_device_without_a_window_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    rows = [(i, f"c{i // 8}", f"u{user}", 0, 0) for user in range(3) for i in range(16)]
+    path = write(tmp_path / "t.csv", [*rows, *((0, "c0", "late", 0, 0),) * 3], NAMES)
+    task = _task(path, **NUMBERED)
+    assert (task.known.groups, task.known.fewest) == (3, 4)
+    assert caplog.messages == [f"{path}: devices that have no sample are left out: late"]
+
+
 def test_windows_that_are_cut_already(tmp_path: Path):
     path = tmp_path / "t.npz"
     np.savez(path, x=np.zeros((4, 8, 3)), label=[0, 1, 0, 1], user=[0, 0, 1, 1])

@@ -118,9 +118,11 @@ def groups_of(task: "OwnData", records: Records, seed: int) -> dict[str, Rows]:
         numbers, names, kind = records.targets, records.classes, "classes"
     order = np.argsort(numbers, kind="stable")
     ends = np.searchsorted(numbers[order], np.arange(1, len(names)))
-    every = {
-        name: rows for name, rows in zip(names, np.split(order, ends), strict=True) if len(rows)
-    }
+    parts = dict(zip(names, np.split(order, ends), strict=True))
+    every = {name: rows for name, rows in parts.items() if len(rows)}
+    if records.owners is not None and len(every) < len(parts):
+        lost = printable(", ".join(name for name in parts if name not in every))
+        warn(f"{task.path}: devices that have no sample are left out: {lost}")
     kept = {n: rows for n, rows in every.items() if fewest_of(task, records, rows)}
     large = {n: r for n, r in kept.items() if fewest_of(task, records, r) >= task.min_samples}
     if len(kept) < len(every):
