@@ -395,7 +395,8 @@ def test_a_spoilt_file_is_learnt_from_or_is_one_line(
     content = path.read_bytes()
     at %= len(content)
     path.write_bytes(content[:at] + spoilt + content[at + len(spoilt) :])
-    table = {"name": kind.__name__.lower(), "path": path.name, "missing": missing, **BY_USER}
+    table: dict[str, Any] = {"name": kind.__name__.lower(), "path": path.name, **BY_USER}
+    table["missing"] = missing
     if regression:
         table |= {"target": "ay", "regression": True, "features": ["ax"]}
     else:
