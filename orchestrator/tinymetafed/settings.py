@@ -125,9 +125,10 @@ def _find(
         elif step is not None:
             keys.append(step)
             schema = schema.get("properties", {}).get(step, {})
+        schema = next((s for s in schema.get("anyOf", []) if s.get("type") != "null"), schema)
         if "$ref" in schema:
             schema = root["$defs"].get(schema["$ref"].rpartition("/")[2], {})
-    return keys, next((s for s in schema.get("anyOf", []) if s.get("type") != "null"), schema)
+    return keys, schema
 
 
 def _range(schema: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from scipy.signal import resample
 
 from tiny import wav
 from tinymetafed.tasks import audio
-from tinymetafed.tasks.keywords import Features, _mfcc
+from tinymetafed.tasks.spectra import Features, spectrum
 
 FEATURES = Features(window=40, step=40, coefficients=10)
 RATE = 8000
@@ -47,13 +47,13 @@ EXACT = [
 def test_features_are_exactly_those_of_one_channel_in_16_bits(form: Form, channels: int):
     sound = _noise(1)
     alike = np.repeat(sound[:, np.newaxis], channels, axis=1)
-    assert (_mfcc(_pack(alike, form), FEATURES, RATE) == _mfcc(wav(sound), FEATURES)).all()
+    assert (spectrum(_pack(alike, form), FEATURES, RATE) == spectrum(wav(sound), FEATURES)).all()
 
 
 @pytest.mark.parametrize("form", [("WAV", "PCM_U8"), ("WAVEX", "PCM_U8"), ("FLAC", "PCM_S8")])
 def test_samples_of_8_bits_are_exact_too(form: Form):
     sound = _noise(1) // 256 * 256  # what 8 bits can tell
-    assert (_mfcc(_pack(sound, form), FEATURES, RATE) == _mfcc(wav(sound), FEATURES)).all()
+    assert (spectrum(_pack(sound, form), FEATURES, RATE) == spectrum(wav(sound), FEATURES)).all()
 
 
 def test_channels_are_mixed_to_their_mean():
@@ -83,10 +83,10 @@ def test_features_at_another_rate_are_close(rate: int, seed: int):
     more_often = np.asarray(resample(sound, rate))
     order = np.arange(10)
     bound = 0.7 * np.sqrt(2 / 23) * (1 + 11 * np.sin(np.pi * order / 22))
-    found = _mfcc(_pack(more_often, ("WAV", "DOUBLE"), rate), FEATURES, RATE)
-    expected = _mfcc(_pack(sound, ("WAV", "DOUBLE")), FEATURES)
+    found = spectrum(_pack(more_often, ("WAV", "DOUBLE"), rate), FEATURES, RATE)
+    expected = spectrum(_pack(sound, ("WAV", "DOUBLE")), FEATURES)
     assert (np.abs(found - expected) <= bound).all()
-    at_its_own = _mfcc(_pack(more_often, ("WAV", "DOUBLE"), rate), FEATURES)
+    at_its_own = spectrum(_pack(more_often, ("WAV", "DOUBLE"), rate), FEATURES)
     assert np.abs(at_its_own - expected).max() > 10
 
 
@@ -135,7 +135,7 @@ SOUND = wav(_noise(1))
 )
 def test_what_is_wrong_with_a_file_is_said(data: bytes, says: str):
     with pytest.raises(ValueError, match=re.escape(says)) as caught:
-        _mfcc(data, FEATURES, RATE)
+        spectrum(data, FEATURES, RATE)
     assert len(str(caught.value).splitlines()) == 1
     assert " at 0x" not in str(caught.value)
 
@@ -149,7 +149,7 @@ def test_samples_in_another_unit():
 
 
 def test_silence_has_features():
-    assert np.isfinite(_mfcc(wav(np.zeros(5, np.int16)), FEATURES)).all()
+    assert np.isfinite(spectrum(wav(np.zeros(5, np.int16)), FEATURES)).all()
 
 
 @pytest.mark.parametrize("unknown", [0xFFFFFFFF, 0x7FFFFFFF])
@@ -170,7 +170,7 @@ def test_what_follows_the_samples_does_no_harm():
 def test_a_spoilt_header_gives_samples_or_one_line(at: int, spoilt: bytes):
     data = SOUND[:at] + spoilt + SOUND[at + len(spoilt) :]
     try:
-        mfcc = _mfcc(data, FEATURES, RATE)
+        mfcc = spectrum(data, FEATURES, RATE)
     except ValueError as error:
         lines = str(error).splitlines()
     else:

@@ -18,7 +18,8 @@ from tiny import RECORDINGS, SPEAKERS, WORDS, Origin, checked, make_keywords, pa
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.settings import read
 from tinymetafed.tasks import Keywords, datasets, keywords
-from tinymetafed.tasks.keywords import Card, Features
+from tinymetafed.tasks.keywords import Card
+from tinymetafed.tasks.spectra import Features, spectrum
 
 FEATURES = Features(window=40, step=40, coefficients=10)
 SPEECH = [(np.random.default_rng(i).normal(size=8000) * 2000).astype(np.int16) for i in range(3)]
@@ -49,7 +50,7 @@ def test_devices_have_whole_words_of_their_own_speakers(
     unseen_speakers = set(task.prepare(seed)["task.unseen"].split(", "))
     assert len(unseen_speakers) == 2
     mfccs = {
-        origin: [keywords._mfcc(one, FEATURES).astype(float) for one in several]
+        origin: [spectrum(one, FEATURES).astype(float) for one in several]
         for origin, several in found.items()
     }
     heard = np.concatenate([
@@ -103,7 +104,7 @@ def test_features_are_computed_once(
     other = _task(data, coefficients=7).device(1, 1, 4, 4)[0]
     assert (before.inputs.shape[1], other.inputs.shape[1]) == (250, 175)
     keywords._split.cache_clear()
-    monkeypatch.setattr(keywords, "_mfcc", None)
+    monkeypatch.setattr(keywords, "spectrum", None)
     assert _task(data).device(1, 1, 4, 4)[0].packed == before.packed
 
 
@@ -138,13 +139,13 @@ def test_a_sample_s_rows_are_frames_and_its_columns_coefficients(
     window: int, step: int, coefficients: int
 ):
     task = _task("fsdd", window=window, step=step, coefficients=coefficients)
-    assert (*keywords._mfcc(wav(SPEECH[0]), task.features).shape, 1) == task.shape
+    assert (*spectrum(wav(SPEECH[0]), task.features).shape, 1) == task.shape
 
 
 @pytest.mark.parametrize("sound", SPEECH, ids=range(3))
 def test_loudness_moves_the_first_coefficient_alone(sound: np.ndarray):
     """And nothing is random in the features."""
-    quiet, again, loud = (keywords._mfcc(wav(s), FEATURES) for s in (sound, sound, sound * 2))
+    quiet, again, loud = (spectrum(wav(s), FEATURES) for s in (sound, sound, sound * 2))
     assert (quiet == again).all()
     moved = loud - quiet
     np.testing.assert_allclose(moved[:, 1:], 0, atol=1e-3)
@@ -163,14 +164,14 @@ def test_a_recording_is_cut_or_filled_up_at_both_ends(length: int, seed: int):
     else:
         before = (length - 8000) // 2
         second = sound[before : before + 8000]
-    found, expected = (keywords._mfcc(wav(s), FEATURES) for s in (sound, second))
+    found, expected = (spectrum(wav(s), FEATURES) for s in (sound, second))
     np.testing.assert_array_equal(found, expected)
 
 
 def test_features_are_kaldi_s_mfccs():
     """Against them computed step by step in double precision."""
     sound = SPEECH[0].astype(float)
-    found = keywords._mfcc(wav(SPEECH[0]), FEATURES)
+    found = spectrum(wav(SPEECH[0]), FEATURES)
     size = 320
     window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / (size - 1))) ** 0.85  # "povey"
     mel = lambda hertz: 1127 * np.log(1 + np.asarray(hertz) / 700)  # noqa: E731

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinymetafed.errors import TinyMetaFedError
-from tinymetafed.tasks.table import LARGEST, _number, _plain, read
+from tinymetafed.tasks.table import LARGEST, _number, plain, read
 
 NAMES = b"sepal,petal,class\n"
 FLOATS = st.floats(-LARGEST, LARGEST)
@@ -125,7 +125,7 @@ CELLS = st.text("0123456789.eE+-_nainf \u0663", max_size=6) | FLOATS.map(repr)
 
 @given(st.lists(CELLS, min_size=1, max_size=3))
 def test_rows_read_at_once_are_as_if_cell_by_cell(cells: list[str]):
-    found = _plain(cells)
+    found = plain(cells)
     assert found in ([], [_number(cell) for cell in cells] if found else [])
 
 

@@ -15,8 +15,9 @@ from conftest import FindReal, UseCard
 from tiny import ROWS, checked, make_table
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.tasks import Tabular, datasets
+from tinymetafed.tasks.partition import parts_of
 from tinymetafed.tasks.samples import Samples
-from tinymetafed.tasks.tabular import Card, _deal, _parts
+from tinymetafed.tasks.tabular import Card, _deal
 
 Table = NDArray[np.float64]
 
@@ -95,7 +96,7 @@ def test_the_seed_decides_who_has_what(table: Table):
 def test_parts_are_of_one_size_and_disjoint(
     labels: list[int], size: int, alpha: float | None, seed: int
 ):
-    parts = _parts(np.random.default_rng(seed), np.array(labels, np.uint32), size, alpha)
+    parts = parts_of(np.random.default_rng(seed), np.array(labels, np.uint32), size, alpha)
     assert len(parts) == len(labels) // size
     assert all(len(part) == size for part in parts)
     held = np.concatenate([np.empty(0, int), *parts])
@@ -105,7 +106,7 @@ def test_parts_are_of_one_size_and_disjoint(
 def _classes_of_a_part(alpha: float | None) -> float:
     """Mean over the parts of 20 deals of 300 rows in three classes."""
     labels = np.repeat(np.arange(3, dtype=np.uint32), 100)
-    deals = [_parts(np.random.default_rng(seed), labels, 10, alpha)[:10] for seed in range(20)]
+    deals = [parts_of(np.random.default_rng(seed), labels, 10, alpha)[:10] for seed in range(20)]
     return float(np.mean([len(set(labels[part])) for parts in deals for part in parts]))
 
 
@@ -120,7 +121,7 @@ def test_the_smaller_alpha_the_fewer_classes_has_a_device():
 def test_alike_devices_have_the_table_s_proportion():
     labels = np.repeat(np.arange(2, dtype=np.uint32), [300, 100])
     counts = [
-        int((labels[_parts(np.random.default_rng(seed), labels, 40, None)[i]] == 1).sum())
+        int((labels[parts_of(np.random.default_rng(seed), labels, 40, None)[i]] == 1).sum())
         for seed in range(100)
         for i in (0, -1)
     ]

@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from ..errors import FirmwareFault, TinyMetaFedError, visible
 from ..signals import INTERRUPTED
-from . import bench, boards, compare, energy, export, firmware, inside, plan, report, run
+from . import bench, boards, compare, data, energy, export, firmware, inside, plan, report, run
 from .terminal import error_console
 
 app = typer.Typer(
@@ -48,7 +48,8 @@ def _interruptible(command: Callable[..., Any]) -> Callable[..., Any]:
 
 # The help text lists the commands in this order.
 for command in (
-    run.run, plan.plan, compare.compare, report.runs, report.show, report.report, export.export,
+    run.run, plan.plan, data.data,
+    compare.compare, report.runs, report.show, report.report, export.export,
     energy.energy, energy.cycles, inside.frames, inside.trace,
     inside.debug, boards.boards, boards.flash,
     bench.bench, bench.validate, bench.doctor,

@@ -11,7 +11,7 @@ from .. import settings
 from ..errors import TinyMetaFedError
 from ..federation.settings import FederationSettings
 from ..settings import Settings
-from . import model_source
+from . import model_source, task_source
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +58,10 @@ def read(path: Path, overrides: tuple[str, ...] = ()) -> Experiment:
 
 
 def build(tree: dict[str, Any], origin: str, folder: Path) -> Experiment:
-    """The experiment of a file's tree, its model with the layers and weights of the file or run
-    that it names. Raises TinyMetaFedError, as `parse` does."""
+    """The experiment of a file's tree, its task with what lies in the files that it names, its
+    model with the layers and weights of the file or run that it names. Raises TinyMetaFedError, as
+    `parse` does."""
+    tree = task_source.expand(tree, origin, folder)
     tree, source = model_source.expand(tree, origin, folder)
     experiment = settings.check(Experiment, tree, origin)
     try:

@@ -244,8 +244,9 @@ class FederationSettings(Settings):
                         f"{table}.{part}: {samples} samples cannot be shared out evenly over "
                         f"{limits.classes} classes"
                     )
-            if wanted.support + wanted.query > limits.samples:
+            if wanted.support * limits.blocked + wanted.query > limits.samples:
+                overlap = f" · {limits.blocked}, since windows overlap," * (limits.blocked > 1)
                 raise ValueError(
-                    f"{table}.query: {wanted.support} + {wanted.query} samples of a device, but "
-                    f"the task has {limits.samples}"
+                    f"{table}.query: {wanted.support}{overlap} + {wanted.query} samples of a "
+                    f"device, but the task has {limits.samples}{limits.who and f': {limits.who}'}"
                 )

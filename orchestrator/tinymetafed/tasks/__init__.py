@@ -7,9 +7,16 @@ from pydantic import Field
 from .base import Task
 from .keywords import Keywords
 from .omniglot import Omniglot
+from .own import Audio, Images, Signals, Table
 from .sine import Sine
 from .tabular import Tabular
 
-TaskSettings = Annotated[Keywords | Omniglot | Sine | Tabular, Field(discriminator="name")]
+OwnTask = Audio | Images | Signals | Table
+TaskSettings = Annotated[
+    Keywords | Omniglot | Sine | Tabular | OwnTask, Field(discriminator="name")
+]
 
-__all__ = ["Keywords", "Omniglot", "Sine", "Tabular", "Task", "TaskSettings"]
+__all__ = [
+    "Audio", "Images", "Keywords", "Omniglot", "Signals", "Sine", "Table", "Tabular", "Task",
+    "TaskSettings",
+]  # fmt: skip

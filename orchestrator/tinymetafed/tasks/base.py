@@ -6,6 +6,8 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from typing import Self
 
 from ..models.layers import Shape
 from ..settings import Settings
@@ -25,12 +27,38 @@ class Limits:
     """What there is for the devices of a task, seen or unseen.
 
     devices: how many. samples: of one device, support and query together. classes: over which both
-    are shared out evenly.
+    are shared out evenly. blocked: samples that one of the support set takes, more than itself
+    where those that overlap it cannot be in the query set. who: has so few, where somebody has.
     """
 
     devices: float = math.inf
     samples: float = math.inf
     classes: int = 1
+    blocked: int = 1
+    who: str = ""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a device has. count: devices of its kind, seen or unseen. classes: their names, where
+    they have some."""
+
+    name: str
+    samples: Samples
+    count: int
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values of a column or channel, over all that seen devices have; deviation: the standard
+    deviation."""
+
+    name: str
+    least: float
+    mean: float
+    deviation: float
+    greatest: float
 
 
 class Task(Settings):
@@ -60,6 +88,11 @@ class Task(Settings):
         """Whether a target is the number of a class."""
         return True
 
+    def resolved(self, folder: Path) -> Self:
+        """The same with what it has to know of files that it names from `folder`, so that it is the
+        same wherever a run goes on. Raises TinyMetaFedError."""
+        return self
+
     def limits(self, *, unseen: bool) -> Limits:
         """What an experiment can ask for."""
         return Limits()
@@ -75,6 +108,19 @@ class Task(Settings):
     ) -> tuple[Samples, Samples]:
         """Support and query samples of one device, which share none; unseen devices share none
         with the others. Raises TinyMetaFedError where the data cannot be read."""
+
+    def held(self, seed: int, device: int, *, unseen: bool) -> Held | None:
+        """All that a device has; None where it has as much as is asked for."""
+        limits = self.limits(unseen=unseen)
+        if math.isinf(limits.devices) or math.isinf(limits.samples):
+            return None
+        everything, _ = self.device(seed, device, int(limits.samples), 0, unseen=unseen)
+        return Held(str(device), everything, int(limits.devices))
+
+    def ranges(self, seed: int) -> list[Range]:
+        """Of what is measured, as it was in the files; nothing where samples are made of more than
+        that."""
+        return []
 
     def population(
         self, seed: int, devices: Sequence[int], support: int, queries: Sequence[int]

@@ -5,13 +5,11 @@ the MFCCs of one second, as in Zhang et al. 2017 (Hello Edge, arXiv:1711.07128);
 is cut at both ends, a shorter one filled up with silence.
 """
 
-import importlib.metadata
 from dataclasses import dataclass
 from functools import lru_cache
 from re import Pattern
 from typing import Annotated, Literal
 
-import kaldi_native_fbank as knf
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, model_validator
@@ -23,11 +21,7 @@ from . import audio, datasets
 from .base import Limits, warn
 from .fewshot import FewShot, Pool
 from .scaling import standardised
-
-VERSIONS = {
-    "kaldi-native-fbank": importlib.metadata.version("kaldi-native-fbank"), **audio.VERSIONS
-}  # fmt: skip
-"""Of what features are made by."""
+from .spectra import VERSIONS, Features, spectrum
 
 
 def _has_groups(pattern: Pattern[str]) -> Pattern[str]:
@@ -54,31 +48,6 @@ class Card(datasets.Card):
     recordings: int | None = None
 
 
-@dataclass(frozen=True)
-class Features:
-    """MFCCs: a frame's length and the distance to the next, in milliseconds; coefficients of it."""
-
-    window: int
-    step: int
-    coefficients: int
-
-    @property
-    def frames(self) -> int:
-        """Of a sample: those that lie in it whole."""
-        return 1 + (1000 - self.window) // self.step
-
-    def options(self, rate: int) -> knf.MfccOptions:
-        """For a sampling rate in Hz."""
-        options = knf.MfccOptions()
-        options.frame_opts.samp_freq = rate
-        options.frame_opts.frame_length_ms = self.window
-        options.frame_opts.frame_shift_ms = self.step
-        options.frame_opts.dither = 0  # no noise
-        options.use_energy = False
-        options.num_ceps = self.coefficients
-        return options
-
-
 class Keywords(FewShot):
     """Settings: the data set, the part of its speakers that are unseen, and the features' frames
     (milliseconds) and coefficients."""
@@ -96,7 +65,7 @@ class Keywords(FewShot):
         return Shape(self.features.frames, self.coefficients, 1)
 
     @property
-    def features(self) -> "Features":
+    def features(self) -> Features:
         """What a sample is."""
         return Features(self.window, self.step, self.coefficients)
 
@@ -185,7 +154,7 @@ def _recordings(data: str, card: Card, features: Features) -> datasets.Arrays:
         for name, recording in datasets.members(path, audio.ENDINGS):
             if match := card.recording.search(str(name)):
                 try:
-                    mfcc = _mfcc(recording, features, card.rate)
+                    mfcc = spectrum(recording, features, card.rate)
                 except ValueError as error:
                     raise TinyMetaFedError(f"{path}: {name}: {error}") from None
                 found.append((match["word"], match["speaker"], mfcc))
@@ -196,18 +165,3 @@ def _recordings(data: str, card: Card, features: Features) -> datasets.Arrays:
 
     options, pattern = features.options(card.rate), card.recording.pattern
     return datasets.cached(data, f"{card.file.sha256} {options} {pattern} {VERSIONS}", make)
-
-
-def _mfcc(data: bytes, features: Features, rate: int | None = None) -> NDArray[np.float32]:
-    """float32 [frames, coefficients] of a recording at a rate in Hz, its own where not given.
-    Raises ValueError, which says what is wrong with it."""
-    sound, rate = audio.read(data, rate)
-    missing = rate - len(sound)  # of one second
-    if missing > 0:
-        sound = np.pad(sound, (missing // 2, missing - missing // 2))
-    first = (len(sound) - rate) // 2
-    sound = sound[first : first + rate]
-    extractor = knf.OnlineMfcc(features.options(rate))
-    extractor.accept_waveform(rate, sound.tolist())
-    extractor.input_finished()
-    return np.stack([extractor.get_frame(i) for i in range(extractor.num_frames_ready)])

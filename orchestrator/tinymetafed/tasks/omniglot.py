@@ -5,9 +5,7 @@ characters are further classes (Santoro et al. 2016, arXiv:1605.06065; Vinyals e
 arXiv:1606.04080).
 """
 
-import io
 import math
-import warnings
 from collections import Counter
 from functools import lru_cache
 from typing import Annotated, Literal
@@ -15,12 +13,12 @@ from typing import Annotated, Literal
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from pydantic import Field, model_validator
 
 from ..errors import TinyMetaFedError
 from ..models.layers import Shape
-from . import datasets
+from . import datasets, pictures
 from .base import Limits
 from .fewshot import FewShot, Pool
 
@@ -151,39 +149,9 @@ def _pool(entries: tuple[str, ...], size: int, rotations: bool) -> Pool:
 def _ink(png: bytes, size: int) -> NDArray[np.uint8]:
     """uint8 [size, size]: the part of a pixel's area that is ink, of 255. What is transparent is
     paper. Raises ValueError, which says what is wrong with the image."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            # Other formats are not looked for: Pillow hands some to programs of the system.
-            with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
-                grey = _grey(image)
-    except ValueError:
-        raise
-    except UnidentifiedImageError:
-        raise ValueError("cannot be read (no PNG image)") from None
-    except Exception as error:  # whatever an image that is damaged makes Pillow raise
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"cannot be read ({reason})") from None
+    # Other formats are not looked for: Pillow hands some to programs of the system.
+    grey = pictures.read(png, ("PNG",), largest=LARGEST, square=True)
     # Pillow averages areas of whole pixels only.
     wide = grey.width * size // math.gcd(grey.width, size)
     fine = grey.resize((wide, wide), Image.Resampling.NEAREST)
     return 255 - np.asarray(fine.reduce(wide // size))
-
-
-def _grey(image: Image.Image) -> Image.Image:
-    """In 8 bits, on white paper where it is transparent. Raises ValueError."""
-    if image.width != image.height or image.width > LARGEST:
-        raise ValueError(
-            f"{image.width} × {image.height} pixels; a square of at most {LARGEST} is wanted"
-        )
-    if getattr(image, "n_frames", 1) > 1:
-        raise ValueError("is animated")
-    if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
-        if image.has_transparency_data:
-            raise ValueError("16 bits with a transparent colour are not supported")
-        return Image.fromarray((np.asarray(image, np.float64) / 257).round().astype(np.uint8))
-    if image.has_transparency_data:
-        colours = image.convert("RGBA")
-        paper = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(paper, colours)
-    return image.convert("L")

@@ -19,7 +19,7 @@ MISSING = {
 LARGEST = float(np.finfo(np.float32).max)
 """Of what a node can be sent."""
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _INFINITY = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 _COUNT = re.compile(r"\d{1,9}", re.ASCII)
 
@@ -45,7 +45,7 @@ class Table:
 
     def error(self, row: int, column: int, problem: str) -> TinyMetaFedError:
         """Says what is wrong with a value, and where that is."""
-        return _error(self.path, int(self.lines[row]), problem, self.columns[column])
+        return error_at(self.path, int(self.lines[row]), problem, self.columns[column])
 
 
 def read(path: Path, columns: int, classes: int) -> Table:
@@ -56,27 +56,28 @@ def read(path: Path, columns: int, classes: int) -> Table:
     of columns, a column's name twice, text, a number beyond float32, a class that is none of
     0 … classes − 1.
     """
-    records = _records(path)
-    line, heading = next(records, (1, []))
+    rows = records(path)
+    line, heading = next(rows, (1, []))
     names = _columns(path, line, heading, columns)
     values: list[list[float]] = []
     labels: list[int] = []
     lines: list[int] = []
-    for line, cells in records:
+    for line, cells in rows:
         if len(cells) != columns + 1:
-            raise _error(path, line, _wrong_width(len(cells), columns))
-        values.append(_plain(cells[:-1]) or _numbers(path, line, names, cells[:-1]))
+            raise error_at(path, line, _wrong_width(len(cells), columns))
+        values.append(plain(cells[:-1]) or numbers(path, line, names, cells[:-1]))
         try:
             labels.append(_label(cells[-1], classes))
         except ValueError as error:
-            raise _error(path, line, str(error), names[-1]) from None
+            raise error_at(path, line, str(error), names[-1]) from None
         lines.append(line)
     table = np.array(values, np.float64).reshape(-1, columns)
     return Table(path, table, np.array(labels, np.int64), np.array(lines, np.int64), names)
 
 
-def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The line that each row begins on, and its cells."""
+def records(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """The line that each row of a CSV file begins on, and its cells; blank lines are none. Raises
+    TinyMetaFedError where it cannot be read, or is no UTF-8 or no CSV."""
     try:
         data = path.read_bytes()
         text = data.decode("utf-8-sig")
@@ -84,8 +85,8 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise TinyMetaFedError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         line = 1 + error.object[: error.start].count(b"\n")
-        raise _error(path, line, "not UTF-8 text") from None
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        raise error_at(path, line, "not UTF-8 text") from None
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     line = 1
     try:
         for cells in reader:
@@ -93,7 +94,7 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
                 yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:
-        raise _error(path, line, f"not CSV: {error}") from None
+        raise error_at(path, line, f"not CSV: {error}") from None
 
 
 def _columns(path: Path, line: int, heading: list[str], columns: int) -> list[str]:
@@ -102,16 +103,16 @@ def _columns(path: Path, line: int, heading: list[str], columns: int) -> list[st
     if not names:
         raise TinyMetaFedError(f"{path}: there is nothing in it")
     names[0] = names[0].lstrip("# ")
-    if all(_NUMBER.fullmatch(name) or name.lower() in MISSING for name in names):
-        raise _error(path, line, "a row of numbers, where the heading has to be")
+    if all(NUMBER.fullmatch(name) or name.lower() in MISSING for name in names):
+        raise error_at(path, line, "a row of numbers, where the heading has to be")
     if len(names) > 2 and all(_COUNT.fullmatch(name) for name in names[:2]):  # scikit-learn's
         return [f"column {i + 1}" for i in range(columns + 1)]
     if len(names) != columns + 1:
-        raise _error(path, line, _wrong_width(len(names), columns))
+        raise error_at(path, line, _wrong_width(len(names), columns))
     for i, name in enumerate(names):
         if name in names[:i]:
-            raise _error(path, line, f"{name!r} is the name of column {names.index(name) + 1} too",
-                         f"column {i + 1}")  # fmt: skip
+            twice = f"{name!r} is the name of column {names.index(name) + 1} too"
+            raise error_at(path, line, twice, f"column {i + 1}")
     return [f"column {i + 1} ({_short(name)})" for i, name in enumerate(names)]
 
 
@@ -120,7 +121,7 @@ def _wrong_width(found: int, columns: int) -> str:
     return f"it has {found} column{'s' * (found != 1)} of {columns + 1}: {wanted}"
 
 
-def _plain(cells: list[str]) -> list[float]:
+def plain(cells: list[str]) -> list[float]:
     """Empty where there is more to a row than numbers, as there seldom is: float() is ten times as
     fast as a look at each cell, but takes `1_0`, other digits and words for infinities too."""
     text = "".join(cells)
@@ -131,20 +132,21 @@ def _plain(cells: list[str]) -> list[float]:
     return numbers if sum(map(abs, numbers)) <= LARGEST else []  # NaN is not
 
 
-def _numbers(path: Path, line: int, names: list[str], cells: list[str]) -> list[float]:
-    numbers: list[float] = []
+def numbers(path: Path, line: int, names: list[str], cells: list[str]) -> list[float]:
+    """Of the cells, in the columns `names`: NaN where one is missing. Raises TinyMetaFedError."""
+    found: list[float] = []
     for name, cell in zip(names, cells, strict=False):
         try:
-            numbers.append(_number(cell))
+            found.append(_number(cell))
         except ValueError as error:
-            raise _error(path, line, str(error), name) from None
-    return numbers
+            raise error_at(path, line, str(error), name) from None
+    return found
 
 
 def _number(cell: str) -> float:
     """NaN where it is missing. Raises ValueError."""
     text = cell.strip()
-    if _NUMBER.fullmatch(text):
+    if NUMBER.fullmatch(text):
         if abs(number := float(text)) > LARGEST:
             raise ValueError(f"{_short(text)} is beyond float32, which ends at {LARGEST:.4g}")
         return number
@@ -169,6 +171,7 @@ def _short(text: str) -> str:
     return repr(text if len(text) <= 40 else f"{text[:40]}…")
 
 
-def _error(path: Path, line: int, problem: str, column: str = "") -> TinyMetaFedError:
+def error_at(path: Path, line: int, problem: str, column: str = "") -> TinyMetaFedError:
+    """Says what is wrong, and where that is."""
     where = f"line {line}, {column}" if column else f"line {line}"
     return TinyMetaFedError(f"{path}: {where}: {problem}")

@@ -4,7 +4,7 @@ The data sets of Gulati et al. 2024 (TDMiL). Devices are alike (IID), or each ha
 proportion of its own, drawn from a Dirichlet distribution (Hsu, Qi, Brown 2019, arXiv:1909.06335).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Annotated, Literal
 
@@ -15,7 +15,8 @@ from pydantic import Field, model_validator
 from ..errors import TinyMetaFedError
 from ..models.layers import Shape
 from . import datasets
-from .base import Limits, Task, warn
+from .base import Held, Limits, Task, warn
+from .partition import parts_of
 from .samples import Samples
 from .scaling import standardised
 from .table import LARGEST, Table, read
@@ -92,6 +93,10 @@ class Tabular(Task):
         samples = devices[device % len(devices)]
         return samples[:support], samples[support : support + query]
 
+    def held(self, seed: int, device: int, *, unseen: bool) -> Held | None:
+        held = super().held(seed, device, unseen=unseen)
+        return held and replace(held, classes=self.card.classes)
+
     def _dealt(self, seed: int) -> "_Dealt":
         unseen_rows = self.rows_of(unseen=True)
         return _deal(self.data, unseen_rows, self.rows, self.alpha, self.missing, seed)
@@ -117,7 +122,7 @@ def _deal(
     values, labels = _scaled(table, seen), table.labels.astype(np.uint32)
 
     def share_out(pool: NDArray[np.intp]) -> list[Samples]:
-        parts = [pool[part] for part in _parts(rng, labels[pool], rows, alpha)]
+        parts = [pool[part] for part in parts_of(rng, labels[pool], rows, alpha)]
         return [Samples(values[part], labels[part]) for part in parts]
 
     return _Dealt(share_out(seen), share_out(unseen), sorted(unseen.tolist()))
@@ -182,28 +187,3 @@ def _scaled(table: Table, seen: NDArray[np.intp]) -> NDArray[np.float32]:
             "rows: beyond float32",
         )  # fmt: skip
     return scaled.astype(np.float32)
-
-
-def _parts(
-    rng: np.random.Generator, labels: NDArray[np.uint32], size: int, alpha: float | None
-) -> list[NDArray[np.intp]]:
-    """As many parts of `size` indices of `labels` as there are, none in two of them.
-
-    A part's classes are drawn by q ~ Dirichlet(α·p), p being their proportion in `labels`, from
-    what is left; without α by what is left alone.
-    """
-    classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    left = [rng.permutation(rows).tolist() for rows in classes]
-    proportion = np.array([len(rows) for rows in left]) / len(labels)
-    parts: list[NDArray[np.intp]] = []
-    for _ in range(len(labels) // size):
-        q = None if alpha is None else rng.dirichlet(alpha * proportion)
-        part: list[int] = []
-        while len(part) < size:
-            counts = np.array([len(rows) for rows in left])
-            weights = counts if q is None else q * (counts > 0)
-            if not weights.any():  # this device's classes are used up
-                weights = counts
-            part.append(left[rng.choice(len(left), p=weights / weights.sum())].pop())
-        parts.append(np.array(part))
-    return parts
