@@ -5,11 +5,12 @@ execute_process(
   COMMAND "${ZCBOR}" --version
   OUTPUT_VARIABLE zcbor_version OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
 
-# The runtime lies beside the Python module, which is not the same place in every environment.
+# The runtime lies beside the Python module, which is not the same place in every environment. The one in which
+# pip builds has no Python beside zcbor, but has any Python find the module.
 get_filename_component(zcbor_bin "${ZCBOR}" DIRECTORY)
-find_program(ZCBOR_PYTHON NAMES python3 python HINTS "${zcbor_bin}" NO_DEFAULT_PATH REQUIRED)
+find_program(zcbor_python NAMES python3 python HINTS "${zcbor_bin}" NO_CACHE REQUIRED)
 execute_process(
-  COMMAND "${ZCBOR_PYTHON}" -c "import zcbor, pathlib; print(pathlib.Path(zcbor.__file__).parent)"
+  COMMAND "${zcbor_python}" -c "import importlib.util as util; print(*util.find_spec('zcbor').submodule_search_locations)"
   OUTPUT_VARIABLE zcbor_dir OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
 
 set(cddl "${CMAKE_CURRENT_LIST_DIR}/../protocol.cddl")

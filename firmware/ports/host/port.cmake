@@ -35,6 +35,9 @@ add_library(tinymetafed SHARED ${host} ports/host/tmf_clients.c)
 target_link_libraries(tinymetafed PRIVATE tmf_core tmf_protocol m)
 target_compile_options(tinymetafed PRIVATE ${TMF_WARNINGS})
 
+if(NOT TMF_TESTS)
+  return()
+endif()
 set(tests "${CMAKE_CURRENT_SOURCE_DIR}/../tests/firmware")
 add_library(tinymetafed_test SHARED "${tests}/math_probe.c" "${tests}/node_probe.c"
             "${tests}/clients_probe.c" "${tests}/select_probe.c" "${tests}/forward_probe.c"
