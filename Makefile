@@ -15,16 +15,19 @@ PYTHON ?= python3
 # A path to here may have blanks, at which make's own functions would cut it.
 BIN := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin
 RUN := "$(BIN)/tinymetafed" run
-# The image and the codec are built with the zcbor of the virtual environment.
-CMAKE := PATH="$(BIN):$$PATH" cmake -G Ninja -S firmware
+# Of the virtual environment is the zcbor with which the firmware is built.
+CMAKE := PATH="$(BIN):$$PATH" cmake
+PIP := PATH="$(BIN):$$PATH" "$(BIN)/python" -m pip install --quiet --disable-pip-version-check
+# Builds what is compiled, too. An environment that pip makes for that would take its zcbor along when it ends.
+INSTALL := $(PIP) --no-build-isolation -e
 # What tests need is installed with the rest, where they are asked for: pip takes a while each time.
-DEV := $(if $(filter test fuzz torture robot lint,$(MAKECMDGOALS)),dev)
+DEV := $(if $(filter test fuzz torture robot lint dist,$(MAKECMDGOALS)),dev)
 # Bytecode is kept whatever the shell says: tests start the command line hundreds of times.
 export PYTHONDONTWRITEBYTECODE :=
 # What a build says is shown when it fails.
-build = cmake --build $(1) >build/build.log 2>&1 || { cat build/build.log; exit 1; }
+build = $(CMAKE) --build $(1) >build/build.log 2>&1 || { cat build/build.log; exit 1; }
 
-.PHONY: help setup packages firmware zephyr zephyr-workspace zephyr-images renode demo smoke paper validate test fuzz torture robot lint profile bench clean
+.PHONY: help setup packages firmware zephyr zephyr-workspace zephyr-images renode demo smoke paper validate test fuzz torture robot lint profile bench dist clean
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -38,13 +41,14 @@ $(VENV)/.installed: pyproject.toml | packages
 	@echo "Installing the Python packages into $(VENV)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; give another one: make PYTHON=python3.12" >&2; exit 1; }
 	@test -x "$(BIN)/python" || $(PYTHON) -m venv $(VENV)
-	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -e '.$(DEV:%=[%])'
+	@"$(BIN)/python" -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | $(PIP) -r /dev/stdin
+	@$(INSTALL) '.$(DEV:%=[%])'
 	@touch $@ $(DEV:%=$(VENV)/.%)
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.installed
 	@test $@ -nt $< || { \
 		echo "Installing what tests need into $(VENV)"; \
-		"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \
+		$(INSTALL) '.[dev]'; \
 		touch $@; \
 	}
 
@@ -58,11 +62,10 @@ export ZEPHYR_BASE
 export ZEPHYR_TOOLCHAIN_VARIANT ?= gnuarmemb
 export GNUARMEMB_TOOLCHAIN_PATH ?= $(patsubst %/bin/arm-none-eabi-gcc,%,$(shell command -v arm-none-eabi-gcc))
 
-firmware: $(VENV)/.installed build/qemu/libtmf_count.so | packages ## build the firmware: for the nodes, for the host, with sanitizers
-	@test -f build/mps2/build.ninja || $(CMAKE) -B build/mps2 -DTMF_PORT=mps2 --toolchain "$(CURDIR)"/firmware/ports/mps2/toolchain.cmake >/dev/null
-	@test -f build/host/build.ninja || $(CMAKE) -B build/host -DTMF_PORT=host >/dev/null
-	@test -f build/sanitize/build.ninja || $(CMAKE) -B build/sanitize -DTMF_PORT=host -DTMF_SANITIZE=ON >/dev/null
-	@for port in mps2 host sanitize; do $(call build,build/$$port); done
+firmware: $(VENV)/.installed | packages ## build what changed of the firmware: for the nodes, for the host, with sanitizers
+	@mkdir -p build
+	@$(CMAKE) -G Ninja -S . -B build >build/build.log 2>&1 || { cat build/build.log; exit 1; }
+	@$(call build,build)
 	@if [ -n "$(ZEPHYR_BASE)" ]; then $(MAKE) --no-print-directory zephyr-images; fi
 
 zephyr: $(if $(ZEPHYR_BASE),,zephyr-workspace) ## the firmware on Zephyr, for an MPS2 and two boards with an nRF52840
@@ -76,13 +79,13 @@ zephyr-workspace: $(VENV)/.zephyr
 zephyr-images: $(VENV)/.zephyr
 	@for board in $(ZEPHYR_BOARDS); do \
 		folder=build/zephyr/$${board%%=*}; \
-		test -f $$folder/build.ninja || PATH="$(BIN):$$PATH" cmake -G Ninja -S firmware/ports/zephyr -B $$folder -DBOARD=$${board#*=} >build/build.log 2>&1 || { cat build/build.log; exit 1; }; \
-		PATH="$(BIN):$$PATH"; $(call build,$$folder); \
+		test -f $$folder/build.ninja || $(CMAKE) -G Ninja -S firmware/ports/zephyr -B $$folder -DBOARD=$${board#*=} >build/build.log 2>&1 || { cat build/build.log; exit 1; }; \
+		$(call build,$$folder); \
 	done
 
 $(VENV)/.zephyr: pyproject.toml | $(VENV)/.installed
 	@echo "Installing what Zephyr's build needs into $(VENV)"
-	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -e '.[zephyr]'
+	@$(INSTALL) '.[zephyr]'
 	@touch $@
 
 # Renode's release, by renode-run, which has a virtual environment of its own for what it needs.
@@ -100,14 +103,6 @@ build/renode/renode: build/renode-run/bin/renode-run
 build/renode-run/bin/renode-run:
 	@$(PYTHON) -m venv build/renode-run
 	@build/renode-run/bin/pip install --quiet --disable-pip-version-check '$(RENODE_RUN)'
-
-# The plugin's interface has a number for each QEMU; what it uses is the same in all of them.
-build/qemu/libtmf_count.so: emulation/qemu/count.c | packages
-	@mkdir -p $(@D)
-	@major=$$(qemu-system-arm --version | sed -nE '1s/.*version ([0-9]+)\..*/\1/p'); \
-	api=$$((major < 6 ? 0 : major < 9 ? 1 : 2)); \
-	cc -std=c11 -O2 -Wall -Wextra -Werror -D_POSIX_C_SOURCE=200809L -DPLUGIN_API=$$api -fPIC -shared \
-		-fvisibility=hidden -o $@ $<
 
 demo: setup ## TinyMetaFed on four emulated Cortex-M4F nodes, 300 rounds
 	@$(RUN) experiments/demo.toml --set nodes.backend=$(BACKEND) --set nodes.firmware=$(FIRMWARE) --set nodes.board=$(BOARD)
@@ -144,5 +139,8 @@ lint: setup $(VENV)/.dev ## ruff, pyright, and the C warnings of both compilers
 	@"$(BIN)/pyright" --pythonpath "$(BIN)/python"
 	@for port in mps2 host; do $(call build,build/$$port --clean-first); done
 
+dist: setup $(VENV)/.dev ## wheel and sdist into dist/, and the proof that they work where there is no compiler
+	@"$(BIN)/python" tests/distributing.py $(PYTHONS)
+
 clean: ## remove what was built and installed here
-	rm -rf build $(VENV)
+	rm -rf build dist $(VENV)

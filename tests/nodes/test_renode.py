@@ -450,7 +450,7 @@ def test_no_renode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("TMF_RENODE", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(renode_console, "RENODE", tmp_path / "none")
-    asyncio.run(_fails(tmp_path, "Renode is not installed; run 'make renode'"))
+    asyncio.run(_fails(tmp_path, "Renode is not installed; put `renode`"))
     monkeypatch.setenv("TMF_RENODE", str(tmp_path / "nowhere"))
     asyncio.run(_fails(tmp_path, "nowhere: cannot be started: No such file"))
 

@@ -16,7 +16,7 @@ from ..errors import TinyMetaFedError
 from ..nodes import renode_console
 from ..nodes.backends import make_nodes, private_directory
 from ..nodes.settings import NodeSettings
-from ..places import STORE, WORKSPACE
+from ..places import BUILT_BY, IS_CHECKOUT, STORE, WORKSPACE
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Finding:
 
 
 # Program, what it is for, Debian's package.
-PROGRAMS = (
-    ("qemu-system-arm", "runs the nodes", "qemu-system-arm"),
+QEMU = ("qemu-system-arm", "runs the nodes", "qemu-system-arm")
+COMPILERS = (
     ("arm-none-eabi-gcc", "builds their firmware", "gcc-arm-none-eabi libnewlib-arm-none-eabi"),
     ("cc", "builds the host backend and the counting plugin", "gcc"),
     ("cmake", "builds the firmware", "cmake"),
@@ -47,12 +47,14 @@ def examine() -> Iterator[Finding]:
         try:
             yield Finding(package, True, importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(package, False, "pip install -e .")
-    for program, purpose, package in PROGRAMS:
+            yield Finding(package, False, f"pip install {package}")
+    # What is installed from a wheel brings what they build.
+    for program, purpose, package in (QEMU, *(COMPILERS if IS_CHECKOUT else ())):
         path = shutil.which(program)
         detail = _version(path) if path else f"{purpose}; apt-get install {package}"
         yield Finding(program, path is not None, detail)
-    yield _zephyr()
+    if IS_CHECKOUT:
+        yield _zephyr()
     yield _renode()
     yield from asyncio.run(_boot())
     yield _store(STORE)
@@ -72,7 +74,7 @@ def _renode() -> Finding:
     path = renode_console.program()
     if path is None:
         return Finding(
-            "Renode", False, "runs nodes; make renode, or name yours in TMF_RENODE", False
+            "Renode", False, "runs nodes, if on the PATH or named in TMF_RENODE", needed=False
         )
     return Finding("Renode", True, path, needed=False)
 
@@ -109,7 +111,7 @@ async def _boot() -> list[Finding]:
 
 def _counting(profile: Profile | None) -> str:
     if profile is None:
-        return "; instructions are not counted: run 'make setup'"
+        return f"; instructions are not counted: run '{BUILT_BY}'"
     return f", {profile.instructions.sum():,} instructions until its hello"
 
 

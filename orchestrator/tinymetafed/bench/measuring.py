@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..experiments.experiment import Experiment, read
-from ..places import PROJECT
+from ..places import EXPERIMENTS
 
 REPEATS = 7  # of what a median is of
 
 
 def sine(*changes: str) -> Experiment:
     """experiments/demo.toml with changes: 1-40-40-1 with tanh, 1,761 parameters."""
-    return read(PROJECT / "experiments/demo.toml", changes)
+    return read(EXPERIMENTS / "demo.toml", changes)
 
 
 def median(values: Iterable[float]) -> float:

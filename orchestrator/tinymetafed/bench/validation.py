@@ -19,6 +19,7 @@ from ..settings import Settings, read
 CORE = "cortex-m4"
 FOLDER = EMULATION / "validation"
 CROSS_GCC = "arm-none-eabi-gcc"
+PACKAGES = "gcc-arm-none-eabi libnewlib-arm-none-eabi"
 FLAGS = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
 EMPTY = "empty"
 
@@ -191,7 +192,9 @@ def build(image: Path, sources: list[str], options: list[str]) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise TinyMetaFedError(f"{CROSS_GCC} is not installed; 'make setup' installs it") from None
+        raise TinyMetaFedError(
+            f"{CROSS_GCC} is not installed; apt-get install {PACKAGES}"
+        ) from None
     if done.returncode != 0:
         errors = [line for line in done.stderr.splitlines() if "error" in line.lower()]
         raise TinyMetaFedError(f"{CROSS_GCC}: {(errors or [done.stderr])[0]}")

@@ -12,7 +12,7 @@ from ..errors import TinyMetaFedError
 from ..models import c_writer
 from ..models.model import Model
 from ..nodes.settings import NodeSettings
-from ..places import FIRMWARE, STORE, WORKSPACE
+from ..places import FIRMWARE, STORE, WORKSPACE, require_checkout
 from ..results.store import Store
 from . import model_source
 from .experiment import read
@@ -38,6 +38,7 @@ def build(source: str, image: Path, nodes: NodeSettings) -> Model:
 
     Returns the model whose frozen weights it has. Raises TinyMetaFedError.
     """
+    require_checkout("tinymetafed firmware build")
     model = model_of(source)
     if not image.parent.is_dir():
         raise TinyMetaFedError(f"{image}: there is no folder {image.parent}")

@@ -29,7 +29,7 @@ from ..nodes.host import HostTransport
 from ..nodes.image import frozen_weights
 from ..nodes.node import Node
 from ..nodes.program import Train
-from ..nodes.qemu import QEMU
+from ..nodes.qemu import MISSING, QEMU
 from ..nodes.settings import NodeKind, NodeSettings
 from ..places import zephyr_image
 from ..results.store import NodeRound, PhaseCount
@@ -273,7 +273,7 @@ async def _step(client: Client, node: Node) -> dict[str, int]:
 def uncounted() -> str | None:
     """Why nothing here counts what a node executes; None where something does."""
     if shutil.which(QEMU) is None:
-        return f"{QEMU} is not installed; 'make setup' installs it"
+        return f"{QEMU} is not installed; {MISSING}"
     return None
 
 

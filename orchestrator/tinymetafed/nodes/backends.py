@@ -10,7 +10,7 @@ from ..energy.profile import Pricing
 from ..energy.program import PHASE_PREFIX, Program
 from ..energy.timing import Timing
 from ..errors import TinyMetaFedError
-from ..places import MPS2_IMAGE, zephyr_image
+from ..places import BUILT_BY, IS_CHECKOUT, MPS2_IMAGE, zephyr_image
 from . import limits, window
 from .boards import Finder, image_of
 from .folder import private_directory
@@ -119,9 +119,15 @@ def image_checksum(settings: NodeKind) -> str | None:
 
 
 def emulated_image(settings: NodeKind) -> tuple[Path, str]:
-    """What an emulated node runs, and the command that builds it."""
+    """What an emulated node runs, and the command that builds it. Raises TinyMetaFedError."""
     if settings.image is not None:
         return Path(settings.image), "tinymetafed firmware build"
     if settings.firmware == "bare" or settings.backend == "serial":  # that one for a sample
-        return MPS2_IMAGE, "make firmware"
-    return zephyr_image(settings.board), "make zephyr"
+        return MPS2_IMAGE, BUILT_BY
+    image = zephyr_image(settings.board)
+    if not IS_CHECKOUT and not image.is_file():
+        raise TinyMetaFedError(
+            f"nodes.firmware: the installed package has no image of Zephyr for {settings.board}; "
+            "'make zephyr dist' in a checkout makes one that has"
+        )
+    return image, "make zephyr"

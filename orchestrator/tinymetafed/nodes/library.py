@@ -11,7 +11,7 @@ from typing import Any
 import cffi
 
 from ..errors import TinyMetaFedError
-from ..places import FIRMWARE, HOST_LIBRARY
+from ..places import BUILT_BY, FIRMWARE, HOST_LIBRARY
 
 HEADERS = (
     "core/tmf_sizes.h", "ports/host/tmf_host.h", "ports/host/tmf_clients.h",
@@ -30,7 +30,7 @@ class Library:
     def __init__(self, path: Path) -> None:
         """Raises TinyMetaFedError where there is none."""
         if not path.is_file():
-            raise TinyMetaFedError(f"{path}: no host build of the firmware; run 'make firmware'")
+            raise TinyMetaFedError(f"{path}: no host build of the firmware; run '{BUILT_BY}'")
         self.ffi: Any = cffi.FFI()
         declared: set[str] = set()
         for header in HEADERS:

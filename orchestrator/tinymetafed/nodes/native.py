@@ -21,6 +21,7 @@ from ..errors import TinyMetaFedError
 from ..link import Error, messages
 from ..link.connection import COUNTED
 from ..models.model import Model
+from ..places import BUILT_BY
 from ..tasks.samples import Samples
 from . import program as primitives
 from .answers import EXPECTED
@@ -370,7 +371,7 @@ class _Table:
     def _refused(self, code: int, failed: int) -> tuple[str, Error]:
         library = self._orders.library
         if code == _BROKEN:
-            raise TinyMetaFedError("a host node did what no node does; run 'make firmware'")
+            raise TinyMetaFedError(f"a host node did what no node does; run '{BUILT_BY}'")
         text = library.ffi.string(library.lib.tmf_error_text(code).text).decode()
         return NAMES[failed], Error(code, text, 0, 0)
 

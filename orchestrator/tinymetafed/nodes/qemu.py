@@ -3,13 +3,17 @@ have no name; for DMA, a file as memory that both share."""
 
 import asyncio
 import contextlib
+import re
+import shutil
 import socket
+import subprocess
+from functools import cache
 from pathlib import Path
 
 from ..energy.profile import BlockCounts
 from ..energy.program import Program
 from ..errors import TinyMetaFedError
-from ..places import MPS2_IMAGE, QEMU_PLUGIN
+from ..places import BUILT_BY, MPS2_IMAGE, qemu_plugin
 from .counters import CountersFile
 from .events import NodeEvent
 from .fault import Stand, of_lockup, qemu_registers
@@ -18,7 +22,7 @@ from .transport import NodeFaulted, NodeLost
 from .window import MEMORY, Window
 
 QEMU = "qemu-system-arm"
-MISSING = "'make setup' installs it, or: apt-get install qemu-system-arm"
+MISSING = "apt-get install qemu-system-arm"
 MACHINE = ("-machine", "mps2-an386", "-display", "none", "-nic", "none")
 MONITOR_TIMEOUT = 10.0  # seconds for QEMU's monitor
 
@@ -37,11 +41,31 @@ def escaped(path: Path) -> str:
     return str(path).replace(",", ",,")
 
 
+INTERFACES = {0: 0, 6: 1, 9: 2}
+"""Of QEMU's plugins, by the first version of QEMU that has it, or takes it too: QEMU_PLUGIN_VERSION
+and QEMU_PLUGIN_MIN_VERSION of include/qemu/qemu-plugin.h, in QEMU 4.2 to 9.2."""
+
+
+@cache
+def plugin_interface(qemu: str | None) -> int:
+    """The interface of the plugins of this QEMU; the newest of those known where it does not say
+    its version, or is not there: then it says itself what is wrong."""
+    said = ""
+    if qemu is not None:
+        with contextlib.suppress(OSError):
+            done = subprocess.run([qemu, "--version"], capture_output=True, text=True, check=False)
+            said = done.stdout
+    found = re.search(r"version (\d+)", said)
+    version = int(found[1]) if found else max(INTERFACES)
+    return INTERFACES[max(first for first in INTERFACES if first <= version)]
+
+
 def plugin_arguments(counts: Path, program: Program, *, accesses: bool = False) -> list[str]:
     """QEMU's arguments for counting `program` into a CountersFile. Raises TinyMetaFedError."""
-    if not QEMU_PLUGIN.is_file():
-        raise TinyMetaFedError(f"{QEMU_PLUGIN}: no counting plugin; run 'make setup'")
-    plugin = f"{escaped(QEMU_PLUGIN)},counts={escaped(counts)}"
+    library = qemu_plugin(plugin_interface(shutil.which(QEMU)))
+    if not library.is_file():
+        raise TinyMetaFedError(f"{library}: no counting plugin; run '{BUILT_BY}'")
+    plugin = f"{escaped(library)},counts={escaped(counts)}"
     for name, addresses in (("phases", program.phases.values()), ("handlers", program.handlers)):
         if addresses:
             plugin += f",{name}=" + ":".join(map(hex, addresses))

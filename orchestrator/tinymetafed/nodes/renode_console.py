@@ -71,8 +71,8 @@ class RenodeConsole:
         renode = program()
         if renode is None:
             raise TinyMetaFedError(
-                "Renode is not installed; run 'make renode', put `renode` (1.15.3 or later) on the "
-                "PATH, or name it in TMF_RENODE"
+                "Renode is not installed; put `renode` (1.15.3 or later) on the PATH, or name it "
+                "in TMF_RENODE; in a checkout 'make renode' fetches it"
             )
         try:
             self._process = await start(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ..errors import TinyMetaFedError
-from ..places import DATASETS
+from ..places import CACHE, DATASETS
 from ..settings import Settings, read
 from .archives import members
 from .base import warn
@@ -21,7 +21,6 @@ from .base import warn
 __all__ = ["Arrays", "Card", "File", "cached", "card", "find", "members"]
 
 FOLDER = DATASETS
-CACHE = DATASETS / "cache"
 RETRIES = 3  # of a download, after 1, 2 and 3 seconds
 
 Arrays = dict[str, NDArray[np.generic]]
