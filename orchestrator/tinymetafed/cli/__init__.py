@@ -10,7 +10,8 @@ import os
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, NoReturn
+from importlib import metadata
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.logging import RichHandler
@@ -27,9 +28,24 @@ app = typer.Typer(
     "firmware of a node faulted and the experiment does not say faults.tolerate = true, 130 after "
     "an interruption.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"tinymetafed {metadata.version('tinymetafed')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Say it, and end."),
+    ] = False,
+) -> None:
+    """Options of no command."""
 
 
 def _interruptible(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,7 +86,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     try:
         try:
-            app()
+            app(prog_name="tinymetafed")
         finally:
             sys.stdout.flush()
     except TinyMetaFedError as error:

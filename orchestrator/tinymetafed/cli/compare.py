@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from ..places import STORE
 from ..results.store import Store
+from .arguments import given
 from .terminal import console, error_console, exit_by_faults, progress_bar
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    file: Annotated[Path, typer.Argument(metavar="COMPARISON.toml", help="What to compare.")],
+    file: Annotated[Path, given("comparison")],
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Runs side by side; by the processor's cores.")
     ] = None,

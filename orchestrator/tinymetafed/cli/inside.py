@@ -7,7 +7,7 @@ import typer
 
 from ..link.short import KINDS
 from ..report import frames as listing
-from .arguments import OverrideOption, RunArgument
+from .arguments import ExperimentArgument, OverrideOption, RunArgument
 from .terminal import console, reading
 
 
@@ -70,7 +70,7 @@ def trace(
 
 
 def debug(
-    experiment: Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", help="Of the node.")],
+    experiment: ExperimentArgument,
     node: Annotated[int, typer.Option(min=0, metavar="NODE", help="Which, from 0 on.")] = 0,
     round_: Annotated[
         int | None,

@@ -10,7 +10,7 @@ from ..experiments.experiment import Experiment, read
 from ..places import STORE
 from ..report import described
 from ..results.store import Run, Store
-from .arguments import OverrideOption
+from .arguments import OverrideOption, given
 from .terminal import console, error_console, exit_by_faults, print_run, progress_bar
 
 if TYPE_CHECKING:
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    experiment: Annotated[
-        Path | None, typer.Argument(metavar="EXPERIMENT.toml", help="What to run.")
-    ] = None,
+    experiment: Annotated[Path | None, given("experiment")] = None,
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with a run that stopped.")
     ] = None,

@@ -13,6 +13,7 @@ from ..energy.settings import DeviceName, RadioName
 from ..errors import TinyMetaFedError
 from ..federation.settings import Seed
 from ..settings import Settings
+from . import shipped
 from .experiment import Experiment, Name, build
 
 Label = Annotated[str, Field(min_length=1, max_length=64)]
@@ -109,10 +110,12 @@ class Cell:
 
 
 def read(path: Path) -> tuple[ComparisonSettings, list[Cell]]:
-    """The comparison in a file, and its runs: tasks, strategies and seeds in their order.
+    """The comparison in a file, or of a name that comes with the bench, and its runs: tasks,
+    strategies and seeds in their order.
 
     Raises TinyMetaFedError that names the file, the run and the key, as an experiment's does.
     """
+    path = shipped.find(path, "comparison")
     tree = settings.parse(settings.read_text(path), str(path))
     if {"task", "strategy", "rounds"} & tree.keys():
         raise TinyMetaFedError(f"{path}: an experiment; use 'tinymetafed run {path}'")

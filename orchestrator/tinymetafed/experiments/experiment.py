@@ -11,7 +11,7 @@ from .. import settings
 from ..errors import TinyMetaFedError
 from ..federation.settings import FederationSettings
 from ..settings import Settings
-from . import model_source, task_source
+from . import model_source, shipped, task_source
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +49,13 @@ def parse(
 
 
 def read(path: Path, overrides: tuple[str, ...] = ()) -> Experiment:
-    """The experiment in a file. Raises TinyMetaFedError."""
+    """The experiment in a file, or the one of a name that comes with the bench. Raises
+    TinyMetaFedError."""
     if not path.exists() and (str(path) == "last" or str(path).isdecimal()):
         raise TinyMetaFedError(
             f"{path}: no such file; to go on with a run use 'tinymetafed run --resume {path}'"
         )
+    path = shipped.find(path, "experiment")
     return parse(settings.read_text(path), str(path), overrides, path.parent)
 
 
