@@ -95,8 +95,9 @@ def test_an_experiment_by_name_without_checkout_and_compiler(run: Run):
     assert done.returncode == 0, done.stderr
 
 
-def test_what_needs_a_checkout_says_so(run: Run):
-    done = run("-m", "tinymetafed", "firmware", "build", "--model", "last")
+@pytest.mark.parametrize("command", ["firmware build --model last", "flash nrf52840dk"])
+def test_what_needs_a_checkout_says_so(run: Run, command: str):
+    done = run("-m", "tinymetafed", *command.split())
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "needs the firmware's sources, which the installed package does not have" in done.stderr

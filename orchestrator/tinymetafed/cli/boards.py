@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ..errors import TinyMetaFedError, printable
 from ..nodes.settings import NodeSettings
-from ..places import ZEPHYR_IMAGES
+from ..places import ZEPHYR_IMAGES, require_checkout
 from .terminal import console
 
 if TYPE_CHECKING:  # it imports pyserial, for which other commands need not wait
@@ -57,6 +57,7 @@ def flash(
     ] = None,
 ) -> None:
     """Flash the node on Zephyr that was built for a board, by west and the board's programmer."""
+    require_checkout("tinymetafed flash")
     folder = ZEPHYR_IMAGES / board
     if not (folder / "build.ninja").is_file():
         built = ", ".join(sorted(one.parent.name for one in ZEPHYR_IMAGES.glob("*/build.ninja")))

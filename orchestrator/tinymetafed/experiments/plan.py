@@ -23,7 +23,7 @@ from ..models.layers import LayerSettings, LayerWithParameters, Shape
 from ..models.model import FirstWeights
 from ..nodes import window
 from ..nodes.answers import NodeRefused
-from ..nodes.backends import emulated_image, make_nodes, private_directory
+from ..nodes.backends import emulated_image, image_on_zephyr, make_nodes, private_directory
 from ..nodes.broadcast import Broadcast
 from ..nodes.host import HostTransport
 from ..nodes.image import frozen_weights
@@ -31,7 +31,6 @@ from ..nodes.node import Node
 from ..nodes.program import Train
 from ..nodes.qemu import MISSING, QEMU
 from ..nodes.settings import NodeKind, NodeSettings
-from ..places import zephyr_image
 from ..results.store import NodeRound, PhaseCount
 from .experiment import Experiment
 
@@ -124,7 +123,7 @@ def memory(experiment: Experiment) -> Memory:
     image, built_by = emulated_image(one)
     on_board = one.backend == "serial" and one.board != "mps2_an386"
     if on_board:
-        image, built_by = zephyr_image(one.board), "make zephyr"
+        image, built_by = image_on_zephyr(one.board)
     if not image.is_file():
         raise TinyMetaFedError(f"{image}: no firmware image; run '{built_by}'")
     parts, available = asyncio.run(_load(_with(experiment, NodeSettings(backend="host", count=1))))

@@ -66,7 +66,7 @@ def _clients(setup: Setup) -> HostClients:
     if library_build() != setup.build:
         raise TinyMetaFedError(
             f"{socket.gethostname()}: its host build of the firmware is another than here; "
-            "build the same source with the same compiler there ('make firmware')"
+            "install the same wheel there, or build the same source with the same compiler"
         )
     settings = FederationSettings.model_validate_json(setup.settings)
     client = Client(settings.starting_with(setup.first))

@@ -22,7 +22,10 @@ from .renode import PLATFORMS, Renode, RenodeTransport
 from .serial_port import ANSWER_TIME, SerialNode, SerialTransport
 from .settings import AUTO, NodeKind, NodeSettings
 
-__all__ = ["emulated_image", "image_checksum", "make_group", "make_nodes", "private_directory"]
+__all__ = [
+    "emulated_image", "image_checksum", "image_on_zephyr", "make_group", "make_nodes",
+    "private_directory",
+]  # fmt: skip
 
 
 PHASES = {"idle", "receive", "reconstruct", "learn", "select", "send", "evaluate"}
@@ -124,10 +127,15 @@ def emulated_image(settings: NodeKind) -> tuple[Path, str]:
         return Path(settings.image), "tinymetafed firmware build"
     if settings.firmware == "bare" or settings.backend == "serial":  # that one for a sample
         return MPS2_IMAGE, BUILT_BY
-    image = zephyr_image(settings.board)
+    return image_on_zephyr(settings.board)
+
+
+def image_on_zephyr(board: str) -> tuple[Path, str]:
+    """The node on Zephyr for a board, and the command that builds it. Raises TinyMetaFedError."""
+    image = zephyr_image(board)
     if not IS_CHECKOUT and not image.is_file():
         raise TinyMetaFedError(
-            f"nodes.firmware: the installed package has no image of Zephyr for {settings.board}; "
-            "'make zephyr dist' in a checkout makes one that has"
+            f"the installed package has no image of Zephyr for {board}; 'make zephyr dist' in a "
+            "checkout makes one that has"
         )
     return image, "make zephyr"

@@ -124,7 +124,7 @@ class QemuTransport:
         raises NodeLost.
         """
         if not image.is_file():
-            raise TinyMetaFedError(f"{image}: no firmware image; run 'make firmware'")
+            raise TinyMetaFedError(f"{image}: no firmware image; run '{BUILT_BY}'")
         log = directory / f"{name}.log"
         arguments = list(MACHINE)
         arguments += ["-kernel", str(image), *extra]
