@@ -12,7 +12,7 @@ from ..report import energy as energy_tables
 from ..results.schema import RESUMABLE
 from ..results.store import Store
 from ..settings import check
-from .arguments import RunArgument
+from .arguments import JsonOption, RunArgument
 from .terminal import console, reading
 
 
@@ -31,11 +31,12 @@ def energy(
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write every entry of the ledger.")
     ] = None,
+    json: JsonOption = False,
 ) -> None:
     """Price what a run has counted, for another device or radio too."""
     store = reading()
     with store.snapshot():
-        _energy(store, which, device, radio, interval, classes, csv)
+        _energy(store, which, device, radio, interval, classes, csv, json)
 
 
 def _energy(
@@ -46,6 +47,7 @@ def _energy(
     interval: float | None,
     classes: bool,
     csv: Path | None,
+    json: bool,
 ) -> None:
     run = store.run(which)
     settings = described.settings(run)
@@ -61,9 +63,11 @@ def _energy(
             f"cannot be priced anew; it was priced for {settings.energy.device} and "
             f"{settings.energy.radio}"
         )
-    if any(kind.measures for _, kind in settings.nodes.fleet):
-        measured = store.measured(run.id)
-        console.print(
+    say = (lambda part: None) if json else console.print
+    measures = any(kind.measures for _, kind in settings.nodes.fleet)
+    measured = store.measured(run.id) if measures else []
+    if measures:
+        say(
             energy_tables.of_measured(measured, store.phases(run.id), priced)
             if measured
             else energy_tables.NOT_MEASURED
@@ -79,16 +83,21 @@ def _energy(
     sampled = settings.nodes.sampled > 0
     totals = store.node_totals(run.id)
     uncounted = energy_tables.Uncounted.of(store, run, totals, known.counts, sampled=sampled)
+    by_class = account.executed.by_class() if classes else None
+    if json:
+        from ..report import as_json
+
+        tree = as_json.of_energy(spent, priced, by_class, measured if measures else None)
+        typer.echo(as_json.text(tree))
     if settings.nodes.groups:
-        console.print(energy_tables.by_group(settings.nodes.fleet, priced, totals, spent))
-    console.print(
-        energy_tables.by_account(spent, uncounted, priced, traced=run.traced, sampled=sampled)
-    )
-    if classes:
-        console.print(energy_tables.by_class(account.executed.by_class()))
+        say(energy_tables.by_group(settings.nodes.fleet, priced, totals, spent))
+    say(energy_tables.by_account(spent, uncounted, priced, traced=run.traced, sampled=sampled))
+    if by_class is not None:
+        say(energy_tables.by_class(by_class))
     if csv is not None:
         number = energy_tables.write_csv(account.entries(), csv)
-        console.print(f"{number} entries written to {csv}", soft_wrap=True, markup=False)
+        if not json:
+            console.print(f"{number} entries written to {csv}", soft_wrap=True, markup=False)
 
 
 def cycles(

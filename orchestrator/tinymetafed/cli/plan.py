@@ -1,38 +1,43 @@
 """The command that says what an experiment costs before it runs."""
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from ..errors import TinyMetaFedError
 from ..experiments.experiment import read
-from .arguments import OverrideOption
+from .arguments import ExperimentArgument, JsonOption, OverrideOption
 from .terminal import console
 
 
 def plan(
-    experiment: Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", help="What to plan.")],
+    experiment: ExperimentArgument,
     override: OverrideOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Show what an experiment takes on a node, and costs in a round, before anything is trained.
 
     Exit status 1 where it does not fit.
     """
     from ..experiments import plan as planning
+    from ..report import as_json
     from ..report import plan as plan_tables
 
     settings = read(experiment, tuple(override or ()))
-    memory = planning.memory(settings)
-    for part in plan_tables.before(settings, list(planning.layers(settings)), memory):
-        console.print(part)
+    layers, memory = list(planning.layers(settings)), planning.memory(settings)
+    say = (lambda part: None) if json else console.print
+    for part in plan_tables.before(settings, layers, memory):
+        say(part)
     settings.task.prepare(settings.seed)
-    console.print(plan_tables.frozen(settings, planning.freezing(settings), memory))
-    if not memory.fits:
+    freezing = planning.freezing(settings)
+    say(plan_tables.frozen(settings, freezing, memory))
+    played = planning.play(settings) if memory.fits else None
+    uncounted = planning.uncounted()
+    if json:
+        tree = as_json.of_plan(settings, layers, memory, freezing, played, uncounted)
+        typer.echo(as_json.text(tree))
+    if played is None:
         raise TinyMetaFedError(
             f"{experiment}: model.layers: the model and its training need {memory.needed} bytes of "
             f"a node's RAM, {memory.available} are available, so no round can be played"
         )
-    played = planning.play(settings)
-    for part in plan_tables.after(settings, played, planning.uncounted()):
-        console.print(part)
+    for part in plan_tables.after(settings, played, uncounted):
+        say(part)

@@ -8,27 +8,38 @@ import typer
 
 from ..errors import TinyMetaFedError
 from ..report import summary
-from .arguments import RunArgument
+from .arguments import JsonOption, RunArgument
 from .terminal import console, print_run, reading
 
 log = logging.getLogger(__name__)
 
 
-def runs() -> None:
+def runs(json: JsonOption = False) -> None:
     """List the runs in the store."""
     store = reading()
     with store.snapshot():
+        if json:
+            from ..report import as_json
+
+            typer.echo(as_json.text(as_json.of_runs(store)))
+            return
         table, problems = summary.run_list(store)
     console.print(table)
     for problem in problems:
         log.warning("%s", problem)
 
 
-def show(which: RunArgument = "last") -> None:
+def show(which: RunArgument = "last", json: JsonOption = False) -> None:
     """Show what a run came to."""
     store = reading()
     with store.snapshot():
-        print_run(store, store.run(which))
+        run = store.run(which)
+        if json:
+            from ..report import as_json
+
+            typer.echo(as_json.text(as_json.of_run(store, run)))
+        else:
+            print_run(store, run)
 
 
 def report(

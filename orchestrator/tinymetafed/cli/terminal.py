@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Iterable
+from time import monotonic
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -20,18 +22,46 @@ from ..nodes.events import FIRMWARE_FAULTS
 from ..places import STORE
 from ..report import described, drawn, events, summary
 from ..results.store import Run, Store
+from .fitting import Fitting
 
 log = logging.getLogger(__name__)
 
 console = Console()
 """Standard output, for results."""
+console.push_render_hook(Fitting(console))
 
 error_console = Console(stderr=True)
 """Standard error, for errors, warnings and notes on an interruption."""
 
 
+SECONDS = 10.0
+"""Between two lines of progress, where nobody watches."""
+
+
+class ProgressLines(Progress):
+    """What of a bar is for a file: a line now and then, of the first task."""
+
+    def __init__(self) -> None:
+        super().__init__(console=console, auto_refresh=False, disable=True)
+        self._next = monotonic() + SECONDS
+
+    def update(self, *arguments: Any, **changes: Any) -> None:
+        """See Progress."""
+        super().update(*arguments, **changes)
+        if monotonic() < self._next:
+            return
+        self._next = monotonic() + SECONDS
+        task = self.tasks[0]
+        rounds = f"{task.completed:.0f} of {task.total or 0:.0f} rounds"
+        console.print(f"{task.description}, {rounds}", soft_wrap=True, markup=False)
+        console.file.flush()
+
+
 def progress_bar() -> Progress:
-    """Returns a bar of rounds with elapsed and remaining time, to be used as a context manager."""
+    """Returns a bar of rounds with elapsed and remaining time, to be used as a context manager;
+    where standard output is no terminal, a line now and then in its place."""
+    if not console.is_terminal:
+        return ProgressLines()
     return Progress(
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(),
         TimeElapsedColumn(), TimeRemainingColumn(), console=console, refresh_per_second=2,

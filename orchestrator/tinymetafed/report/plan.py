@@ -54,7 +54,7 @@ def after(
         yield Text(f"Cycles, time and energy are missing: {uncounted}")
         return
     yield from _cycles(played)
-    entries = {name: _entries(experiment, played, name) for name in names(power.FOLDER)}
+    entries = {name: entries_of(experiment, played, name) for name in names(power.FOLDER)}
     radio = power.radio(experiment.energy.radio).name
     yield _by_device(f"Milliseconds of a later round, {radio}", entries, "seconds")
     yield _by_device(f"Millijoules of a later round, {radio}", entries, "joules")
@@ -182,7 +182,7 @@ def _cycles(played: Played) -> Iterator[Table]:
         yield table
 
 
-def _entries(
+def entries_of(
     experiment: Experiment, played: Played, device: str, radio: str | None = None
 ) -> list[ledger.Entry]:
     """Of the later round, by its node alone."""
@@ -214,7 +214,7 @@ def _by_device(title: str, entries: dict[str, list[ledger.Entry]], key: str) -> 
 def _radios(experiment: Experiment, played: Played) -> Table:
     table = _table("Radios, the same bytes", "radio", "ms receiving", "ms sending", "mJ")
     for name in names(power.FOLDER / "radios"):
-        entries = _entries(experiment, played, experiment.energy.device, name)
+        entries = entries_of(experiment, played, experiment.energy.device, name)
         used = {e.account: e for e in entries if e.account in (ledger.RECEIVE, ledger.TRANSMIT)}
         joules = sum(one.joules for one in used.values())
         seconds = (used[account].seconds for account in (ledger.RECEIVE, ledger.TRANSMIT))
