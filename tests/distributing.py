@@ -66,7 +66,15 @@ def prove(wheel: Path, python: str, folder: Path) -> None:
     for part in ("bin", "empty", "home"):
         (place / part).mkdir(parents=True)
     quiet(python, "-m", "venv", str(place / "venv"))
-    quiet(str(place / "venv/bin/python"), "-m", "pip", "install", "--quiet", str(wheel))
+    quiet(
+        str(place / "venv/bin/python"),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-compile",
+        str(wheel),
+    )
     qemu = shutil.which("qemu-system-arm")
     assert qemu is not None
     (place / "bin/qemu-system-arm").symlink_to(qemu)

@@ -1,5 +1,6 @@
 """Commands on stores of every kind: what can be shown is shown, one line says what cannot."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -26,7 +27,10 @@ from tinymetafed.results.store import Store
 
 Call = Callable[..., Result]
 
-READING = (("runs",), ("show", "1"), ("report", "1"), ("energy", "1"))
+READING = (
+    ("runs",), ("show", "1"), ("report", "1"), ("energy", "1"),
+    ("runs", "--json"), ("show", "1", "--json"), ("energy", "1", "--json"),
+)  # fmt: skip
 RESUMING = ("run", "--resume", "1")
 
 
@@ -102,12 +106,15 @@ def test_settings_that_are_damaged_are_shown_as_they_are(runs: Path, call: Call,
     shown = call("show", "2")
     assert shown.exit_code == 0
     assert "4 of 4 rounds" in shown.output
+    assert [one["rounds_done"] for one in json.loads(call("runs", "--json").stdout)] == [4, 4]
+    assert json.loads(call("show", "2", "--json").stdout)["rounds_done"] == 4
     assert call("run", "--resume", "2").exit_code == 1
 
 
 def test_commands_that_read_make_nothing(tmp_path: Path, call: Call):
     assert call("runs").exit_code == 0
-    for arguments in READING[1:]:
+    assert json.loads(call("runs", "--json").stdout) == []
+    for arguments in (one for one in READING if one[0] != "runs"):
         assert "there is none yet" in str(call(*arguments).exception)
     assert not (tmp_path / "runs").exists()
 

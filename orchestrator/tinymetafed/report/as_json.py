@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..energy import ledger, power
 from ..energy.settings import Priced
 from ..energy.timing import READINGS
+from ..errors import TinyMetaFedError
 from ..experiments.experiment import Experiment
 from ..results.spending import Spent
 from ..results.store import MeasuredCycles, NodeRound, NodeTotal, Run, Store
@@ -38,7 +39,7 @@ def _finite(value: Any) -> Any:
 
 
 def of_runs(store: Store) -> list[Tree]:
-    """A table for each run, the oldest first. Raises TinyMetaFedError where one is damaged."""
+    """A table for each run, the oldest first. Raises TinyMetaFedError."""
     return [_head(store, run, describe(store, run)) for run in store.runs()]
 
 
@@ -49,8 +50,8 @@ def of_run(store: Store, run: Run) -> Tree:
     spent = known.account(store, run).spent()
     tree = _head(store, run, known) | {
         "seconds": run.seconds,
-        "settings": json.loads(run.settings) if experiment else None,
-        "versions": json.loads(run.versions),
+        "settings": _parsed(run.settings),
+        "versions": _parsed(run.versions),
         "firmware": run.firmware,
         "evaluations": [asdict(one) for one in store.judged(run.id)],
         "nodes": [_node(one, spent) for one in totals],
@@ -68,13 +69,25 @@ def of_run(store: Store, run: Run) -> Tree:
     return tree
 
 
+def _parsed(text: str) -> Any:
+    """None where the row is damaged."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
 def _head(store: Store, run: Run, known: Description) -> Tree:
-    last = store.judged(run.id, last=True)
+    problem = known.problem
+    try:
+        last = store.judged(run.id, last=True)
+    except TinyMetaFedError as error:  # what of a run cannot be read is no reason to hide the rest
+        last, problem = [], str(error)
     return {
         "run": run.id, "name": run.name, "created": run.created, "strategy": known.strategy,
         "task": known.task, "seed": run.seed, "backend": run.backend, "nodes_of_run": known.count,
         "rounds": run.rounds, "rounds_done": run.done,
-        "last_evaluation": asdict(last[0]) if last else None, "problem": known.problem,
+        "last_evaluation": asdict(last[0]) if last else None, "problem": problem,
     }  # fmt: skip
 
 
