@@ -6,14 +6,12 @@ from typing import Annotated
 import typer
 
 from ..experiments.experiment import read
-from .arguments import OverrideOption
+from .arguments import ExperimentArgument, OverrideOption
 from .terminal import console
 
 
 def data(
-    experiment: Annotated[
-        Path, typer.Argument(metavar="EXPERIMENT.toml", help="Whose data to show.")
-    ],
+    experiment: ExperimentArgument,
     override: OverrideOption = None,
     devices: Annotated[
         int, typer.Option(metavar="N", min=1, help="List so many seen and so many unseen devices.")
