@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from .. import settings
+from .. import plugins, settings
 from ..errors import TinyMetaFedError
 from ..federation.settings import FederationSettings
 from ..settings import Settings
@@ -63,7 +63,8 @@ def build(tree: dict[str, Any], origin: str, folder: Path) -> Experiment:
     `parse` does."""
     tree = task_source.expand(tree, origin, folder)
     tree, source = model_source.expand(tree, origin, folder)
-    experiment = settings.check(Experiment, tree, origin)
+    with plugins.blaming():
+        experiment = settings.check(Experiment, tree, origin, folder)
     try:
         first = model_source.first_weights(experiment.built_model, source)
     except ValueError as error:

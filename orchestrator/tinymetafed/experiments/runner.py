@@ -16,6 +16,7 @@ from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF
 from typing import Any
 
+from .. import plugins
 from ..errors import FirmwareFault, TinyMetaFedError
 from ..federation.engines import make_engine
 from ..federation.federation import Federation
@@ -81,7 +82,7 @@ def execute(
     """
     before = TimeProfile.now()
     try:
-        with handlers_restored():  # the loop leaves none
+        with handlers_restored(), plugins.blaming():  # the loop leaves no handlers
             run = asyncio.run(_execute(experiment, store, run, progress, threads, frames))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
@@ -101,6 +102,10 @@ async def _execute(
     for number in ending():
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     if run is not None:
+        if (changed := plugins.changed(run.versions)) is not None:
+            raise TinyMetaFedError(
+                f"run {run.id} cannot go on: {changed}; run the experiment again"
+            )
         backbone = store.backbone(run.id).tobytes()
         experiment = experiment.starting_with(FirstWeights(backbone=backbone))
     with ExitStack() as resources:
@@ -151,11 +156,12 @@ async def _rounds(
             state.server.kept,
             federation.model.backbone,
             federation.take_events(),
+            plugins.sources(experiment),
             name=experiment.name,
             # Also those of a strategy that is an object of the caller's own, and in no union.
             settings=experiment.model_dump_json(serialize_as_any=True, warnings=False),
             seed=experiment.seed,
-            backend="+".join(experiment.nodes.backends),
+            backend="+".join(map(plugins.short, experiment.nodes.backends)),
             versions=json.dumps(versions(experiment)),
             firmware=build,
             memory=federation.engine.memory,
@@ -258,7 +264,8 @@ def same_firmware(one: str, other: str) -> bool:
 
 
 def versions(experiment: Experiment) -> dict[str, str]:
-    """Of what can change a run's result; of data, checksums and what of it is unseen."""
+    """Of what can change a run's result; of data, checksums and what of it is unseen; of users'
+    classes, the checksum of their source."""
     found = {"python": platform.python_version()}
     for package in ("tinymetafed", "numpy", "cbor2", "cobs"):
         found[package] = importlib.metadata.version(package)
@@ -271,4 +278,5 @@ def versions(experiment: Experiment) -> dict[str, str]:
             [emulator, "--version"], capture_output=True, text=True, check=False
         ).stdout
         found[backend] = output.partition("\n")[0].removeprefix("QEMU emulator version ")
+    found |= {plugins.SOURCE + one.name: one.version for one in plugins.sources(experiment)}
     return found | experiment.task.prepare(experiment.seed)
