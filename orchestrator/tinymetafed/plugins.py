@@ -266,17 +266,19 @@ def recorded(versions: str) -> dict[str, str]:
     return {key.removeprefix(SOURCE): one for key, one in items if key.startswith(SOURCE)}
 
 
-def changed(versions: str) -> str | None:
-    """What of a run's users' classes has changed since it began; None where nothing has. versions:
-    of the run, JSON."""
+def check_unchanged(run: int, versions: str) -> None:
+    """Raises TinyMetaFedError where what a run's users' classes are made from is not what it began
+    with: what is computed now would be of another experiment. versions: of the run, JSON."""
     for name, before in recorded(versions).items():
         try:
             source = _read(Path(name)) if name.startswith("/") else _from_module(name)[1]
         except TinyMetaFedError as error:
-            return str(error)
+            raise TinyMetaFedError(f"run {run} cannot go on: {error}") from None
         if source.version != before:
-            return f"{name} has changed since it began ({before}; now {source.version})"
-    return None
+            raise TinyMetaFedError(
+                f"run {run} cannot go on: {name} has changed since it began ({before}; now "
+                f"{source.version}); bring back what it was, or run the experiment again"
+            )
 
 
 def short(name: str) -> str:

@@ -108,8 +108,7 @@ def experiment_of(store: Store, run: Run) -> FederationSettings:
     """The federation that a run is of, with its frozen weights. Raises TinyMetaFedError."""
     from .experiment import Experiment
 
-    if (changed := plugins.changed(run.versions)) is not None:
-        raise TinyMetaFedError(f"run {run.id}: {changed}, so its weights are of another experiment")
+    plugins.check_unchanged(run.id, run.versions)
     try:
         experiment = Experiment.model_validate_json(run.settings)
     except ValidationError:

@@ -54,7 +54,7 @@ class Store:
             self._db, self.notice = opening.to_read(self.path, copies)
         else:
             self._db = opening.to_write(self.path)
-        weakref.finalize(self, self._db.close)
+        self._close = weakref.finalize(self, self._db.close)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -93,8 +93,8 @@ class Store:
             ) from None
 
     def close(self) -> None:
-        """Closes the file."""
-        self._db.close()
+        """Closes the file; that is up to the thread that has opened it."""
+        self._close()
 
     def create(
         self,
