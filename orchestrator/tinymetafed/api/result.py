@@ -21,7 +21,7 @@ from ..plugins import blaming
 from ..report import described
 from ..results.rows import DeviceEvaluation, Event, Judged, NodeRound
 from ..results.store import Entry, Run, Store
-from ..tasks.samples import Samples
+from ..tasks.samples import Samples, as_inputs
 from .outside import outside_loop
 
 if TYPE_CHECKING:
@@ -191,7 +191,8 @@ class Result:
         else:
             assert inputs is not None
             assert targets is not None
-            support, query = Samples(np.asarray(inputs), np.asarray(targets)), None
+            support = Samples(np.asarray(inputs), np.asarray(targets))
+            query = support[:0]
         who = "these samples" if device is None else f"device {device}"
         with blaming():
             theta = outside_loop(lambda: exporting.adapted(client, run.weights, support, who))
@@ -200,7 +201,7 @@ class Result:
     def predict(self, inputs: ArrayLike) -> NDArray[np.float32]:
         """What the network gives without adaptation; see Adapted.predict."""
         client, run = self._client()
-        return Adapted(client, run.weights, None, None).predict(inputs)
+        return _predicted(client, run.weights, inputs)
 
     def _client(self) -> tuple[Client, Run]:
         with self._store() as store, blaming():
@@ -213,15 +214,15 @@ class Adapted:
 
     Attributes:
         theta: its weights: float32 [parameters].
-        support: what it has adapted to. query: further samples of an unseen device, else None.
+        support: what it has adapted to. query: further samples of an unseen device, else none.
     """
 
     def __init__(
         self,
         client: Client,
         theta: NDArray[np.float32],
-        support: Samples | None,
-        query: Samples | None,
+        support: Samples,
+        query: Samples,
     ) -> None:
         self._client = client
         self.theta = theta
@@ -236,9 +237,14 @@ class Adapted:
         """What the firmware's core gives for inputs [n, …]: float32 [n, outputs]; of a classifier
         the scores before the softmax, so that argmax is the class; of one with a single output the
         class is 1 above zero. Raises TinyMetaFedError."""
-        return outside_loop(
-            lambda: exporting.predicted(self._client, self.theta, np.asarray(inputs))
-        )
+        return _predicted(self._client, self.theta, inputs)
+
+
+def _predicted(
+    client: Client, theta: NDArray[np.float32], inputs: ArrayLike
+) -> NDArray[np.float32]:
+    values = as_inputs(inputs, client.model)
+    return outside_loop(lambda: exporting.predicted(client, theta, values))
 
 
 def _by_layer(client: Client, theta: NDArray[np.float32]) -> Weights:
