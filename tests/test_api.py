@@ -109,8 +109,8 @@ def test_a_run(small: tmf.Experiment, folder: Path):
     assert [one.loss for one in seen if one.loss is not None] == pytest.approx(
         curve["loss_after"].tolist()[1:]
     )
-    sums = result.bytes["bytes_up"].groupby("round").sum()
-    assert [one.bytes_up for one in seen] == list(sums)
+    sums = [one["bytes_up"].to_numpy().sum() for _, one in result.bytes.groupby("round")]
+    assert [one.bytes_up for one in seen] == sums
     assert (result.done, result.rounds, result.name) == (4, 4, "test")
     assert result.experiment == small
 

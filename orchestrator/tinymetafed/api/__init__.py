@@ -51,7 +51,7 @@ def rounds(
     file for every frame. Raises TinyMetaFedError while iterated over.
     """
     found = experiment if isinstance(experiment, Experiment) else read_experiment(experiment)
-    return Rounds(found, _folder(store), None, threads, frames and Path(frames))
+    return Rounds(found, _folder(store), None, threads, _path(frames))
 
 
 def run(
@@ -85,7 +85,7 @@ def resume(
     that never stopped comes to. Raises TinyMetaFedError also where the firmware or a user's class
     is another than at its beginning."""
     folder = _folder(store)
-    every = Rounds(None, folder, Result(folder, run).id, threads, frames and Path(frames))
+    every = Rounds(None, folder, Result(folder, run).id, threads, _path(frames))
     return _all(every, on_round)
 
 
@@ -109,6 +109,10 @@ def _all(every: Rounds, on_round: Callable[[RoundReport], None] | None) -> Resul
         if on_round is not None:
             on_round(report)
     return every.result
+
+
+def _path(path: AnyPath | None) -> Path | None:
+    return None if path is None else Path(path)
 
 
 def _folder(store: AnyPath | None) -> Path:

@@ -154,7 +154,8 @@ class Result:
     def faults(self) -> "DataFrame":
         """Those events that are the firmware's own: faults, hangs, resets."""
         found = self.events
-        return found[found["kind"].isin(FIRMWARE_FAULTS)].reset_index(drop=True)
+        own = [kind in FIRMWARE_FAULTS for kind in found["kind"]]
+        return found.loc[own].reset_index(drop=True)
 
     # ---- weights ----------------------------------------------------------------------------
 

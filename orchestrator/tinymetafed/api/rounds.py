@@ -63,7 +63,7 @@ class _Worker:
         self._given: SimpleQueue[RoundReport | BaseException | None] = SimpleQueue()
         self._taken = threading.Semaphore(0)
         self._last: RoundReport | None = None
-        self._cancel: Callable[[], None] | None = None
+        self._cancel: Callable[[], object] | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="tinymetafed", daemon=True)
 
@@ -116,7 +116,7 @@ class _Worker:
         finally:
             store.close()
 
-    def _started(self, cancel: Callable[[], None]) -> None:
+    def _started(self, cancel: Callable[[], object]) -> None:
         self._cancel = cancel
         if self._closed:
             cancel()

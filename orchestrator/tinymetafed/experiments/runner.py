@@ -36,6 +36,7 @@ from .emulated_rounds import EmulatedSample
 from .experiment import Experiment
 from .round_report import RoundReport
 
+Started = Callable[[Callable[[], object]], None]
 OnRound = Callable[[RoundReport], None]
 Progress = Callable[[int, str], None]
 """Called with the rounds done and what is being done now."""
@@ -75,7 +76,7 @@ def execute(
     threads: int | None = None,
     frames: Path | None = None,
     on_round: OnRound | None = None,
-    started: Callable[[Callable[[], None]], None] | None = None,
+    started: Started | None = None,
 ) -> tuple[Run, TimeProfile]:
     """Runs the experiment, or goes on with `run`, and returns what the store holds then.
 
@@ -99,12 +100,12 @@ def execute(
 
 async def _until_ended(
     work: Callable[[], Coroutine[Any, Any, Run]],
-    started: Callable[[Callable[[], None]], None] | None,
+    started: Started | None,
 ) -> Run:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     if started is not None:
-        started(partial(loop.call_soon_threadsafe, task.cancel))
+        started(lambda: loop.call_soon_threadsafe(task.cancel))
     else:
         for number in ending():
             loop.add_signal_handler(number, task.cancel)
