@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo
 
 from .errors import TinyMetaFedError, printable
 
@@ -53,7 +53,12 @@ def index(values: list[Any], key: str) -> int:
 
 def read(model: type[T], path: Path) -> T:
     """The settings in a file. Raises TinyMetaFedError."""
-    return check(model, parse(read_text(path), str(path)), str(path))
+    return check(model, parse(read_text(path), str(path)), str(path), path.parent)
+
+
+def folder_of(info: ValidationInfo) -> Path:
+    """The folder that paths in settings are relative to while they are checked."""
+    return (info.context or {}).get("folder", Path())
 
 
 def names(folder: Path) -> list[str]:
@@ -61,17 +66,25 @@ def names(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.toml"))
 
 
-def check(model: type[T], tree: dict[str, Any], origin: str) -> T:
-    """Raises TinyMetaFedError that names `origin`, the key and what it may be, a line for each
-    error."""
+HERE = Path()
+
+
+def check(model: type[T], tree: dict[str, Any], origin: str, folder: Path = HERE) -> T:
+    """folder: that paths in it are relative to. Raises TinyMetaFedError that names `origin`, the
+    key and what it may be, a line for each error."""
     try:
-        return model.model_validate(tree)
+        return model.model_validate(tree, context={"folder": folder})
     except ValidationError as error:
-        details = error.errors()
-        # A list without what is wrong in it may be too short besides: no error of its own.
-        wrong = {detail["loc"][:i] for detail in details for i in range(len(detail["loc"]))}
-        lines = [_describe(model, detail) for detail in details if detail["loc"] not in wrong]
+        lines = described(model, error)
         raise TinyMetaFedError("\n".join(f"{origin}: {line}" for line in lines)) from None
+
+
+def described(model: type[BaseModel], error: ValidationError) -> list[str]:
+    """A line for each thing that is wrong: the key, and what it may be."""
+    details = error.errors()
+    # A list without what is wrong in it may be too short besides: no error of its own.
+    wrong = {detail["loc"][:i] for detail in details for i in range(len(detail["loc"]))}
+    return [_describe(model, detail) for detail in details if detail["loc"] not in wrong]
 
 
 def _describe(model: type[BaseModel], detail: Any) -> str:

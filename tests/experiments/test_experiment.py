@@ -31,7 +31,7 @@ def test_the_experiments_of_the_project_are_valid(path: Path):
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("nodes.cuont=4", "f.toml: nodes.cuont: unknown key; known are: backend, firmware, board"),
+        ("nodes.cuont=4", "f.toml: nodes.cuont: unknown key; known are: backend, options"),
         ("strategy.speed=4", "f.toml: strategy.speed: unknown key; known are: query, "
             "outer_rate, name, local_rate"),
         ("colour=4", "f.toml: colour: unknown key; known are: name, seed"),

@@ -222,7 +222,7 @@ def test_a_cluster_of_another_version_is_an_error(cluster: str, monkeypatch: pyt
 
 
 def test_a_worker_with_another_build_is_an_error(experiment: MakeExperiment):
-    setup = ray_worker.Setup(experiment().model_dump_json(), FirstWeights(), bytes(20), 8192)
+    setup = ray_worker.Setup(experiment().model_dump_json(), FirstWeights(), bytes(20), 8192, ())
     assert setup.build != library_build()
     none = np.zeros(0)
     weights = ray_worker.Weights(none.astype(np.float32), none.astype(np.int64), 1)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sqlite3
 import stat
+import threading
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -250,3 +251,22 @@ def test_a_store_without_its_frozen_weights_is_a_line(tmp_path: Path):
         db.execute("DROP TABLE backbone")
     with pytest.raises(TinyMetaFedError, match=r"runs.sqlite: no such table: backbone"):
         store.backbone(run)
+
+
+def test_several_threads_make_the_same_new_store(tmp_path: Path):
+    for i in range(20):
+        together, failed = threading.Barrier(4), list[str]()
+
+        def make(i: int = i, together: threading.Barrier = together) -> None:
+            together.wait()
+            try:
+                Store(tmp_path / str(i)).close()
+            except TinyMetaFedError as error:
+                failed.append(str(error))  # noqa: B023
+
+        threads = [threading.Thread(target=make) for _ in range(4)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+        assert failed == []

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from ..experiments.experiment import Experiment, read
 from ..places import STORE
+from ..plugins import check_unchanged
 from ..report import described
 from ..results.store import Run, Store
 from .arguments import OverrideOption, given
@@ -41,6 +42,7 @@ def run(
         assert resume is not None
         store = Store(STORE)
         stopped = store.run(resume)
+        check_unchanged(stopped.id, stopped.versions)
         settings = described.settings(stopped)
     # A download shows a progress bar of its own, so it has to end before the bar of the run starts.
     settings.task.prepare(settings.seed)

@@ -2,6 +2,7 @@
 
 import math
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Generic, Literal, TypeVar
 
@@ -9,7 +10,9 @@ from pydantic import Field, RootModel
 
 from ..errors import TinyMetaFedError
 from ..places import EMULATION
-from ..settings import Settings, names, read
+from ..settings import Settings, check, names, parse, read, read_text
+from .timing import FOLDER as CORES
+from .timing import TimingTable
 
 FOLDER = EMULATION / "power"
 
@@ -34,7 +37,8 @@ class Device(Settings):
     """
 
     name: str
-    core: str
+    core: str  # a table of emulation/timing; in a user's file also the path of one
+    timing: TimingTable | None = None  # the table of a core of the user's own
     supply_voltage_v: Figure[_Positive]
     clock_mhz: Figure[_Positive]
     run_current_ma: Figure[_Positive]
@@ -43,6 +47,9 @@ class Device(Settings):
     flash_factor: Figure[Annotated[float, Field(ge=1, le=100)]]
     flash_kib: Figure[_Size]
     ram_kib: Figure[Annotated[tuple[_Size, ...], Field(min_length=1)]]
+
+    def __str__(self) -> str:
+        return self.name
 
     @property
     def run_power(self) -> float:
@@ -77,6 +84,9 @@ class _Radio(Settings):
     receive_current_ma: Figure[_Positive]
     payload_bytes: Figure[Annotated[int, Field(ge=1, le=65535)]]
     overhead_bytes: Figure[Annotated[int, Field(ge=0, le=65535)]]
+
+    def __str__(self) -> str:
+        return self.name
 
     @property
     def transmit_power(self) -> float:
@@ -149,16 +159,50 @@ class Radio(RootModel[Annotated[BitRadio | LoRaRadio, Field(discriminator="modul
     """A radio, or a cable; what it is, its modulation says."""
 
 
+def device(name: str | Device, folder: Path = FOLDER) -> Device:
+    """The device in `folder`/`name`.toml; itself where it is one. Raises TinyMetaFedError."""
+    return _device(name, folder) if isinstance(name, str) else name
+
+
 @cache
-def device(name: str, folder: Path = FOLDER) -> Device:
-    """The device in `folder`/`name`.toml. Raises TinyMetaFedError."""
+def _device(name: str, folder: Path) -> Device:
     return read(Device, _file(name, folder, "device"))
 
 
+def radio(
+    name: str | BitRadio | LoRaRadio, folder: Path = FOLDER / "radios"
+) -> BitRadio | LoRaRadio:
+    """The radio in `folder`/`name`.toml; itself where it is one. Raises TinyMetaFedError."""
+    return _radio(name, folder) if isinstance(name, str) else name
+
+
 @cache
-def radio(name: str, folder: Path = FOLDER / "radios") -> BitRadio | LoRaRadio:
-    """The radio in `folder`/`name`.toml. Raises TinyMetaFedError."""
-    return read(Radio, _file(name, folder, "radio")).root
+def _radio(name: str, folder: Path) -> BitRadio | LoRaRadio:
+    return read_radio(_file(name, folder, "radio"))
+
+
+def read_device(path: Path) -> Device:
+    """The device in a file of a user's own, with the timing table that it names by a path. Raises
+    TinyMetaFedError."""
+    tree = parse(read_text(path), str(path))
+    core = tree.get("core")
+    if isinstance(core, str) and core.endswith(".toml"):
+        table = read(TimingTable, path.parent / core)
+        # Of the same name cycles are the same, in whichever run.
+        digest = sha256(table.model_dump_json().encode()).hexdigest()[:8]
+        tree |= {"core": f"{Path(core).stem}-{digest}", "timing": table.model_dump(mode="json")}
+    found = check(Device, tree, str(path))
+    if found.timing is None and found.core not in names(CORES):
+        raise TinyMetaFedError(
+            f"{path}: core: no timing table {found.core!r}; use {', '.join(names(CORES))}, or the "
+            "path of a file such as ./core.toml"
+        )
+    return found
+
+
+def read_radio(path: Path) -> BitRadio | LoRaRadio:
+    """The radio in a file. Raises TinyMetaFedError."""
+    return read(Radio, path).root
 
 
 def _file(name: str, folder: Path, what: str) -> Path:

@@ -1,29 +1,64 @@
-"""[energy] of an experiment file, and the names of devices and radios."""
+"""[energy] of an experiment file; devices and radios by their names, or by files of a user's own,
+of which all is in the settings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic import Field, ValidationInfo
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from .. import settings
-from ..settings import Settings
+from ..settings import Settings, folder_of
 from . import power
+from .power import BitRadio, Device, LoRaRadio
+from .timing import Timing
 
 
-def _known(folder: Path) -> AfterValidator:
-    def check_name(name: str) -> str:
-        known = settings.names(folder)
-        if name not in known:
-            raise PydanticCustomError("tmf_known", "{known}", {"known": f"use {', '.join(known)}"})
-        return name
+@dataclass(frozen=True)
+class _Choice:
+    """Annotates a name of a file in `folder`, or what is in a file of a user's own."""
 
-    return AfterValidator(check_name)
+    kinds: tuple[type[Any], ...]
+    load: Callable[[Path], Any]
+    build: Callable[[dict[str, Any]], Any]
+    folder: Path
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(
+            self._choose, serialization=core_schema.simple_ser_schema("any")
+        )
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, str]:
+        return {"type": "string"}
+
+    def _choose(self, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, self.kinds):
+            return value
+        if isinstance(value, dict):  # of a run's row
+            return self.build(value)
+        if isinstance(value, str) and value.endswith(".toml"):
+            return self.load(folder_of(info) / value)
+        if value not in (known := settings.names(self.folder)):
+            text = f"use {', '.join(known)}, or a file such as ./mine.toml"
+            raise PydanticCustomError("tmf_known", "{known}", {"known": text})
+        return value
 
 
-DeviceName = Annotated[str, _known(power.FOLDER)]
-RadioName = Annotated[str, _known(power.FOLDER / "radios")]
+DeviceName = Annotated[
+    str | Device,
+    _Choice((Device,), power.read_device, Device.model_validate, power.FOLDER),
+]
+RadioName = Annotated[
+    str | BitRadio | LoRaRadio,
+    _Choice(
+        (BitRadio, LoRaRadio),
+        power.read_radio,
+        lambda tree: power.Radio.model_validate(tree).root,
+        power.FOLDER / "radios",
+    ),
+]
 
 
 class EnergySettings(Settings):
@@ -36,3 +71,10 @@ class EnergySettings(Settings):
 
 Priced = Sequence[tuple[range, EnergySettings]]
 """What nodes are priced for, by the indices of those that are alike; the interval is the same."""
+
+
+def timings(priced: Priced) -> tuple[Timing, ...]:
+    """The tables by which cycles are counted: those that there are, and devices' own."""
+    devices = (power.device(one.device) for _, one in priced)
+    own = {one.core: one.timing for one in devices if one.timing is not None}
+    return (*Timing.all(), *(Timing.of(name, table) for name, table in own.items()))

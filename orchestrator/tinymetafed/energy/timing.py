@@ -26,7 +26,7 @@ RUN = 3
 
 
 def _three(value: object) -> object:
-    return value if isinstance(value, list) else [value] * len(READINGS)
+    return value if isinstance(value, list | tuple) else [value] * len(READINGS)
 
 
 def _ascending(value: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -166,8 +166,18 @@ class Timing:
         return tuple(cls.load(name, folder) for name in names(folder))
 
     @classmethod
+    def of(cls, name: str, table: TimingTable) -> "Timing":
+        """Of a table of a user's own; the encodings are its own, or those of one in FOLDER. Raises
+        TinyMetaFedError."""
+        encodings = table.encodings_from
+        return cls(name, table, table if encodings is None else cls.load(encodings).table)
+
+    @classmethod
     def load(cls, name: str, folder: Path = FOLDER) -> "Timing":
-        """The table in `folder`/`name`.toml. Raises TinyMetaFedError."""
+        """The table in `folder`/`name`.toml; a name with that ending is a path of a user's own.
+        Raises TinyMetaFedError."""
+        if name.endswith(".toml"):
+            return cls.of(Path(name).stem, read(TimingTable, Path(name)))
         path = folder / f"{name}.toml"
         if not path.is_file():
             known = ", ".join(names(folder))

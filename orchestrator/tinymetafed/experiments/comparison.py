@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
 
-from .. import settings
+from .. import plugins, settings
+from ..energy import power
 from ..energy.settings import DeviceName, RadioName
 from ..errors import TinyMetaFedError
 from ..federation.settings import Seed
@@ -56,6 +57,10 @@ class StrategyEntry(OnTask):
         """Settings of the strategy, with its name."""
         return {"name": self.name} | super().own
 
+    def beside(self, folder: Path) -> Changes:
+        """The same; a file that it names is in this folder."""
+        return self.own | {"name": plugins.absolute(self.name, folder)}
+
 
 class ComparisonSettings(Settings):
     """A whole comparison file."""
@@ -71,7 +76,7 @@ class ComparisonSettings(Settings):
     @model_validator(mode="after")
     def _nothing_is_there_twice(self) -> "ComparisonSettings":
         for key in ("seeds", "devices", "radios"):
-            _distinct(key, getattr(self, key))
+            _distinct(key, map(_name, getattr(self, key)))
         for key in ("tasks", "strategies"):
             _distinct(f"{key}.label", [one.label for one in getattr(self, key)])
         return self
@@ -86,6 +91,11 @@ class ComparisonSettings(Settings):
                     f"{', '.join(sorted(names))}"
                 )
         return self
+
+
+def _name(value: object) -> object:
+    """Of a device or a radio, as tables have it."""
+    return value if isinstance(value, str | int) else str(value)
 
 
 def _distinct(key: str, values: Iterable[object]) -> None:
@@ -126,13 +136,11 @@ def read(path: Path) -> tuple[ComparisonSettings, list[Cell]]:
         for strategy in comparison.strategies
         for seed in comparison.seeds
     ]
-    first: dict[Experiment, Cell] = {}
+    first: dict[str, Cell] = {}
     for cell in cells:
-        if cell.experiment in first:
-            raise TinyMetaFedError(
-                f"{path}: {first[cell.experiment]} and {cell} are the same; remove one"
-            )
-        first[cell.experiment] = cell
+        same = first.setdefault(cell.experiment.model_dump_json(), cell)
+        if same is not cell:
+            raise TinyMetaFedError(f"{path}: {same} and {cell} are the same; remove one")
     return comparison, cells
 
 
@@ -155,13 +163,21 @@ def _experiment(
     for changes in (task.changes, here.changes, strategy.changes):
         tree = _changed(tree, changes, origin)
     kept = tree.get("strategy", {})
-    if not isinstance(kept, dict) or kept.get("name") != strategy.name:
+    own = strategy.beside(path.parent)
+    if not isinstance(kept, dict) or plugins.absolute(kept.get("name"), folder) != own["name"]:
         kept = {}  # another strategy's
-    own = kept | here.own | strategy.own
+    own = kept | here.own | own
     tree |= {"seed": seed, "strategy": own}
     if comparison.emulate:
         tree = _changed(tree, {"nodes": {"backend": "host", "emulate": comparison.emulate}}, origin)
     experiment = build(tree, origin, folder)
+    counted = {one.name for one in experiment.timings}
+    for i, name in enumerate(comparison.devices):
+        if (core := power.device(name).core) not in counted:
+            raise TinyMetaFedError(
+                f"{origin}: devices.{i}: the experiment does not count cycles of {core}; give it "
+                "the device as energy.device"
+            )
     if experiment.task.target_is_class and task.target > 1:
         raise TinyMetaFedError(f"{origin}: target: {task.target:g} is no accuracy; use 0 to 1")
     return experiment

@@ -61,7 +61,10 @@ async def _debug(
     settings = experiment.nodes
     kind = settings.kind(node)
     emulated = kind if kind.emulated else kind.on_qemu
-    on_host = {"backend": "host", "engine": "local", "emulate": 0, "groups": (), "measure": False}
+    on_host = {
+        "backend": "host", "options": None, "engine": "local", "emulate": 0, "groups": (),
+        "measure": False,
+    }  # fmt: skip
     played = settings.model_copy(update=on_host)
     experiment = experiment.model_copy(update={"nodes": played, "faults": Faults()})
     with private_directory(short=True) as directory:

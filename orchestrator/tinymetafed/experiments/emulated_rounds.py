@@ -60,7 +60,7 @@ class EmulatedSample:
     def of(cls, experiment: Experiment, directory: Path) -> "EmulatedSample":
         """Of as many rounds as the experiment says. directory: private, for the nodes."""
         settings = experiment.nodes
-        nodes = make_nodes(settings.on_qemu, directory)
+        nodes = make_nodes(settings.on_qemu, directory, experiment.timings)
         return cls(experiment, nodes, experiment.counted_rounds, Client(experiment))
 
     async def start(self) -> None:

@@ -2,12 +2,13 @@
 
 import logging
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from .. import settings
+from .. import plugins, settings
 from ..errors import TinyMetaFedError
 from ..federation.settings import FederationSettings
 from ..settings import Settings
@@ -16,6 +17,7 @@ from . import model_source, shipped, task_source
 log = logging.getLogger(__name__)
 
 HERE = Path()
+Overrides = Sequence[str] | Mapping[str, Any]
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
@@ -28,10 +30,8 @@ class Experiment(FederationSettings, _Named):  # the name comes first
     """A federation under the name of its experiment."""
 
 
-def parse(
-    text: str, origin: str, overrides: tuple[str, ...] = (), folder: Path = HERE
-) -> Experiment:
-    """Settings from TOML and KEY=VALUE overrides with dotted keys.
+def parse(text: str, origin: str, overrides: Overrides = (), folder: Path = HERE) -> Experiment:
+    """Settings from TOML and overrides with dotted keys, KEY=VALUE or by key.
 
     folder: where files lie that it names. Raises
     TinyMetaFedError that names `origin`, the key and what it may be, a line for each error.
@@ -43,12 +43,16 @@ def parse(
         raise TinyMetaFedError(
             f"{origin}: a data set's card; name it in task.data of an experiment"
         )
-    for override in overrides:
-        _override(tree, override)
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            _put(tree, key, value, key)
+    else:
+        for override in overrides:
+            _override(tree, override)
     return build(tree, origin, folder)
 
 
-def read(path: Path, overrides: tuple[str, ...] = ()) -> Experiment:
+def read(path: Path, overrides: Overrides = ()) -> Experiment:
     """The experiment in a file, or the one of a name that comes with the bench. Raises
     TinyMetaFedError."""
     if not path.exists() and (str(path) == "last" or str(path).isdecimal()):
@@ -65,7 +69,8 @@ def build(tree: dict[str, Any], origin: str, folder: Path) -> Experiment:
     `parse` does."""
     tree = task_source.expand(tree, origin, folder)
     tree, source = model_source.expand(tree, origin, folder)
-    experiment = settings.check(Experiment, tree, origin)
+    with plugins.blaming():
+        experiment = settings.check(Experiment, tree, origin, folder)
     try:
         first = model_source.first_weights(experiment.built_model, source)
     except ValueError as error:
@@ -81,13 +86,17 @@ def build(tree: dict[str, Any], origin: str, folder: Path) -> Experiment:
 
 def _override(tree: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
-    *path, last = steps = [step.strip() for step in key.split(".")]
-    if not equals or not all(steps):
+    if not equals or not all(step.strip() for step in key.split(".")):
         raise TinyMetaFedError(f"--set {override:.200}: expected KEY=VALUE, e.g. nodes.count=8")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except (ValueError, RecursionError):
         parsed = value.strip()  # a string may be given without quotes
+    _put(tree, key, parsed, f"--set {override:.200}")
+
+
+def _put(tree: dict[str, Any], key: str, parsed: Any, origin: str) -> None:
+    *path, last = [step.strip() for step in key.split(".")]
     place: dict[str, Any] | list[Any] = tree
     try:
         for i, step in enumerate(path):
@@ -103,4 +112,4 @@ def _override(tree: dict[str, Any], override: str) -> None:
         else:
             place[last] = parsed
     except KeyError as error:
-        raise TinyMetaFedError(f"--set {override:.200}: {error.args[0]}") from None
+        raise TinyMetaFedError(f"{origin}: {error.args[0]}") from None

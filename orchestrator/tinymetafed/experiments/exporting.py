@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TinyMetaFedError
+from ..federation import returned
 from ..federation.client import Client
 from ..federation.settings import FederationSettings
 from ..models.model import Model
@@ -21,6 +22,7 @@ from ..nodes.broadcast import Broadcast
 from ..nodes.host import HostTransport
 from ..nodes.node import Node
 from ..results.store import Run, Store
+from ..tasks.samples import Samples
 from . import model_source
 
 Values = NDArray[np.float32]
@@ -58,7 +60,9 @@ class Exported:
         settings.task.prepare(settings.seed)
         self._client = Client(settings)
         self.samples = self._client.unseen(device or 0)
-        theta = run.weights if device is None else _adapted(self._client, run.weights, device)
+        theta = run.weights
+        if device is not None:
+            theta = adapted(self._client, theta, self.samples[0], f"--device {device}")
         shaped = settings.model.model_copy(update={"shape": settings.shape})
         about = _metadata(run, settings, device)
         self.network = Network.of(shaped, self._client.model, theta, about)
@@ -130,7 +134,7 @@ class Exported:
 
     def predicted(self, inputs: Values) -> Values:
         """What a host node gives for inputs, float32 [n, inputs]: float32 [n, outputs]."""
-        return asyncio.run(_predicted(self._client, self.theta, inputs))
+        return predicted(self._client, self.theta, inputs)
 
 
 def _metadata(run: Run, settings: FederationSettings, device: int | None) -> dict[str, str]:
@@ -143,24 +147,33 @@ def _metadata(run: Run, settings: FederationSettings, device: int | None) -> dic
     return about | {f"with {name}": version for name, version in versions.items()}
 
 
-def _adapted(client: Client, theta: Values, device: int) -> Values:
-    """The weights of a host node that has adapted to the device as in an evaluation. Raises
-    TinyMetaFedError."""
+def adapted(client: Client, theta: Values, support: Samples, who: str) -> Values:
+    """The weights of a host node that has adapted to these samples as an unseen device does:
+    float32 [parameters]. who: has the samples, for a message. Raises TinyMetaFedError."""
+    strategy, steps = client.settings.strategy, client.settings.evaluation.steps
+    found = strategy.personalise(client.model, len(support), steps)
+    where = returned.of(strategy, "personalise")
+    program = returned.program(found, where, client.model.parameters)
 
     async def work() -> Values:
         async with _host_node() as (node, transport):
             await client.boot(node)
             changed = np.ones(len(theta), np.int64)
-            support, query = client.unseen(device)
             try:
-                await node.run(client.evaluation, support, query, Broadcast(theta, changed, 1))
+                await node.run(program, support, support, Broadcast(theta, changed, 1))
             except NodeRefused as refused:
                 if not refused.diverged:
                     raise
-                raise TinyMetaFedError(f"--device {device}: its adaptation diverges") from None
+                raise TinyMetaFedError(f"{who}: its adaptation diverges") from None
             return transport.working(len(theta))
 
     return asyncio.run(work())
+
+
+def predicted(client: Client, theta: Values, inputs: Values) -> Values:
+    """What a host node with these weights gives for inputs, float32 [n, inputs]: float32 [n,
+    outputs]."""
+    return asyncio.run(_predicted(client, theta, inputs))
 
 
 async def _memory(model: Model) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from .. import settings
+from .. import plugins, settings
 from ..errors import TinyMetaFedError
 from ..federation.settings import FederationSettings
 from ..models import importing
@@ -108,6 +108,7 @@ def experiment_of(store: Store, run: Run) -> FederationSettings:
     """The federation that a run is of, with its frozen weights. Raises TinyMetaFedError."""
     from .experiment import Experiment
 
+    plugins.check_unchanged(run.id, run.versions)
     try:
         experiment = Experiment.model_validate_json(run.settings)
     except ValidationError:

@@ -148,7 +148,7 @@ def _model_memory(image: Path) -> int:
 async def _load(experiment: Experiment) -> tuple[dict[str, int], int]:
     """What the model takes by part, and what there is for it."""
     with private_directory() as directory:
-        (node,) = make_nodes(experiment.nodes, directory)
+        (node,) = make_nodes(experiment.nodes, directory, experiment.timings)
         try:
             await Client(experiment).boot(node)
         except NodeRefused as refused:
@@ -213,7 +213,7 @@ async def _freezing(experiment: Experiment) -> list[Freezing]:
     vectors = model.of_layers(model.initial(experiment.seed))
     found: list[Freezing] = []
     with private_directory() as directory:
-        (node,) = make_nodes(_emulated(experiment.nodes), directory)
+        (node,) = make_nodes(_emulated(experiment.nodes), directory, alone.timings)
         try:
             await node.start()
             for count in range(len(vectors)):
@@ -296,7 +296,7 @@ async def _play(experiment: Experiment) -> Played:
     alone = _with(experiment, emulated)
     with private_directory() as directory:
         everyone = Federation(every, make_engine(every, directory))
-        engine = LinkEngine(Client(alone), make_nodes(alone.nodes, directory))
+        engine = LinkEngine(Client(alone), make_nodes(alone.nodes, directory, alone.timings))
         one = Federation(alone, engine)
         try:
             start = await everyone.start()

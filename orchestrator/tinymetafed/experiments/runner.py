@@ -9,13 +9,15 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import astuple, dataclass
+from functools import partial
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF
 from typing import Any
 
+from .. import plugins
 from ..errors import FirmwareFault, TinyMetaFedError
 from ..federation.engines import make_engine
 from ..federation.federation import Federation
@@ -32,7 +34,10 @@ from ..signals import ending, handlers_restored
 from ..strategies import ServerState
 from .emulated_rounds import EmulatedSample
 from .experiment import Experiment
+from .round_report import RoundReport
 
+Started = Callable[[Callable[[], object]], None]
+OnRound = Callable[[RoundReport], None]
 Progress = Callable[[int, str], None]
 """Called with the rounds done and what is being done now."""
 
@@ -70,22 +75,41 @@ def execute(
     progress: Progress,
     threads: int | None = None,
     frames: Path | None = None,
+    on_round: OnRound | None = None,
+    started: Started | None = None,
 ) -> tuple[Run, TimeProfile]:
     """Runs the experiment, or goes on with `run`, and returns what the store holds then.
 
     threads: for the work of host nodes; one for each processor where not given. frames: a file for
-    every frame of these rounds, see FrameRecorder.
+    every frame of these rounds, see FrameRecorder. on_round: called with each round when it is in
+    the store; the run ends there where its report is stopped.
 
     SIGINT, SIGTERM and SIGHUP end it between two awaits, with the rounds done so far in the store
-    and the nodes closed: KeyboardInterrupt. Raises TinyMetaFedError.
+    and the nodes closed: KeyboardInterrupt. A thread that is not the main one hears of no signal:
+    there `started` is called with what ends it in the same way. Raises TinyMetaFedError.
     """
     before = TimeProfile.now()
+    work = partial(_execute, experiment, store, run, progress, threads, frames, on_round)
     try:
-        with handlers_restored():  # the loop leaves none
-            run = asyncio.run(_execute(experiment, store, run, progress, threads, frames))
+        with nullcontext() if started else handlers_restored(), plugins.blaming():
+            run = asyncio.run(_until_ended(work, started))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     return run, TimeProfile.now() - before
+
+
+async def _until_ended(
+    work: Callable[[], Coroutine[Any, Any, Run]],
+    started: Started | None,
+) -> Run:
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    if started is not None:
+        started(lambda: loop.call_soon_threadsafe(task.cancel))
+    else:
+        for number in ending():
+            loop.add_signal_handler(number, task.cancel)
+    return await work()
 
 
 async def _execute(
@@ -95,12 +119,10 @@ async def _execute(
     progress: Progress,
     threads: int | None,
     frames: Path | None,
+    on_round: OnRound | None,
 ) -> Run:
-    task = asyncio.current_task()
-    assert task is not None
-    for number in ending():
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     if run is not None:
+        plugins.check_unchanged(run.id, run.versions)
         backbone = store.backbone(run.id).tobytes()
         experiment = experiment.starting_with(FirstWeights(backbone=backbone))
     with ExitStack() as resources:
@@ -114,7 +136,9 @@ async def _execute(
             state = await federation.start()
             if sample is not None:
                 await sample.start()
-            return await _rounds(experiment, federation, state, sample, store, run, progress)
+            return await _rounds(
+                experiment, federation, state, sample, store, run, progress, on_round
+            )
         except FirmwareFault as error:
             if not experiment.faults.tolerate:
                 raise
@@ -133,6 +157,7 @@ async def _rounds(
     store: Store,
     run: Run | None,
     progress: Progress,
+    on_round: OnRound | None,
 ) -> Run:
     hellos = federation.engine.hellos
     build = firmware(experiment.nodes, hellos, sample and sample.nodes[0].hello)
@@ -151,11 +176,12 @@ async def _rounds(
             state.server.kept,
             federation.model.backbone,
             federation.take_events(),
+            plugins.sources(experiment),
             name=experiment.name,
             # Also those of a strategy that is an object of the caller's own, and in no union.
             settings=experiment.model_dump_json(serialize_as_any=True, warnings=False),
             seed=experiment.seed,
-            backend="+".join(experiment.nodes.backends),
+            backend="+".join(map(plugins.short, experiment.nodes.backends)),
             versions=json.dumps(versions(experiment)),
             firmware=build,
             memory=federation.engine.memory,
@@ -183,7 +209,7 @@ async def _rounds(
         if sample is not None:
             sample.last |= last
     try:
-        await _train(experiment, federation, state, sample, store, run, progress, lap)
+        await _train(experiment, federation, state, sample, store, run, progress, lap, on_round)
     except TinyMetaFedError:
         events = federation.take_events() + (sample.take_events() if sample else [])
         with suppress(TinyMetaFedError, sqlite3.Error):  # the store may be why
@@ -201,8 +227,9 @@ async def _train(
     run: Run,
     progress: Progress,
     lap: Callable[[], float],
+    on_round: OnRound | None,
 ) -> None:
-    """The rounds that are left."""
+    """The rounds that are left, or until one is stopped at."""
     while state.done < experiment.rounds:
         progress(state.done, "training")
         before = state
@@ -215,11 +242,20 @@ async def _train(
             progress(state.done, "evaluating")
             evaluations = await federation.evaluate(state)
         kept = {i: one for i, one in state.kept.items() if one is not before.kept.get(i)}
+        events, seconds = [*result.events, *federation.take_events()], lap()
         store.commit(
-            run.id, state.done, state.theta, state.broadcast.changed, lap(), result.rows,
-            evaluations, result.phases, kept, state.server.kept,
-            [*result.events, *federation.take_events()], result.measured,
+            run.id, state.done, state.theta, state.broadcast.changed, seconds, result.rows,
+            evaluations, result.phases, kept, state.server.kept, events, result.measured,
         )  # fmt: skip
+        if on_round is not None:
+            report = RoundReport(
+                run.id, state.done, experiment.rounds, state.theta, tuple(result.rows),
+                tuple(evaluations), tuple(events), seconds, experiment.task.target_is_class,
+            )  # fmt: skip
+            on_round(report)
+            lap()  # what the caller does meanwhile is no part of the run
+            if report.stopped:
+                return
         await _hear_signals()
     progress(state.done, "done")
 
@@ -258,7 +294,8 @@ def same_firmware(one: str, other: str) -> bool:
 
 
 def versions(experiment: Experiment) -> dict[str, str]:
-    """Of what can change a run's result; of data, checksums and what of it is unseen."""
+    """Of what can change a run's result; of data, checksums and what of it is unseen; of users'
+    classes, the checksum of their source."""
     found = {"python": platform.python_version()}
     for package in ("tinymetafed", "numpy", "cbor2", "cobs"):
         found[package] = importlib.metadata.version(package)
@@ -271,4 +308,5 @@ def versions(experiment: Experiment) -> dict[str, str]:
             [emulator, "--version"], capture_output=True, text=True, check=False
         ).stdout
         found[backend] = output.partition("\n")[0].removeprefix("QEMU emulator version ")
+    found |= {plugins.SOURCE + one.name: one.version for one in plugins.sources(experiment)}
     return found | experiment.task.prepare(experiment.seed)

@@ -52,15 +52,16 @@ class Comparison:
         self.failed: dict[int, str] = {}
         self._store = store
         self._identities: list[dict[str, str]] = []
-        builds: dict[NodeSettings, str] = {}
+        builds: dict[str, str] = {}
         for cell in cells:
             nodes = cell.experiment.nodes
-            if nodes not in builds:
-                builds[nodes] = asyncio.run(_build(nodes))
+            kind = nodes.model_dump_json()
+            if kind not in builds:
+                builds[kind] = asyncio.run(_build(nodes))
             self._identities.append(
                 {
                     "settings": cell.experiment.model_dump_json(),
-                    "firmware": builds[nodes],
+                    "firmware": builds[kind],
                     "versions": json.dumps(runner.versions(cell.experiment)),
                 }
             )

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from .. import settings
+from .. import plugins, settings
 from ..errors import TinyMetaFedError
 from ..tasks import TaskSettings
 
@@ -24,11 +24,13 @@ def expand(tree: dict[str, Any], origin: str, folder: Path) -> dict[str, Any]:
     if "found" in table:
         raise TinyMetaFedError(f"{origin}: task.found: a run's row has it; leave it out")
     try:
-        task = settings.check(_Table, {"task": table}, origin).task
+        with plugins.blaming():
+            task = settings.check(_Table, {"task": table}, origin, folder).task
     except TinyMetaFedError:
         return tree  # the whole experiment's check says this, and what else is wrong
     try:
-        resolved = task.resolved(folder)
+        with plugins.blaming():
+            resolved = task.resolved(folder)
     except TinyMetaFedError as error:
         text = str(error)
         raise TinyMetaFedError(f"{origin}: {text}" if text.startswith("task.") else text) from None

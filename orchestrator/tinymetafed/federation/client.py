@@ -22,8 +22,10 @@ from ..nodes.program import Evaluate, Program
 from ..nodes.transport import LinkTooNoisy, NodeLost
 from ..nodes.update import Update
 from ..nodes.usage import Usage
+from ..plugins import short
 from ..results.store import DeviceEvaluation
 from ..tasks.samples import BadSamples, Samples, SamplesError, check
+from . import returned
 from .settings import FederationSettings
 
 log = logging.getLogger(__name__)
@@ -115,8 +117,11 @@ class Client:
         settings = self.settings
         queries = [settings.query(device) for device in devices]
         support = settings.strategy.support
+        wanted = [(support, query) for query in queries]
         return self._checked(
-            devices, lambda: settings.task.population(settings.seed, devices, support, queries)
+            devices,
+            wanted,
+            lambda: settings.task.population(settings.seed, devices, support, queries),
         )
 
     def unseen(self, device: int) -> tuple[Samples, Samples]:
@@ -132,22 +137,22 @@ class Client:
             except SamplesError as error:
                 raise error.of(number) from None
 
-        [found] = self._checked([number], make)
+        [found] = self._checked([number], [(judged.support, judged.query)], make)
         return found
 
     def _checked(
-        self, devices: Sequence[int], make: Callable[[], list[tuple[Samples, Samples]]]
+        self,
+        devices: Sequence[int],
+        wanted: Sequence[tuple[int, int]],
+        make: Callable[[], list[tuple[Samples, Samples]]],
     ) -> list[tuple[Samples, Samples]]:
-        """The samples of these devices, looked at before any node is sent them, whichever way.
-        Raises TinyMetaFedError."""
-        task = self.settings.task.name
+        """The samples of these devices, so many of each, looked at before any node is sent them,
+        whichever way. Raises TinyMetaFedError."""
+        task = short(self.settings.task.name)
         try:
             with node_floats():
                 found = make()
-            if len(found) != len(devices):
-                raise SamplesError(
-                    f"samples of {len(found)} devices, where {len(devices)} were asked for"
-                )
+            returned.samples(found, devices, wanted)
         except SamplesError as error:
             raise SamplesError(f"task {task}, {error}") from None
         try:
@@ -165,7 +170,10 @@ class Client:
     def evaluation(self) -> Program:
         """Few-shot adaptation of an unseen device, judged before and after."""
         judged = self.settings.evaluation
-        personalise = self.settings.strategy.personalise(self.model, judged.support, judged.steps)
+        strategy = self.settings.strategy
+        found = strategy.personalise(self.model, judged.support, judged.steps)
+        where = returned.of(strategy, "personalise")
+        personalise = returned.program(found, where, self.model.parameters)
         return Evaluate("query"), *personalise, Evaluate("query")
 
     async def fit(

@@ -353,7 +353,7 @@ def make_engine(
     def make(group: range, kind: NodeKind) -> Engine:
         # Noise is on links alone, and so are frames to be seen.
         if kind.backend != "host" or settings.faults.links or recorder is not None:
-            made = make_group(kind, directory, group.start)
+            made = make_group(kind, directory, group.start, settings.timings)
             return LinkEngine(client, made, recorder, group.start)
         return HostEngine(client, nodes.threads or threads)
 

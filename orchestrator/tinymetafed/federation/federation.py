@@ -15,7 +15,7 @@ from ..nodes.usage import Usage
 from ..results import accounts
 from ..results.store import DeviceEvaluation, Event, MeasuredCycles, NodeRound, PhaseCount
 from ..strategies import Round, ServerState
-from . import participation
+from . import participation, returned
 from .client import FitInstructions, FitResult
 from .engines import Engine, RoundOrder
 from .settings import FederationSettings
@@ -74,7 +74,9 @@ class Federation:
         strategy = self.settings.strategy
         with node_floats():
             theta = self.model.initial(self.settings.seed)
-            return FederationState.start(strategy.start(theta, self.settings.devices.seen))
+            found = strategy.start(theta, self.settings.devices.seen)
+        where = returned.of(strategy, "start")
+        return FederationState.start(returned.state(found, where, self.model.parameters))
 
     async def resume(
         self,
@@ -156,7 +158,9 @@ class Federation:
 
         # 2. Broadcast the weights; 3. reconstruct, 4. learn and 5. select on the nodes.
         with node_floats():
-            program = strategy.program(state.server, self.model, at)
+            found = strategy.program(state.server, self.model, at)
+        where = f"round {at.number + 1}: {returned.of(strategy, 'program')}"
+        program = returned.program(found, where, self.model.parameters)
         owners = nodes if strategy.keeps == "residual" else devices
         instructions = [
             FitInstructions(device, state.kept.get(owner))
@@ -215,17 +219,8 @@ class Federation:
         strategy = self.settings.strategy
         with node_floats():
             after = strategy.aggregate(state, updates, at)
-        before, theta = state.theta, after.theta
-        if (theta.dtype, theta.shape) != (before.dtype, before.shape):
-            raise TinyMetaFedError(
-                f"round {at.number + 1}: {strategy.name} made weights {theta.dtype} "
-                f"{list(theta.shape)} of {before.dtype} {list(before.shape)}"
-            )
-        if not np.isfinite(theta).all():
-            raise TinyMetaFedError(
-                f"round {at.number + 1}: {strategy.name} made weights that are not finite"
-            )
-        return after
+        where = f"round {at.number + 1}: {returned.of(strategy, 'aggregate')}"
+        return returned.state(after, where, len(state.theta))
 
     def _note_left_out(
         self,

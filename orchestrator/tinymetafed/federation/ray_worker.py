@@ -13,6 +13,7 @@ from ..models.model import FirstWeights
 from ..nodes.broadcast import Broadcast
 from ..nodes.library import library_build
 from ..nodes.program import Program
+from ..plugins import Source, adopt, blaming, sources
 from ..results.store import DeviceEvaluation
 from .client import Client, FitInstructions, FitResult
 from .host_clients import HostClients, HostNode
@@ -24,19 +25,21 @@ class Setup:
     """What all of a federation's work has in common.
 
     settings: as JSON. first: weights that go with them. build: of the host library
-    that its nodes run. capacity: of a frame's body.
+    that its nodes run. capacity: of a frame's body. sources: of users' classes.
     """
 
     settings: str
     first: FirstWeights
     build: bytes
     capacity: int
+    sources: tuple[Source, ...]
 
     @classmethod
     def of(cls, settings: FederationSettings, capacity: int) -> "Setup":
         """With this machine's build. Raises TinyMetaFedError where there is none."""
         own = settings.model_dump_json(include=set(FederationSettings.model_fields))
-        return cls(own, settings.model.first, library_build(), capacity)
+        mine = tuple(sources(settings))
+        return cls(own, settings.model.first, library_build(), capacity, mine)
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ def _clients(setup: Setup) -> HostClients:
             f"{socket.gethostname()}: its host build of the firmware is another than here; "
             "install the same wheel there, or build the same source with the same compiler"
         )
+    adopt(setup.sources)
     settings = FederationSettings.model_validate_json(setup.settings)
     client = Client(settings.starting_with(setup.first))
     return HostClients(client, setup.capacity, threads=1)
@@ -76,8 +80,9 @@ def _clients(setup: Setup) -> HostClients:
 def fit(setup: Setup, program: Program, weights: Weights, work: Fit) -> list[FitResult]:
     """HostClients.fit. Raises TinyMetaFedError."""
     try:
-        clients = _clients(setup)
-        return clients.fit(program, weights.broadcast, work.nodes, work.instructions)
+        with blaming():
+            clients = _clients(setup)
+            return clients.fit(program, weights.broadcast, work.nodes, work.instructions)
     except TinyMetaFedError as error:
         raise TinyMetaFedError(str(error)) from None  # its kinds do not travel
 
@@ -87,6 +92,7 @@ def evaluate(
 ) -> list[DeviceEvaluation]:
     """HostClients.evaluate. Raises TinyMetaFedError."""
     try:
-        return _clients(setup).evaluate(weights.broadcast, done, devices)
+        with blaming():
+            return _clients(setup).evaluate(weights.broadcast, done, devices)
     except TinyMetaFedError as error:
         raise TinyMetaFedError(str(error)) from None

@@ -6,7 +6,8 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from ..energy.settings import EnergySettings, Priced
+from ..energy.settings import EnergySettings, Priced, timings
+from ..energy.timing import Timing
 from ..models.layers import Shape
 from ..models.model import FirstWeights, Model, ModelSettings
 from ..nodes.settings import Faults, NodeSettings
@@ -74,7 +75,8 @@ class FederationSettings(Settings):
         for group, kind in self.nodes.fleet:
             if not kind.emulated and len(self.nodes.backends) > 1:
                 continue
-            own = kind.model_dump(include={"device", "radio"}, exclude_none=True)
+            named = {key: getattr(kind, key, None) for key in ("device", "radio")}
+            own = {key: value for key, value in named.items() if value is not None}
             every.append((group, self.energy.model_copy(update=own)))
         return every
 
@@ -86,6 +88,11 @@ class FederationSettings(Settings):
         if not count:
             return range(1, self.rounds + 1)
         return [(2 * part + 1) * self.rounds // (2 * count) + 1 for part in range(count)]
+
+    @property
+    def timings(self) -> tuple[Timing, ...]:
+        """The tables by which its nodes' cycles are counted. Raises TinyMetaFedError."""
+        return timings(self.priced)
 
     @property
     def attendance(self) -> Attendance:

@@ -12,6 +12,7 @@ from ..energy.timing import Timing
 from ..errors import TinyMetaFedError
 from ..places import BUILT_BY, IS_CHECKOUT, MPS2_IMAGE, zephyr_image
 from . import limits, window
+from .backend import opener
 from .boards import Finder, image_of
 from .folder import private_directory
 from .host import open_host
@@ -32,15 +33,20 @@ PHASES = {"idle", "receive", "reconstruct", "learn", "select", "send", "evaluate
 """That each image of a node marks."""
 
 
-def make_nodes(settings: NodeSettings, directory: Path) -> list[Node]:
-    """The nodes of an experiment, not started yet; what they need lies in `directory`. Raises
+def make_nodes(
+    settings: NodeSettings, directory: Path, timings: Sequence[Timing] | None = None
+) -> list[Node]:
+    """The nodes of an experiment, not started yet; what they need lies in `directory`. timings: by
+    which their cycles are counted, those that there are where not given. Raises
     TinyMetaFedError."""
     limits.check(settings)
-    groups = (make_group(kind, directory, group.start) for group, kind in settings.fleet)
+    groups = (make_group(kind, directory, group.start, timings) for group, kind in settings.fleet)
     return list(chain(*groups))
 
 
-def make_group(settings: NodeKind, directory: Path, first: int = 0) -> list[Node]:
+def make_group(
+    settings: NodeKind, directory: Path, first: int = 0, timings: Sequence[Timing] | None = None
+) -> list[Node]:
     """Nodes of one kind, see make_nodes. first: the first one's index in the federation."""
     names = [f"node-{first + i}" for i in range(settings.count)]
     make = partial(
@@ -50,9 +56,11 @@ def make_group(settings: NodeKind, directory: Path, first: int = 0) -> list[Node
         return [make(name, open_host) for name in names]
     if settings.backend == "serial":
         return _on_boards(settings, [make(name, open_host) for name in names])
+    if settings.options is not None:
+        return [make(name, opener(settings.options, name, directory)) for name in names]
     image, built_by = emulated_image(settings)
     sha256 = checksum(image, built_by)
-    pricing = _pricing(image, sha256, Timing.all())
+    pricing = _pricing(image, sha256, Timing.all() if timings is None else tuple(timings))
     place = window.find(image) if settings.uses_dma else None
     if settings.backend == "qemu":
         start = partial(

@@ -17,6 +17,14 @@ from . import program as primitives
 from .broadcast import CHUNK_OVERHEAD
 from .program import Program, Source
 
+
+class ProgramError(TinyMetaFedError, ValueError):
+    """A program that no node can carry out."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the strategy's program: {what}")
+
+
 HEAD_SIZE = 3
 """Bytes of a body before its first request, at most."""
 
@@ -93,11 +101,11 @@ def pack(program: Program, room: Room, weights: Sequence[bytes] = ()) -> tuple[F
     """The frames of a program, behind the requests that bring the weights, the last of which shares
     its frame with what follows. None where there is nothing to ask for.
 
-    Raises ValueError where the program cannot be carried out on such samples, TinyMetaFedError
-    where a mini-batch does not fit into a frame.
+    Raises ProgramError where it cannot be carried out on such samples, TinyMetaFedError where a
+    mini-batch does not fit into a frame.
     """
     if weights and _trains_on_others(program):
-        raise ValueError("stored samples that the program has not stored are another device's")
+        raise ProgramError("stored samples that the program has not stored are another device's")
     alone = tuple((Piece("weights", WEIGHTS, request),) for request in weights[:-1])
     first = len(weights[-1]) if weights else 0
     frames = _packed(program, room, first)
@@ -240,7 +248,7 @@ def _pack_train(packer: _Packer, place: int, train: primitives.Train, room: Room
         packer.add(Piece("train", place, messages.encode_request(request(True))))
         return
     if train.epochs > 1:
-        raise ValueError("samples that are dropped after use make one epoch: store them first")
+        raise ProgramError("samples that are dropped after use make one epoch: store them first")
     ranges = _ranges(train, train.samples, room.of(train.samples))
     if ranges or train.part is None:
         _cut(packer, place, ranges, train.batch, room, request)
@@ -272,7 +280,7 @@ def _cut(
     left = list(ranges)
     total = sum(end - first for _, first, end in left)
     if total == 0 or batch < 1:
-        raise ValueError(f"{total} samples in mini-batches of {batch}")
+        raise ProgramError(f"{total} samples in mini-batches of {batch}")
     name = type(request(True)).__name__.lower()
     begun = False
     while left:

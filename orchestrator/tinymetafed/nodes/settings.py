@@ -3,10 +3,11 @@
 from itertools import accumulate
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, model_validator
 
 from ..energy.settings import DeviceName, RadioName
 from ..settings import Settings
+from .backend import Backend, Named, Options
 
 Direction = Literal["down", "up"]
 EMULATED = "mps2_an386", "nrf52840dk", "arduino_nano_33_ble"
@@ -19,7 +20,9 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 class NodeKind(Settings):
     """Nodes that are alike: how many, and what runs them."""
 
-    backend: Literal["qemu", "renode", "serial", "host"] = "qemu"
+    backend: Annotated[Literal["qemu", "renode", "serial", "host"], Named()] = "qemu"
+    # Of a backend of the user's own its settings, else None.
+    options: Annotated[Backend | None, Options(), Field(validate_default=True)] = None
     firmware: Literal["bare", "zephyr"] = "bare"  # an emulated node's: bare metal, or on Zephyr
     # What an emulated node is. Of serial nodes: of which board a plan is, that of the smallest one.
     board: Literal[
@@ -56,13 +59,23 @@ class NodeKind(Settings):
     @property
     def on_qemu(self) -> Self:
         """As those that play a sample of the rounds."""
-        changes: dict[str, Any] = {"backend": "qemu", "measure": False}
+        changes: dict[str, Any] = {"backend": "qemu", "options": None, "measure": False}
         if self.backend == "serial":
             changes |= {"firmware": "bare", "board": "mps2_an386", "ports": None}
         return self.model_copy(update=changes)
 
     @model_validator(mode="after")
     def _exists(self) -> "NodeKind":
+        if self.options is not None:
+            usual: tuple[tuple[str, Any], ...] = (
+                ("firmware", "bare"), ("board", "mps2_an386"), ("image", None), ("link", None),
+            )  # fmt: skip
+            for key, value in usual:
+                if getattr(self, key) != value:
+                    raise ValueError(
+                        f"{key}: a backend of your own has nodes.options; leave it out"
+                    )
+            return self
         if self.backend == "host" and self.firmware != "bare":
             raise ValueError(
                 f"firmware: host nodes are the firmware's core alone, without {self.firmware}; use "
@@ -168,13 +181,15 @@ class NodeSettings(NodeKind):
 
     @model_validator(mode="before")
     @classmethod
-    def _count_groups(cls, tree: Any) -> Any:
+    def _count_groups(cls, tree: Any, info: ValidationInfo) -> Any:
         """Of a fleet, the number of its nodes need not be given."""
         if not isinstance(tree, dict) or "count" in tree:
             return tree  # pyright: ignore[reportUnknownVariableType]
         found = cast("dict[str, Any]", tree)
         try:
-            groups = TypeAdapter(tuple[NodeGroup, ...]).validate_python(found.get("groups", ()))
+            groups = TypeAdapter(tuple[NodeGroup, ...]).validate_python(
+                found.get("groups", ()), context=info.context
+            )
         except ValidationError:  # which is said of the field itself
             return found
         return found | {"count": sum(one.count for one in groups)} if groups else found

@@ -1,6 +1,7 @@
 """What the runs of a comparison came to: quantities, their means over the seeds, tables, files."""
 
 import csv
+import itertools
 import json
 import math
 from collections import defaultdict
@@ -152,9 +153,10 @@ def _measure(
         yield (*PLAIN, "bytes until target"), sum(n for number, n in moved if number <= reached)
     known = described.of(experiment)
     uncounted = uncounted_rounds(totals, known.counts, sampled=known.sampled)
-    for device, radio in _priced(settings):
-        changes = {"device": device, "radio": radio}
-        priced = [(nodes, one.model_copy(update=changes)) for nodes, one in experiment.priced]
+    for one, other in itertools.product(settings.devices, settings.radios):
+        device, radio = str(one), str(other)
+        changes = {"device": one, "radio": other}
+        priced = [(nodes, was.model_copy(update=changes)) for nodes, was in experiment.priced]
         spent = known.account(store, run, priced).spent()
         if spent is None:
             continue
@@ -167,7 +169,7 @@ def _measure(
 
 
 def _priced(settings: ComparisonSettings) -> list[tuple[str, str]]:
-    return [(device, radio) for device in settings.devices for radio in settings.radios]
+    return [(str(device), str(radio)) for device in settings.devices for radio in settings.radios]
 
 
 def tables(

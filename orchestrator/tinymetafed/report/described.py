@@ -12,6 +12,7 @@ from ..errors import TinyMetaFedError
 from ..experiments.experiment import Experiment
 from ..federation.participation import Attendance, Participation
 from ..nodes.settings import NodeSettings
+from ..plugins import short
 from ..results import spending
 from ..results.store import Run, Store
 from ..settings import check
@@ -90,7 +91,7 @@ def describe(store: Store, run: Run) -> Description:
 def of(known: Experiment) -> Description:
     """Of an experiment that can be read."""
     return Description(
-        known, None, known.strategy.name, known.task.name, known.nodes.count,
+        known, None, short(known.strategy.name), short(known.task.name), known.nodes.count,
         known.nodes.sampled > 0, known.priced, known.attendance.away,
     )  # fmt: skip
 
@@ -108,7 +109,9 @@ def _without_settings(store: Store, run: Run, problem: str) -> Description:
         energy = None  # it is not known who slept
     sampled = nodes is not None and nodes.sampled > 0
     priced = energy and [(range(count), energy)]
-    strategy, task = (str(_table(tree, key).get("name", "?")) for key in ("strategy", "task"))
+    strategy, task = (
+        short(str(_table(tree, key).get("name", "?"))) for key in ("strategy", "task")
+    )
     return Description(None, problem, strategy, task, count, sampled, priced, away)
 
 

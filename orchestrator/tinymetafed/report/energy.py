@@ -13,6 +13,7 @@ from ..energy import ledger, power
 from ..energy.settings import Priced
 from ..files import escaped, writing
 from ..nodes.settings import NodeKind
+from ..plugins import short
 from ..results.spending import Spent
 from ..results.store import MeasuredCycles, NodeTotal, PhaseCount, Run, Store
 
@@ -121,7 +122,7 @@ def by_group(
 
 
 def _kind(kind: NodeKind) -> str:
-    words = [kind.backend]
+    words = [short(kind.backend)]
     if kind.emulated:
         words += [kind.board] if kind.firmware == "bare" else [kind.firmware, kind.board]
         words += [kind.link] if kind.link else []

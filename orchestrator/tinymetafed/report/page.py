@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from ..energy.ledger import SLEEP
 from ..files import replacing, reporting, writing
+from ..plugins import short
 from . import charts, events, svg
 from .charts import Chart, Stack
 from .colors import ACCOUNTS, MESSAGES, ON_DARK
@@ -176,11 +177,11 @@ def _run(one: Result) -> list[Cell]:
     )
     spent = one.spent.balance() if one.spent else None
     return [
-        run.id, run.name, settings.strategy.name, settings.task.name, run.seed, run.backend,
-        settings.nodes.firmware, settings.nodes.count, run.done, run.rounds,
+        run.id, run.name, short(settings.strategy.name), short(settings.task.name), run.seed,
+        run.backend, settings.nodes.firmware, settings.nodes.count, run.done, run.rounds,
         last.after, last.accuracy_after if one.has_classes else None, down, up,
         *((spent.joules, spent.low, spent.high) if spent else (None,) * 3),
-        settings.energy.device, settings.energy.radio, one.counting, run.created,
+        str(settings.energy.device), str(settings.energy.radio), one.counting, run.created,
     ]  # fmt: skip
 
 
@@ -246,8 +247,8 @@ def _energy(stem: str, comparison: TaskRuns) -> Part | None:
     chart = Chart(f"{stem}-energy", title, "", figure)
     names = charts.order({name for found in spent for name in found}, ACCOUNTS)
     cells = [
-        [one.run.id, one.run.name, one.run.seed, one.experiment.energy.device,
-         one.experiment.energy.radio, *(found.get(name, 0.0) for name in names),
+        [one.run.id, one.run.name, one.run.seed, str(one.experiment.energy.device),
+         str(one.experiment.energy.radio), *(found.get(name, 0.0) for name in names),
          sum(found.values())]
         for one, found in zip(counted, spent, strict=True)
     ]  # fmt: skip

@@ -12,6 +12,7 @@ from ..energy.timing import READINGS
 from ..experiments.experiment import Experiment
 from ..experiments.plan import Freezing, LayerPlan, Memory, Played
 from ..models.layers import Shape
+from ..plugins import short
 from ..results import accounts
 from ..results.store import NodeRound
 from ..settings import names
@@ -37,12 +38,12 @@ def before(
     """What is known before a node plays a round."""
     yield Text.assemble(
         (f"Plan of {experiment.name}", "bold"),
-        f"\n{experiment.strategy.name} on {experiment.task.name}, {experiment.per_round} of "
-        f"{experiment.nodes.count} nodes in a round",
+        f"\n{short(experiment.strategy.name)} on {short(experiment.task.name)}, "
+        f"{experiment.per_round} of {experiment.nodes.count} nodes in a round",
     )
     yield _layers(layers)
     yield _memory(memory)
-    yield _devices(memory)
+    yield _devices(experiment, memory)
 
 
 def after(
@@ -54,7 +55,11 @@ def after(
         yield Text(f"Cycles, time and energy are missing: {uncounted}")
         return
     yield from _cycles(played)
-    entries = {name: entries_of(experiment, played, name) for name in names(power.FOLDER)}
+    own = experiment.energy.device
+    entries = {
+        str(device): entries_of(experiment, played, device)
+        for device in dict.fromkeys([*names(power.FOLDER), own])
+    }
     radio = power.radio(experiment.energy.radio).name
     yield _by_device(f"Milliseconds of a later round, {radio}", entries, "seconds")
     yield _by_device(f"Millijoules of a later round, {radio}", entries, "joules")
@@ -131,15 +136,16 @@ def _memory(memory: Memory) -> Table:
     return table
 
 
-def _devices(memory: Memory) -> Table:
+def _devices(experiment: Experiment, memory: Memory) -> Table:
     table = _table("Devices", "device", "KiB of flash", "of", "KiB of RAM", "of", "fits")
-    for name in names(power.FOLDER):
+    for name in dict.fromkeys([*names(power.FOLDER), experiment.energy.device]):
         device, ram = power.device(name), memory.needed + memory.ram
         missing = device.missing(memory.flash, memory.needed, ram)
-        short = ", ".join(f"{n:,} bytes of {what} too few" for what, n in missing.items())
+        lacks = ", ".join(f"{n:,} bytes of {what} too few" for what, n in missing.items())
         table.add_row(
-            name, f"{memory.flash / 1024:.1f}", str(device.flash_kib.value), f"{ram / 1024:.1f}",
-            " + ".join(map(str, device.ram_kib.value)), f"[red]{short}[/]" if short else "yes",
+            str(name), f"{memory.flash / 1024:.1f}", str(device.flash_kib.value),
+            f"{ram / 1024:.1f}", " + ".join(map(str, device.ram_kib.value)),
+            f"[red]{lacks}[/]" if lacks else "yes",
         )  # fmt: skip
     return table
 
@@ -183,7 +189,10 @@ def _cycles(played: Played) -> Iterator[Table]:
 
 
 def entries_of(
-    experiment: Experiment, played: Played, device: str, radio: str | None = None
+    experiment: Experiment,
+    played: Played,
+    device: str | power.Device,
+    radio: str | power.BitRadio | power.LoRaRadio | None = None,
 ) -> list[ledger.Entry]:
     """Of the later round, by its node alone."""
     changes = {"device": device, "radio": radio or experiment.energy.radio}
@@ -213,10 +222,10 @@ def _by_device(title: str, entries: dict[str, list[ledger.Entry]], key: str) -> 
 
 def _radios(experiment: Experiment, played: Played) -> Table:
     table = _table("Radios, the same bytes", "radio", "ms receiving", "ms sending", "mJ")
-    for name in names(power.FOLDER / "radios"):
+    for name in dict.fromkeys([*names(power.FOLDER / "radios"), experiment.energy.radio]):
         entries = entries_of(experiment, played, experiment.energy.device, name)
         used = {e.account: e for e in entries if e.account in (ledger.RECEIVE, ledger.TRANSMIT)}
         joules = sum(one.joules for one in used.values())
         seconds = (used[account].seconds for account in (ledger.RECEIVE, ledger.TRANSMIT))
-        table.add_row(name, *(f"{1e3 * n:,.1f}" for n in seconds), f"{1e3 * joules:,.3f}")
+        table.add_row(str(name), *(f"{1e3 * n:,.1f}" for n in seconds), f"{1e3 * joules:,.3f}")
     return table

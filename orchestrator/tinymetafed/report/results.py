@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..energy.ledger import Entry
 from ..experiments.experiment import Experiment
+from ..plugins import recorded, short
 from ..results.spending import Spent
 from ..results.statistics import mean_and_interval
 from ..results.store import Event, NodeRound, NodeTotal, Run, Store
@@ -83,7 +84,7 @@ class Result:
     @property
     def name(self) -> str:
         """Number, name, the strategy where the name does not say it, and seed."""
-        strategy = self.experiment.strategy.name
+        strategy = short(self.experiment.strategy.name)
         called = self.run.name if self.run.name == strategy else f"{self.run.name}, {strategy}"
         return f"{self.run.id} {called}, seed {self.run.seed}"
 
@@ -96,9 +97,23 @@ class Result:
     def settings(self) -> _Flat:
         """All but name and seed; and the rounds done, where these are not all."""
         found = _flat(self.experiment.model_dump(mode="json", exclude={"name", "seed"}))
+        found |= self.sources
         if self.run.done < self.run.rounds:
             found["done"] = str(self.run.done)
         return found
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The versions of users' classes: with another one it is another setting."""
+        found = recorded(self.run.versions)
+        return {f"source of {short(name)}": version for name, version in found.items()}
+
+    @property
+    def task(self) -> _Flat:
+        """The settings of its task, and the version of a user's."""
+        task = self.experiment.task
+        own = {key: one for key, one in self.sources.items() if key.endswith(_file(task.name))}
+        return _flat(task.model_dump(mode="json"), "task.") | own
 
     @property
     def score(self) -> str:
@@ -129,8 +144,9 @@ class Result:
         """How its instructions, and so its joules, are known."""
         backends = self.experiment.nodes.backends
         known = "; ".join(
-            f"{one} nodes {COUNTING[one]}" if len(backends) > 1 else COUNTING[one]
+            f"{short(one)} nodes {how}" if len(backends) > 1 else how
             for one in backends
+            for how in (COUNTING.get(one, "nodes of a user's own backend, nothing counted"),)
         )
         if emulated := self.experiment.nodes.emulate:
             known = (
@@ -222,8 +238,8 @@ class TaskRuns:
 
 def compare(results: Sequence[Result]) -> list[TaskRuns]:
     """The runs by task and settings, in the order in which they come first."""
-    tasks = _alike(results, lambda one: _flat(one.experiment.task.model_dump(mode="json"), "task."))
-    names = [one.experiment.task.name for _, (one, *_) in tasks]
+    tasks = _alike(results, lambda one: one.task)
+    names = [short(one.experiment.task.name) for _, (one, *_) in tasks]
     return [
         TaskRuns(label, *_groups(members))
         for label, (_, members) in zip(_labels(names, tasks), tasks, strict=True)
@@ -232,7 +248,7 @@ def compare(results: Sequence[Result]) -> list[TaskRuns]:
 
 def _groups(results: Sequence[Result]) -> tuple[list[Group], list[Result]]:
     alike = _alike(results, lambda one: one.settings)
-    names = [one.experiment.strategy.name for _, (one, *_) in alike]
+    names = [short(one.experiment.strategy.name) for _, (one, *_) in alike]
     groups: list[Group] = []
     repeated: list[Result] = []
     for label, (_, members) in zip(_labels(names, alike), alike, strict=True):
@@ -240,6 +256,11 @@ def _groups(results: Sequence[Result]) -> tuple[list[Group], list[Result]]:
         groups.append(Group(label, [newest[seed] for seed in sorted(newest)]))
         repeated += [one for one in members if newest[one.run.seed] is not one]
     return groups, repeated
+
+
+def _file(name: str) -> str:
+    """The end of the source of a user's class by the class's name."""
+    return short(name.rpartition(":")[0]) or ":"
 
 
 _Alike = list[tuple[_Flat, list[Result]]]

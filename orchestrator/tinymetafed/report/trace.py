@@ -50,7 +50,10 @@ def write(
             "backend": run.backend, "made by": run.made_by, "strategy": described.strategy,
             "task": described.task, "time": "of the devices, as the ledger has it",
             "devices": [
-                {"nodes": [nodes.start, nodes.stop - 1], "device": one.device, "radio": one.radio}
+                {
+                    "nodes": [nodes.start, nodes.stop - 1], "device": str(one.device),
+                    "radio": str(one.radio),
+                }
                 for nodes, one in described.priced or ()
             ],
             "events outside of rounds": sum(one.round is None for one in store.events(run.id)),

@@ -49,8 +49,11 @@ def _connect(path: Path, query: str = "") -> sqlite3.Connection:
 
 def _version(db: sqlite3.Connection, path: Path) -> int:
     """Of its schema; 0 where the file is empty. Raises TinyMetaFedError where it is no store."""
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+    # One statement, so of one moment: another process may be making the tables.
+    rows = db.execute(
+        "SELECT user_version, name FROM pragma_user_version LEFT JOIN sqlite_master ON TRUE"
+    ).fetchall()
+    version, tables = rows[0][0], {name for _, name in rows if name is not None}
     if (version == 0) != (not tables) or (tables and "run" not in tables):
         raise TinyMetaFedError(f"{path}: {REASONS[sqlite3.SQLITE_NOTADB]}")
     return version

@@ -1,6 +1,6 @@
 """The tables of the store."""
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -39,6 +39,12 @@ CREATE TABLE IF NOT EXISTS server_state ( -- what the strategy keeps besides the
     run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
     name         TEXT NOT NULL,
     value        BLOB NOT NULL,          -- an array as numpy's .npy file has it
+    PRIMARY KEY (run, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS source (      -- of what is a user's own, see plugins.py
+    run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+    name         TEXT NOT NULL,          -- absolute path of a file, or a module
+    text         TEXT NOT NULL,
     PRIMARY KEY (run, name)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS backbone (    -- the frozen weights, of runs that have some

@@ -15,6 +15,7 @@ from pydantic_core import from_json
 
 from ..energy.ledger import Entry
 from ..errors import TinyMetaFedError
+from ..plugins import Source
 from . import opening
 from .migration import insert_profile
 from .profiles import PhaseCount, unpack
@@ -53,7 +54,7 @@ class Store:
             self._db, self.notice = opening.to_read(self.path, copies)
         else:
             self._db = opening.to_write(self.path)
-        weakref.finalize(self, self._db.close)
+        self._close = weakref.finalize(self, self._db.close)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -92,8 +93,8 @@ class Store:
             ) from None
 
     def close(self) -> None:
-        """Closes the file."""
-        self._db.close()
+        """Closes the file; that is up to the thread that has opened it."""
+        self._close()
 
     def create(
         self,
@@ -101,10 +102,12 @@ class Store:
         server: Mapping[str, NDArray[Any]] | None = None,
         backbone: NDArray[np.float32] | None = None,
         events: Iterable[Event] = (),
+        sources: Iterable[Source] = (),
         **columns: Any,
     ) -> Run:
         """A new run with these columns, none of its rounds done, judged before training. server:
-        what it keeps besides the weights. backbone: the frozen weights. events: until now."""
+        what it keeps besides the weights. backbone: the frozen weights. events: until now.
+        sources: of what is a user's own."""
         created = datetime.now(UTC).isoformat(timespec="seconds")
         columns |= {"created": created, "done": 0, "schema": SCHEMA_VERSION}
         with self._transaction():
@@ -116,6 +119,9 @@ class Store:
             self._insert("evaluation", cursor.lastrowid, evaluations)
             self._insert("event", cursor.lastrowid, events)
             self._put_server_state(cursor.lastrowid, server or {})
+            for one in sources:
+                row = cursor.lastrowid, one.name, one.text
+                self._db.execute("INSERT INTO source VALUES (?, ?, ?)", row)
             if backbone is not None and len(backbone):
                 self._db.execute(
                     "INSERT INTO backbone VALUES (?, ?)",
@@ -360,6 +366,10 @@ class Store:
         rows = self._all("SELECT value FROM backbone WHERE run = ?", run)
         with self.readable(run):
             return np.frombuffer(b"".join(value for (value,) in rows), "<f4").astype(np.float32)
+
+    def sources(self, run: int) -> dict[str, str]:
+        """The text of what is a user's own, by its file or module."""
+        return dict(self._all("SELECT name, text FROM source WHERE run = ? ORDER BY name", run))
 
     def evaluations(self, run: int) -> list[DeviceEvaluation]:
         """The evaluations, by round and device."""

@@ -173,7 +173,7 @@ async def start(name: str, path: Path, changes: tuple[str, ...]) -> Running:
     """Boots the nodes of an experiment, with these changes to it. Raises TinyMetaFedError."""
     read = experiment.read(path, changes)
     async with AsyncExitStack() as resources:
-        nodes = make_nodes(read.nodes, resources.enter_context(private_directory()))
+        nodes = make_nodes(read.nodes, resources.enter_context(private_directory()), read.timings)
         powers: list[Power] = []
         for node in nodes:
             power = Power(node.name, node.open_transport)

@@ -12,6 +12,7 @@ from pydantic import Field
 from ..models.model import Model
 from ..nodes.program import Program, Select, Send, Store, Train
 from ..nodes.update import Update
+from ..plugins import Kind
 from ..settings import Settings
 
 Rate = Annotated[float, Field(gt=0, le=10)]
@@ -111,6 +112,24 @@ class Strategy(Settings):
     def personalise(self, model: Model, support: int, steps: int) -> Program:
         """Few-shot adaptation of an unseen device with so many support samples, which has θ, in
         `steps` inner steps."""
+
+
+def _check(strategy: Any) -> None:
+    """Raises ValueError where what a user's strategy says of itself is nothing to go by."""
+    for key, least in (("support", 0), ("query", 1), ("capacity", 0)):
+        value = getattr(strategy, key)
+        if type(value) is not int or value < least:
+            raise ValueError(f"{key}: {value!r:.60} is no whole number of at least {least}")
+    for key in ("uses_local", "serial", "accumulates", "marks", "takes_fewer"):
+        if type(value := getattr(strategy, key)) is not bool:
+            raise ValueError(f"{key}: {value!r:.60} is neither True nor False")
+    if strategy.keeps not in (None, "residual", "variate"):
+        raise ValueError(f'keeps: {strategy.keeps!r:.60} is neither None, "residual" nor "variate"')
+
+
+def own_strategy(base: type[Strategy]) -> Kind:
+    """Annotates a union of strategies: it also takes a user's, which derives from `base`."""
+    return Kind("strategies", base, ("support", "query"), _check)
 
 
 class Averaging(Strategy):

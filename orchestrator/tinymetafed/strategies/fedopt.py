@@ -18,7 +18,7 @@ from pydantic import Field
 from ..models.model import Model
 from ..nodes.program import Program
 from ..nodes.update import Update
-from .base import Rate, Round, ServerState, Strategy
+from .base import Averaging, Rate, Round, ServerState, Strategy, own_strategy
 from .fedavg import FedAvg
 from .fedper import FedPer
 from .fedprox import FedProx
@@ -31,6 +31,7 @@ from .tinyreptile import TinyReptile
 ClientSettings = Annotated[
     FedAvg | FedPer | FedProx | FedRep | PerFedAvg | Reptile | TinyMetaFed | TinyReptile,
     Field(discriminator="name"),
+    own_strategy(Averaging),
 ]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Vector = NDArray[np.float64]

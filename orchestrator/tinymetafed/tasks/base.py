@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from ..models.layers import Shape
+from ..plugins import Kind
 from ..settings import Settings
 from .samples import Samples, SamplesError
 
@@ -133,3 +134,20 @@ class Task(Settings):
         except SamplesError as error:
             raise error.of(device) from None
         return found
+
+
+def _check(task: Any) -> None:
+    """Raises ValueError where what a user's task says of itself is nothing to go by."""
+    if not isinstance(task.shape, Shape):
+        raise ValueError(f"shape: {task.shape!r:.60} is no Shape(height, width, channels)")
+    if type(task.outputs) is not int or task.outputs < 1:
+        raise ValueError(f"outputs: {task.outputs!r:.60} is no whole number of at least 1")
+    if type(task.target_is_class) is not bool:
+        raise ValueError(f"target_is_class: {task.target_is_class!r:.60} is neither True nor False")
+    for unseen in (False, True):
+        if not isinstance(found := task.limits(unseen=unseen), Limits):
+            raise ValueError(f"limits: {found!r:.60} is no Limits()")
+
+
+OWN = Kind("tasks", Task, (), _check)
+"""Annotates a union of tasks: it also takes a user's."""
