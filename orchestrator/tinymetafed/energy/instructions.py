@@ -21,7 +21,6 @@ CLASSES = (
 SINGLE_LOADS = frozenset({"load", "FP load"})
 SINGLE_STORES = frozenset({"store", "FP store"})
 LOADS = SINGLE_LOADS | {"load double", "load multiple", "FP load multiple"}
-SEVERAL_CYCLES = LOADS | {"store double", "store multiple", "FP store multiple"}
 
 LONGEST = 4  # bytes of an instruction
 
@@ -45,6 +44,7 @@ class Instruction:
     conditional: bool  # whether it is executed, an IT block decides
     branch: Branch
     target: int | None  # of a branch that has it in its encoding
+    early: bool  # a branch that is fetched for when it is decoded: to an address, or to LR
     reads: frozenset[str]
     writes: frozenset[str]
     results: frozenset[str]  # its results: what it writes but for an address's write-back
@@ -114,7 +114,7 @@ def decode(
             found.append(
                 Instruction(
                     address + place, size, "?", classify(first, second), False, Branch.NEVER, None,
-                    nothing, nothing, nothing, nothing, False, False, 0, nothing,
+                    False, nothing, nothing, nothing, nothing, False, False, 0, nothing,
                 )
             )  # fmt: skip
             place += size
@@ -154,6 +154,9 @@ def _instruction(
             writes |= {"sp"}
     elif name in ("FP load", "FP store"):
         transfers = len(_words(one.reg_name(operands[0].reg)))
+    elif name == "FP move":
+        core = [r for r in (*reads, *writes) if r[0] not in "sdf" or r == "sp"]
+        transfers = max(1, len(core))
     addend: frozenset[str] = frozenset()
     if name == "FP multiply-accumulate":
         addend = _names(one, [operands[0].reg])
@@ -170,6 +173,7 @@ def _instruction(
         conditional=name != "IT" and one.cc not in _ALWAYS and not own_condition,
         branch=branch,
         target=target,
+        early=branch != Branch.NEVER and _early(one),
         reads=reads,
         writes=writes,
         results=writes - addressing if one.writeback else writes,
@@ -193,6 +197,14 @@ def _branch(one: capstone.CsInsn, name: str, writes: frozenset[str]) -> tuple[Br
     if one.id in _COMPARE_AND_BRANCH or one.cc not in _ALWAYS:
         return Branch.MAYBE, target
     return Branch.ALWAYS, target
+
+
+def _early(one: capstone.CsInsn) -> bool:
+    """B and BL to an address; BX, BLX and MOV PC to LR."""
+    if one.id not in _BRANCHES | {arm.ARM_INS_MOV}:
+        return False
+    last = one.operands[-1]
+    return last.type == arm.ARM_OP_IMM or last.reg == arm.ARM_REG_LR
 
 
 def _names(one: capstone.CsInsn, numbers: list[int]) -> frozenset[str]:
