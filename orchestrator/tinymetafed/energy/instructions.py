@@ -51,7 +51,7 @@ class Instruction:
     addressing: frozenset[str]  # registers that a load's or store's address is made of
     indexed: bool  # two of them
     from_literal_pool: bool
-    transfers: int  # words that a load or store multiple, or one of the FPU, moves
+    transfers: int  # words that a load or store multiple, or one of the FPU, or a VMOV moves
     addend: frozenset[str]  # of a multiply-accumulate
     memories: int = 0  # that it goes to; bit i for the i-th 512 MiB
 
@@ -155,8 +155,7 @@ def _instruction(
     elif name in ("FP load", "FP store"):
         transfers = len(_words(one.reg_name(operands[0].reg)))
     elif name == "FP move":
-        core = [r for r in (*reads, *writes) if r[0] not in "sdf" or r == "sp"]
-        transfers = max(1, len(core))
+        transfers = 2 if len(operands) > 2 else 1  # two core registers, and one or two others
     addend: frozenset[str] = frozenset()
     if name == "FP multiply-accumulate":
         addend = _names(one, [operands[0].reg])
