@@ -1,5 +1,6 @@
 """Thumb instructions: what the pricing of a sequence needs to know of each."""
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -68,6 +69,7 @@ class Instruction:
 
 _decoder = capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_THUMB | capstone.CS_MODE_MCLASS)
 _decoder.detail = True
+_one_at_a_time = threading.Lock()  # Capstone's decoder keeps what it has just decoded
 
 _ALWAYS = (arm.ARM_CC_AL, arm.ARM_CC_INVALID)
 _BRANCHES = {arm.ARM_INS_B, arm.ARM_INS_BL, arm.ARM_INS_BX, arm.ARM_INS_BLX}
@@ -101,9 +103,10 @@ def decode(
     found: list[Instruction] = []
     place = 0
     while place + 2 <= len(code):
-        for one in _decoder.disasm(code[place:], address + place):
-            found.append(_instruction(one, classify, memories))
-            place += one.size
+        with _one_at_a_time:
+            for one in _decoder.disasm(code[place:], address + place):
+                found.append(_instruction(one, classify, memories))
+                place += one.size
         if place + 2 <= len(code):  # it stopped at something that it does not know
             first = int.from_bytes(code[place : place + 2], "little")
             size = 4 if first >> 11 in (0b11101, 0b11110, 0b11111) else 2
