@@ -71,11 +71,12 @@ def test_a_kernel_that_cannot_prevent_it(
     assert not (tmp_path / "command").exists()
 
 
-def test_a_fault_says_what_it_was(program: MakeProgram):
-    image = program(function("main", "mov r0, #0x60000000", "ldr r0, [r0]", "bx lr"))
+def test_a_fault_says_what_it_was_and_where(program: MakeProgram):
+    bad = function("bad", "mov r0, #0x60000000", "ldr r0, [r0]", "bx lr")
+    image = program(bad + function("main", "push {r4, lr}", "bl bad", "pop {r4, pc}"))
     with pytest.raises(TinyMetaFedError) as error:
         standalone.run(image)
-    assert str(error.value) == f"{image}: faulted: Invalid read at addr 0x60000000, size 4"
+    assert str(error.value) == f"{image}: faulted in bad: Invalid read at addr 0x60000000, size 4"
 
 
 def test_code_where_there_is_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,6 +1,5 @@
 """Any program for the node's processor, run to its end and counted."""
 
-import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -104,19 +103,16 @@ def run(image: Path, timeout: float = TIMEOUT, *, trusted: bool = False) -> Ende
                 f"{image}: did not end within {timeout:g} s; it has to end by semihosting SYS_EXIT"
             ) from None
         if LOCKUP in done.stderr:
-            raise TinyMetaFedError(f"{image}: {_fault(done.stderr, program)}")
+            where = program.function_at(counters.begun())
+            raise TinyMetaFedError(f"{image}: {_fault(done.stderr, where)}")
         if done.returncode != 0:
             said = telling(done.stderr) or telling(done.stdout) or ["nothing"]
             raise TinyMetaFedError(f"{image}: ended with {done.returncode}; it said: {said[-1]}")
         return Ended(program, counters.read(), counters.memories(), done.stdout)
 
 
-def _fault(said: str, program: Program) -> str:
-    """In one line, what QEMU said of a fault."""
+def _fault(said: str, where: str | None) -> str:
+    """In one line, what QEMU said of a fault, and the function that it was in."""
     lines = said.splitlines()
     what = [line.partition(", region")[0] for line in lines if line.startswith("Invalid ")]
-    registers = dict(re.findall(r"\b(R\d\d)=([0-9a-f]{8})", said))
-    link = int(registers.get("R14", "0"), 16)
-    caller = program.function_at(link) if 0 < link < 0xF0000000 else None
-    where = "" if caller is None else f", called from {caller}"
-    return f"faulted{where}: {(what or lines)[-1 if what else 0]}"
+    return f"faulted in {where or 'no function'}: {what[-1] if what else lines[0]}"
