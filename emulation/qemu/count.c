@@ -74,6 +74,7 @@ struct counters {
     uint64_t lost;                /* blocks executed that found no room */
     uint64_t accesses;            /* known */
     uint64_t asleep;              /* the phase in which the processor sleeps, and 1; 0 while it does not */
+    uint64_t begun;               /* the address of the block that was entered last, if accesses are noted */
     uint64_t unaligned[PHASES];   /* accesses of a bus more than the loads themselves, if asked for */
     struct {
         uint32_t start, end;
@@ -151,6 +152,15 @@ static void awoke(qemu_plugin_id_t id, unsigned vcpu)
     (void)id;
     (void)vcpu;
     __atomic_store_n(&counters->asleep, 0, __ATOMIC_RELEASE);
+}
+
+static void noted(unsigned vcpu, void *data)
+{
+    (void)vcpu;
+    const struct block *block = data;
+    if (block->start != 0) { /* where a fault without a handler leads to */
+        counters->begun = block->start;
+    }
 }
 
 static void executed_lost(unsigned vcpu, void *data)
@@ -275,6 +285,9 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
         to += size_of(insn);
     }
     struct block *block = find_block(from, to);
+    if (note_accesses) {
+        qemu_plugin_register_vcpu_tb_exec_cb(tb, noted, QEMU_PLUGIN_CB_NO_REGS, block);
+    }
     qemu_plugin_register_vcpu_tb_exec_cb(tb,
                                          block == &blocks[0]                   ? executed_lost
                                          : block->phase != 0 || block->handler ? executed_special

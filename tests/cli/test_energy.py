@@ -1,6 +1,7 @@
 """Prices of a run's energy and of a program's cycles."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,40 @@ def test_a_program_s_cycles(folder: Path):
     # BX LR and BL of the phases; MOV; 200 SUBS and BNE, all but one of these taken.
     instructions, expected = (int(text.replace(",", "")) for text in line.split("│")[3:5])
     assert instructions == 2 + 1 + 400
-    assert expected == (1 + 2) + 1 + 200 + 199 * 2 + 1 + (1 + 2)
-    main = next(text for text in called.stdout.splitlines() if text.startswith("│ main"))
-    # PUSH, two BL, MOV, the loop, MOVS and POP. Its last block ends the program in its caller.
-    assert int(main.split("│")[2].replace(",", "")) == 1 + 2 + 1 + 400 + 2
+    assert expected == (1 + 1) + 1 + 200 + 199 * 2 + 1 + (1 + 1)
+    main = [text.split("│") for text in called.stdout.splitlines() if "│ main " in text]
+    # In the loop's phase MOV, the loop and a BL; before it PUSH and a BL; then MOVS and POP.
+    counts = {row[1].strip(): int(row[3].replace(",", "")) for row in main}
+    assert counts == {"start": 2, "loop": 1 + 400 + 1, "end": 2}
+
+
+def test_a_program_s_cycles_in_files(folder: Path):
+    source = folder / "program.S"
+    name = "a_function_of_a_name_that_is_longer_than_any_column_of_a_terminal_is_wide_" + 20 * "x"
+    phases = (function(f"tmf_phase_{phase}", "bx lr") for phase in ("used", "removed"))
+    main = ("push {r4, lr}", "bl tmf_phase_used", f"bl {name}", "movs r0, #0", "pop {r4, pc}")
+    source.write_text(
+        ".syntax unified\n.thumb\n.text\n"
+        + "".join((*phases, function(name, "adds r0, #1", "bx lr"), function("main", *main)))
+    )
+    validation.build(folder / "program.elf", [str(source)], ["-nostdlib"])
+    called = call(
+        folder, "cycles", "program.elf", "--core", "cortex-m4", "--functions", "cortex-m4",
+        "--csv", "lines.csv", "--json", "lines.json",
+    )  # fmt: skip
+    assert called.returncode == 0, called.stderr
+    assert "program.elf: phase 'removed' is defined and was never entered" in called.stderr
+    assert "cortex-m33" not in called.stdout
+    found = json.loads((folder / "lines.json").read_text())
+    mine = next(line for line in found if line["function"] == name)
+    assert mine == {
+        "phase": "used", "core": "cortex-m4", "function": name,
+        "instructions": 2, "cycles": 3, "shortest": 3, "longest": 4,
+    }  # fmt: skip
+    with (folder / "lines.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [{k: str(v or "") for k, v in line.items()} for line in found] == rows
+    # What is not known is said before the program runs.
+    for option in ("--core", "--functions"):
+        called = call(folder, "cycles", "nowhere.elf", option, "cortex-m5")
+        assert "cortex-m5.toml: no such timing table; there are: " in called.stderr

@@ -1,11 +1,16 @@
 """What a program that is run by itself can do to the machine that runs it."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from assembling import MakeProgram, function
 from calling import call
+from tinymetafed.bench import validation
+from tinymetafed.bench.validation import FOLDER
+from tinymetafed.energy.timing import Timing
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.nodes import sandbox, standalone
 
@@ -64,3 +69,41 @@ def test_a_kernel_that_cannot_prevent_it(
     with pytest.raises(TinyMetaFedError, match="no Landlock to prevent it; use --trust"):
         standalone.run(hostile)
     assert not (tmp_path / "command").exists()
+
+
+def test_a_fault_says_what_it_was_and_where(program: MakeProgram):
+    bad = function("bad", "mov r0, #0x60000000", "ldr r0, [r0]", "bx lr")
+    image = program(bad + function("main", "push {r4, lr}", "bl bad", "pop {r4, pc}"))
+    with pytest.raises(TinyMetaFedError) as error:
+        standalone.run(image)
+    assert str(error.value) == f"{image}: faulted in bad: Invalid read at addr 0x60000000, size 4"
+
+
+def test_code_where_there_is_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As a board's linker script has it."""
+    monkeypatch.setattr(validation, "FOLDER", tmp_path)
+    for name in ("start.S", "validation.ld"):
+        text = (FOLDER / name).read_text().replace("ORIGIN = 0x00000000", "ORIGIN = 0x08000000")
+        (tmp_path / name).write_text(text)
+    (tmp_path / "main.S").write_text(".thumb\n.text\n.global main\nmain: bx lr\n")
+    image = tmp_path / "program.elf"
+    validation.build(image, [str(tmp_path / "main.S")], ["-nostdlib"])
+    with pytest.raises(TinyMetaFedError) as error:
+        standalone.run(image)
+    assert " bytes at 0x08000000, where mps2-an386 has no memory; link its code at 0 " in str(
+        error.value
+    )
+
+
+def test_programs_are_priced_in_several_threads(program: MakeProgram):
+    """Each as by itself."""
+    body = [f"add.w r{i % 7}, r{i % 5}, #{i}\nldr r{i % 7}, [sp]" for i in range(200)]
+    ended = standalone.run(program(function("main", *body, "movs r0, #0", "bx lr")))
+    timings = Timing.all()
+    alone = ended.profile(timings)
+    with ThreadPoolExecutor(8) as pool:
+        for found in pool.map(lambda _: ended.profile(timings), range(16)):
+            assert np.array_equal(found.counts, alone.counts)
+            assert all(
+                np.array_equal(found.cycles[core], alone.cycles[core]) for core in found.cycles
+            )

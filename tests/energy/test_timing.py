@@ -48,6 +48,47 @@ def test_sequences(assemble: Assemble, text: str, m4: int, m33: int):
     assert (_cycles(M4, code), _cycles(M33, code)) == (m4, m33)
 
 
+@pytest.mark.parametrize(
+    ("text", "more"),
+    [
+        ("adds r0, #1; b 4f", 1),
+        ("adds r0, #1; bl 4f", 1),
+        ("adds r0, #1; bx lr", 1),
+        ("mov lr, r0; bx lr", 2),  # LR is not there when BX is decoded
+        ("ldr lr, [sp]; bx lr", 2),
+        ("mov lr, r0; adds r0, #1; bx lr", 1),
+        ("adds r0, #1; cbz r0, 4f", 2),
+        ("adds r0, #1; blx r0", 2),
+        ("adds r0, #1; mov pc, r1", 2),
+        ("adds r0, #1; ldr pc, [r1]", 3),
+        ("adds r0, #1; pop {r0, pc}", 3),
+        ("adds r0, #1; tbb [r1, r0]", 3),
+    ],
+)
+def test_what_a_taken_branch_costs_more(assemble: Assemble, text: str, more: int):
+    code = assemble(text.replace(";", "\n") + "\nnop.w\n4: nop")
+    block = decode(code, 0, M4.classify)[: text.count(";") + 1]
+    assert M4.taken(block)[1] == more
+
+
+@pytest.mark.parametrize(
+    ("text", "cycles"),
+    [
+        ("movs r0, #1; it ne; addne r1, r2", 2),
+        ("mov.w r0, #1; it ne; addne r1, r2", 3),
+        ("it ne; addne r1, r2", 2),  # branched to: there is nothing that it could fold onto
+    ],
+)
+def test_it_folds_onto_16_bit_instructions(assemble: Assemble, text: str, cycles: int):
+    assert _cycles(M4, assemble(text.replace(";", "\n"))) == cycles
+
+
+def test_a_load_waits_for_a_store_to_its_memory(assemble: Assemble):
+    code = assemble("str r0, [r1]\nldr r2, [r3]\nadds r4, #1")
+    assert _cycles(M4, code, x0=DATA, x2=DATA) == 5
+    assert _cycles(M4, code, x0=DATA, x2=CODE) == 4
+
+
 def test_loads_of_different_memories_do_not_pipeline(assemble: Assemble):
     code = assemble("ldr r0, [r1]\nldr r2, [r3]\nadds r4, #1")
     assert _cycles(M4, code, x0=DATA, x2=DATA) == 4

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from ..energy.profile import Profile
@@ -39,7 +40,7 @@ PUBLISHED = (
 
 
 class Kernel(Settings):
-    """[[kernels]]: a loop's body, and what the manual says that it takes.
+    """[[kernels]]: a loop's body, and what the manual, or a measurement, says that it takes.
 
     body: assembly. cycles: of the body; or between: the least and the most. repeat: of the body in
     the loop.
@@ -112,14 +113,12 @@ def run_kernels(path: Path = FOLDER / "kernels.toml") -> list[Measured]:
         build(image, [str(source)], ["-nostdlib"])
         profile = program.run(image, trusted=True).profile([Timing.load(CORE)])
     empty = profile.cycles[CORE][profile.phases.index(EMPTY)]
-    return [
-        Measured(
-            kernel,
-            *((profile.cycles[CORE][profile.phases.index(f"k{i}")] - empty)
-              / (settings.turns * kernel.repeat)).tolist(),
-        )
-        for i, kernel in enumerate(kernels)
-    ]  # fmt: skip
+    found: list[Measured] = []
+    for i, kernel in enumerate(kernels):
+        more = profile.cycles[CORE][profile.phases.index(f"k{i}")] - empty
+        # Rounded, because the way out of the loop takes a cycle more or less after some bodies.
+        found.append(Measured(kernel, *np.round(more / settings.turns / kernel.repeat, 1).tolist()))
+    return found
 
 
 def _assembly(settings: Kernels) -> str:

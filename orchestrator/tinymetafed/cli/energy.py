@@ -1,5 +1,6 @@
 """The commands that price work: a run in joules, a program in cycles."""
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,8 @@ from ..results.store import Store
 from ..settings import check
 from .arguments import JsonOption, RunArgument
 from .terminal import console, reading
+
+log = logging.getLogger(__name__)
 
 
 def energy(
@@ -102,9 +105,14 @@ def _energy(
 
 def cycles(
     program: Annotated[Path, typer.Argument(metavar="PROGRAM.elf", help="For mps2-an386.")],
+    core: Annotated[
+        str | None, typer.Option(metavar="CORE", help="For this core alone, of emulation/timing.")
+    ] = None,
     functions: Annotated[
         str | None, typer.Option(metavar="CORE", help="Show each function too, for this core.")
     ] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every line.")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="The same as JSON.")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds.")] = 600.0,
     trust: Annotated[
         bool, typer.Option("--trust", help="Let it change files and run commands.")
@@ -119,10 +127,27 @@ def cycles(
     # These import Capstone and pyelftools, for which no other command has to wait.
     from ..energy.timing import Timing
     from ..nodes import standalone
+    from ..report import cycles as tables
 
+    timings = Timing.all() if core is None else (Timing.load(core),)
+    of_functions = None if functions is None else Timing.load(functions)
     ended = standalone.run(program, timeout, trusted=trust)
     console.print(ended.output, end="", markup=False, highlight=False, soft_wrap=True)
-    console.print(energy_tables.of_program(ended.profile(Timing.all())))
-    if functions is not None:
-        timing = Timing.load(functions)
-        console.print(energy_tables.of_functions(ended.functions([timing]), timing.name))
+    found = list(tables.lines(ended.profile(timings)))
+    console.print(tables.phases_table(found))
+    if of_functions is not None:
+        by_function = tables.of_functions(ended.functions([of_functions]))
+        console.print(tables.functions_table(by_function))
+        found += by_function
+    for path, write in ((csv, tables.write_csv), (json, tables.write_json)):
+        if path is not None:
+            write(found, path)
+    entered = {line.phase for line in found}
+    for phase in ended.program.phases:
+        if phase not in entered:
+            log.warning(
+                "%s: phase '%s' is defined and was never entered; compilers leave out a call of an "
+                'empty function, unless it has __asm__ volatile("") in it',
+                program,
+                phase,
+            )

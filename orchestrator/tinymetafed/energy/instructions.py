@@ -1,5 +1,6 @@
 """Thumb instructions: what the pricing of a sequence needs to know of each."""
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -21,7 +22,6 @@ CLASSES = (
 SINGLE_LOADS = frozenset({"load", "FP load"})
 SINGLE_STORES = frozenset({"store", "FP store"})
 LOADS = SINGLE_LOADS | {"load double", "load multiple", "FP load multiple"}
-SEVERAL_CYCLES = LOADS | {"store double", "store multiple", "FP store multiple"}
 
 LONGEST = 4  # bytes of an instruction
 
@@ -45,13 +45,14 @@ class Instruction:
     conditional: bool  # whether it is executed, an IT block decides
     branch: Branch
     target: int | None  # of a branch that has it in its encoding
+    early: bool  # a branch that is fetched for when it is decoded: to an address, or to LR
     reads: frozenset[str]
     writes: frozenset[str]
     results: frozenset[str]  # its results: what it writes but for an address's write-back
     addressing: frozenset[str]  # registers that a load's or store's address is made of
     indexed: bool  # two of them
     from_literal_pool: bool
-    transfers: int  # words that a load or store multiple, or one of the FPU, moves
+    transfers: int  # words that a load or store multiple, or one of the FPU, or a VMOV moves
     addend: frozenset[str]  # of a multiply-accumulate
     memories: int = 0  # that it goes to; bit i for the i-th 512 MiB
 
@@ -68,6 +69,7 @@ class Instruction:
 
 _decoder = capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_THUMB | capstone.CS_MODE_MCLASS)
 _decoder.detail = True
+_one_at_a_time = threading.Lock()  # Capstone's decoder keeps what it has just decoded
 
 _ALWAYS = (arm.ARM_CC_AL, arm.ARM_CC_INVALID)
 _BRANCHES = {arm.ARM_INS_B, arm.ARM_INS_BL, arm.ARM_INS_BX, arm.ARM_INS_BLX}
@@ -101,9 +103,10 @@ def decode(
     found: list[Instruction] = []
     place = 0
     while place + 2 <= len(code):
-        for one in _decoder.disasm(code[place:], address + place):
-            found.append(_instruction(one, classify, memories))
-            place += one.size
+        with _one_at_a_time:
+            for one in _decoder.disasm(code[place:], address + place):
+                found.append(_instruction(one, classify, memories))
+                place += one.size
         if place + 2 <= len(code):  # it stopped at something that it does not know
             first = int.from_bytes(code[place : place + 2], "little")
             size = 4 if first >> 11 in (0b11101, 0b11110, 0b11111) else 2
@@ -114,7 +117,7 @@ def decode(
             found.append(
                 Instruction(
                     address + place, size, "?", classify(first, second), False, Branch.NEVER, None,
-                    nothing, nothing, nothing, nothing, False, False, 0, nothing,
+                    False, nothing, nothing, nothing, nothing, False, False, 0, nothing,
                 )
             )  # fmt: skip
             place += size
@@ -154,6 +157,8 @@ def _instruction(
             writes |= {"sp"}
     elif name in ("FP load", "FP store"):
         transfers = len(_words(one.reg_name(operands[0].reg)))
+    elif name == "FP move":
+        transfers = 2 if len(operands) > 2 else 1  # two core registers, and one or two others
     addend: frozenset[str] = frozenset()
     if name == "FP multiply-accumulate":
         addend = _names(one, [operands[0].reg])
@@ -170,6 +175,7 @@ def _instruction(
         conditional=name != "IT" and one.cc not in _ALWAYS and not own_condition,
         branch=branch,
         target=target,
+        early=branch != Branch.NEVER and _early(one),
         reads=reads,
         writes=writes,
         results=writes - addressing if one.writeback else writes,
@@ -193,6 +199,14 @@ def _branch(one: capstone.CsInsn, name: str, writes: frozenset[str]) -> tuple[Br
     if one.id in _COMPARE_AND_BRANCH or one.cc not in _ALWAYS:
         return Branch.MAYBE, target
     return Branch.ALWAYS, target
+
+
+def _early(one: capstone.CsInsn) -> bool:
+    """B and BL to an address; BX, BLX and MOV PC to LR."""
+    if one.id not in _BRANCHES | {arm.ARM_INS_MOV}:
+        return False
+    last = one.operands[-1]
+    return last.type == arm.ARM_OP_IMM or last.reg == arm.ARM_REG_LR
 
 
 def _names(one: capstone.CsInsn, numbers: list[int]) -> frozenset[str]:

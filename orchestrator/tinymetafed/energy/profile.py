@@ -35,7 +35,7 @@ AT_ONCE = 16
 """Counts that are priced together, at most: what they are of is as large as that."""
 
 CONTEXT = 4
-"""Instructions after a block that its price looks at."""
+"""Instructions after a block that its price looks at, at most: up to one that may branch."""
 
 PHASE = 32
 """Bits of a place in BlockCounts below its phase."""
@@ -293,7 +293,7 @@ class Pricing:
             for one in decode(code, start, self.timings[0].classify, self._memories)
         ]
         block = [one for one in everything if one.address < end]
-        return block, everything[len(block) :][:CONTEXT]
+        return block, _to_a_branch(everything[len(block) :][:CONTEXT])
 
     def _seen(self, start: int, end: int) -> tuple[list[Instruction], list[Instruction]] | None:
         """What _around returns, where all of it was decoded before: blocks overlap."""
@@ -306,7 +306,7 @@ class Pricing:
                 return None
             (block if address < end else after).append(one)
             address += one.size
-        return block, after
+        return block, _to_a_branch(after)
 
     def _called(self, last: Instruction) -> bool:
         """It is a handler that the block calls, so no exception comes in between."""
@@ -344,22 +344,20 @@ class Pricing:
         behind = alone
         if after and (not block or block[-1].branch != Branch.ALWAYS):
             behind = timing.cycles([*block, *after]) - timing.cycles(after)
-            behind -= self._entry(timing, after[0])
-        found = np.stack([behind, alone, alone]) + self._entry(timing, *block[:1])
+        found = np.stack([behind, alone, alone])
         if block and block[-1].branch != Branch.NEVER:
             for way in range(WAYS):
                 if self._taken(block[-1], way):
-                    found[way] += timing.taken(block[-1])
+                    found[way] += timing.taken(block)
         if not (block and self._called(block[-1])):
             found[TO_A_HANDLER] += np.array(rules.exception.cycles)
         return found
 
-    @staticmethod
-    def _entry(timing: Timing, *first: Instruction) -> NDArray[np.int64]:
-        """What the first instruction of a block costs more after a branch."""
-        if any(one.misaligned for one in first):
-            return np.array(timing.table.sequence.misaligned_target.cycles)
-        return np.zeros(len(READINGS), np.int64)
+
+def _to_a_branch(instructions: list[Instruction]) -> list[Instruction]:
+    """The first ones, up to one that may branch."""
+    branches = (i for i, one in enumerate(instructions, 1) if one.branch != Branch.NEVER)
+    return instructions[: next(branches, len(instructions))]
 
 
 def total(profiles: Iterable[Profile]) -> Profile | None:

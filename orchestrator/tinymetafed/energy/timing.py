@@ -14,15 +14,15 @@ from pydantic_core import PydanticCustomError
 from ..errors import TinyMetaFedError
 from ..places import EMULATION
 from ..settings import Settings, names, read
-from .instructions import CLASSES, LOADS, SEVERAL_CYCLES, SINGLE_LOADS, SINGLE_STORES, Instruction
+from .fetch import FetchUnit
+from .instructions import CLASSES, LOADS, SINGLE_LOADS, SINGLE_STORES, Branch, Instruction
 
 FOLDER = EMULATION / "timing"
 
+SHORT = 2  # bytes of a 16-bit instruction
+
 READINGS = ("shortest", "expected", "longest")
 """Of the manual; every cycle figure is given by each."""
-
-RUN = 3
-"""Misaligned 32-bit instructions after one of several cycles that cost `misaligned_run`."""
 
 
 def _three(value: object) -> object:
@@ -74,22 +74,30 @@ class Saving(Settings):
     source: str
 
 
+class Fetch(Settings):
+    """[fetch]: the queue of words that were fetched and not yet decoded; see cortex-m4.toml."""
+
+    words: Annotated[int, Field(ge=2, le=64)]
+    restart: Cycles
+    source: str
+
+
 class SequenceRules(Settings):
     """[sequence]: what the neighbours of an instruction change; see cortex-m4.toml."""
 
-    branch_refill: Rule
-    call_refill: Rule
-    load_branch_refill: Rule
+    early_refill: Rule
+    late_refill: Rule
+    load_refill: Rule
+    unfolded_it: Rule
     pipelined_load: Saving
-    misaligned_pipelined_load: Rule
     other_memory: Rule
     address_wait: Rule
     load_before_store: Saving
     load_after_store: Rule
+    load_after_other_store: Rule
     register_offset_store: Rule
+    writeback_store: Rule
     literal_load: Rule
-    misaligned_target: Rule
-    misaligned_run: Rule
     unaligned_load: Rule
     exception: Rule
     late_operands: tuple[Literal["addend", "store data"], ...] = ()
@@ -106,6 +114,7 @@ class TimingTable(Settings):
     core: str
     encodings_from: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] | None = None
     classes: tuple[InstructionClass, ...]
+    fetch: Fetch
     sequence: SequenceRules
 
     @model_validator(mode="after")
@@ -204,63 +213,81 @@ class Timing:
     def cycles(self, sequence: Sequence[Instruction]) -> NDArray[np.int64]:
         """int64 [readings]: of instructions executed one after the other, with no branch taken.
 
-        The first is entered as after something that it does not depend on.
+        The first is branched to.
         """
         return np.array([self._cycles(sequence, i) for i in range(len(READINGS))])
 
-    def taken(self, last: Instruction) -> NDArray[np.int64]:
-        """int64 [readings]: what a branch costs more when it is taken."""
+    def taken(self, block: Sequence[Instruction]) -> NDArray[np.int64]:
+        """int64 [readings]: what the branch that ends the block costs more when it is taken."""
         rules = self.table.sequence
-        if last.name != "branch":
-            rule = rules.load_branch_refill
-        elif last.target is None or "lr" in last.writes:
-            rule = rules.call_refill
+        last = block[-1]
+        if last.early and not ("lr" in last.reads and len(block) > 1 and "lr" in block[-2].writes):
+            rule = rules.early_refill
+        elif last.name in ("branch", "data processing"):
+            rule = rules.late_refill
         else:
-            rule = rules.branch_refill
+            rule = rules.load_refill
         return np.array(rule.cycles)
 
     def _cycles(self, sequence: Sequence[Instruction], reading: int) -> int:
-        rules = self.table.sequence
-        total = 0
+        if not sequence:
+            return 0
+        table = self.table
+        fetch = FetchUnit(sequence[0].address, table.fetch.words, table.fetch.restart[reading])
+        ended = 0
         fpu_free = 0  # when the FPU has ended what occupies it
         previous: Instruction | None = None
-        for i, one in enumerate(sequence):
+        for one in sequence:
             figures = self._by_name[one.name]
-            if previous is not None:
-                total += self._between(previous, one, reading)
-            if one.floating_point:
-                total = max(total, fpu_free)
-            if figures.occupies:
-                fpu_free = total + figures.occupies
+            start = ended + self._between(previous, one, reading)
             cycles = figures.cycles[reading] + figures.per_register * one.transfers
-            total += max(cycles, figures.least[reading])
-            if one.indexed and one.name in SINGLE_STORES:
-                total += rules.register_offset_store.cycles[reading]
-            if one.from_literal_pool:
-                total += rules.literal_load.cycles[reading]
-            after_several = i >= RUN and sequence[i - RUN].name in SEVERAL_CYCLES
-            if after_several and all(each.misaligned for each in sequence[i - RUN + 1 : i + 1]):
-                total += rules.misaligned_run.cycles[reading]
+            cycles = max(cycles, figures.least[reading]) + self._more(previous, one, reading)
+            # What takes no cycle is decoded together with the instruction before it.
+            start = max(start, fetch.ready(one.address, one.size) - (cycles == 0))
+            if one.floating_point:
+                start = max(start, fpu_free)
+            if figures.occupies:
+                fpu_free = start + figures.occupies
+            fetch.executed(one.address, one.size, start)
+            if one.early and one.branch == Branch.MAYBE:
+                fetch.speculated(start)
+            ended = start + cycles
             previous = one
-        return total if READINGS[reading] == "shortest" else max(total, fpu_free)
+        return ended if READINGS[reading] == "shortest" else max(ended, fpu_free)
 
-    def _between(self, previous: Instruction, one: Instruction, reading: int) -> int:
-        """What `one` right after `previous` costs more than both alone."""
+    def _more(self, previous: Instruction | None, one: Instruction, reading: int) -> int:
+        """What `one` takes more than its class says; previous: None after a branch."""
         rules = self.table.sequence
         more = 0
+        if one.name == "IT" and (previous is None or previous.size > SHORT):
+            more += rules.unfolded_it.cycles[reading]
+        if one.indexed and one.name in SINGLE_STORES:
+            more += rules.register_offset_store.cycles[reading]
+        if one.name in SINGLE_STORES and one.writes & one.addressing:
+            more += rules.writeback_store.cycles[reading]
+        if one.from_literal_pool:
+            more += rules.literal_load.cycles[reading]
+        return more
+
+    def _between(self, previous: Instruction | None, one: Instruction, reading: int) -> int:
+        """How much later than `previous` ends `one` begins; previous: None after a branch."""
+        if previous is None:
+            return 0
+        rules = self.table.sequence
+        more = 0
+        same_memory = one.memories == previous.memories
         if previous.name in SINGLE_LOADS and not previous.results & one.addressing:
-            if one.name in SINGLE_STORES:
+            if one.name in SINGLE_STORES and same_memory:
                 more += rules.load_before_store.cycles[reading]
             elif one.name in SINGLE_LOADS:
                 more += rules.pipelined_load.cycles[reading]
-                if one.memories != previous.memories:
+                if not same_memory:
                     more += rules.other_memory.cycles[reading]
-                elif one.misaligned:
-                    more += rules.misaligned_pipelined_load.cycles[reading]
         if previous.writes & one.addressing:
             more += rules.address_wait.cycles[reading]
         if previous.name in SINGLE_STORES and one.name in LOADS:
-            more += rules.load_after_store.cycles[reading]
+            rule = rules.load_after_store if same_memory else rules.load_after_other_store
+            more += rule.cycles[reading]
         needed = one.reads
         if "addend" in rules.late_operands:
             needed -= one.addend

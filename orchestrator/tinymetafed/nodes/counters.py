@@ -17,6 +17,7 @@ _LAYOUT = np.dtype(
         ("lost", "u8"),
         ("accesses", "u8"),
         ("asleep", "u8"),
+        ("begun", "u8"),
         ("unaligned", "u8", PHASES),
         ("block", [("start", "u4"), ("end", "u4")], BLOCKS),
         ("access", [("instruction", "u4"), ("memories", "u4")], ACCESSES),
@@ -81,6 +82,11 @@ class CountersFile:
         """The phase in which the processor sleeps, 0 for the one before the first; None while it
         does not."""
         return int(self._counters["asleep"]) - 1 if self._counters["asleep"] else None
+
+    def begun(self) -> int:
+        """The address of the block that was entered last; 0 unless the plugin was asked for
+        accesses."""
+        return int(self._counters["begun"])
 
     def memories(self) -> dict[int, int]:
         """By the address of a load or store: which memories it went to, bit i for the i-th 512 MiB.

@@ -19,6 +19,12 @@ from .qemu import MACHINE, MISSING, QEMU, plugin_arguments
 
 TIMEOUT = 600.0  # seconds
 
+MEMORIES = (0, 0x00800000), (0x20000000, 0x20400000), (0x21000000, 0x22000000)
+"""Of MACHINE: the first two 4 MiB RAMs, the second shown twice, and the PSRAM (Arm DAI 0386)."""
+
+LOCKUP = "Lockup"
+"""In what QEMU says of a processor that a fault stopped."""
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -52,6 +58,12 @@ def run(image: Path, timeout: float = TIMEOUT, *, trusted: bool = False) -> Ende
     seconds.
     """
     program = Program.read(image)
+    for address, data in program.segments:
+        if data and not any(a <= address and address + len(data) <= b for a, b in MEMORIES):
+            raise TinyMetaFedError(
+                f"{image}: has {len(data)} bytes at {address:#010x}, where mps2-an386 has no "
+                "memory; link its code at 0 and its data at 0x20000000"
+            )
     qemu = shutil.which(QEMU)
     if qemu is None:
         raise TinyMetaFedError(f"{QEMU} is not installed; {MISSING}")
@@ -66,6 +78,7 @@ def run(image: Path, timeout: float = TIMEOUT, *, trusted: bool = False) -> Ende
         command = [
             qemu, *MACHINE, "-serial", "null",
             "-semihosting-config", "enable=on,target=native", "-kernel", str(image.absolute()),
+            "-d", "guest_errors",  # what of it led to a fault
             *plugin_arguments(counters.path, program, accesses=True),
         ]  # fmt: skip
         before = [dies_with_this_process()]
@@ -89,7 +102,17 @@ def run(image: Path, timeout: float = TIMEOUT, *, trusted: bool = False) -> Ende
             raise TinyMetaFedError(
                 f"{image}: did not end within {timeout:g} s; it has to end by semihosting SYS_EXIT"
             ) from None
+        if LOCKUP in done.stderr:
+            where = program.function_at(counters.begun())
+            raise TinyMetaFedError(f"{image}: {_fault(done.stderr, where)}")
         if done.returncode != 0:
             said = telling(done.stderr) or telling(done.stdout) or ["nothing"]
             raise TinyMetaFedError(f"{image}: ended with {done.returncode}; it said: {said[-1]}")
         return Ended(program, counters.read(), counters.memories(), done.stdout)
+
+
+def _fault(said: str, where: str | None) -> str:
+    """In one line, what QEMU said of a fault, and the function that it was in."""
+    lines = said.splitlines()
+    what = [line.partition(", region")[0] for line in lines if line.startswith("Invalid ")]
+    return f"faulted in {where or 'no function'}: {what[-1] if what else lines[0]}"

@@ -18,7 +18,7 @@ from ..results.spending import Spent
 from ..results.store import MeasuredCycles, NodeTotal, PhaseCount, Run, Store
 
 if TYPE_CHECKING:  # it imports Capstone and pyelftools, for which a table need not wait
-    from ..energy.profile import Profile
+    pass
 
 ORDER = (
     "start", "receive", "reconstruct", "learn", "select", "evaluate", "send",
@@ -223,38 +223,6 @@ def _caption(uncounted: Uncounted, found: ledger.Balance, traced: bool, sampled:
     others = uncounted.number - len(uncounted.first)
     more = f" and {others} more" if others else ""
     return f"{bounds}\nNot counted, so not summed: {which}{more}."
-
-
-def of_program(profile: "Profile") -> Table:
-    """A program's phases: a line for each core."""
-    table = Table()
-    for column in ("phase", "core", "instructions", "cycles", "shortest", "longest"):
-        table.add_column(column, justify="left" if column in ("phase", "core") else "right")
-    for i, phase in enumerate(profile.phases):
-        instructions = int(profile.instructions[i])
-        for core, figures in profile.cycles.items():
-            if instructions:
-                low, expected, high = figures[i].tolist()
-                counts = (f"{n:,}" for n in (instructions, expected, low, high))
-                table.add_row(phase, core, *counts)
-    return table
-
-
-def of_functions(profiles: "Mapping[str, Profile]", core: str) -> Table:
-    """A program's functions, each by itself and in all phases, the dearest first."""
-    table = Table(title=f"Functions by themselves, {core}", title_justify="left")
-    table.add_column("function")
-    for column in ("instructions", "cycles", "shortest", "longest", "share"):
-        table.add_column(column, justify="right")
-    cycles = {name: profile.cycles[core].sum(axis=0) for name, profile in profiles.items()}
-    whole = sum(int(figures[1]) for figures in cycles.values())
-    for name in sorted(cycles, key=lambda name: -cycles[name][1]):
-        low, expected, high = cycles[name].tolist()
-        instructions = int(profiles[name].instructions.sum())
-        if instructions:
-            counts = (f"{n:,}" for n in (instructions, expected, low, high))
-            table.add_row(name, *counts, f"{expected / max(whole, 1):.1%}")
-    return table
 
 
 def write_csv(entries: Iterable[ledger.Entry], path: Path) -> int:
