@@ -240,7 +240,7 @@ def test_weights_of_another_kind_end_the_run(experiment: MakeExperiment, tmp_pat
 
     strategy = Broken(name="reptile", query=6)
     settings = experiment().model_copy(update={"strategy": strategy})
-    says = re.escape("round 1: reptile made weights float64 [53] of float32 [53]")
+    says = re.escape("round 1: reptile: aggregate(): theta is float64 [53], not float32 [53]")
     with pytest.raises(TinyMetaFedError, match=says):
         execute(settings, tmp_path)
 
