@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 
 from assembling import Assemble
-from tinymetafed.energy.instructions import CLASSES, CODE, DATA, Branch, Instruction, decode
+from tinymetafed.energy.decoding import decode
+from tinymetafed.energy.instructions import CLASSES, CODE, DATA, Branch, Instruction
 from tinymetafed.energy.timing import Timing
 
 CLASSIFY = Timing.load("cortex-m4").classify

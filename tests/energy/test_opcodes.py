@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assembling import MakeProgram, function
-from tinymetafed.energy.instructions import Branch, decode
+from tinymetafed.energy.decoding import decode
+from tinymetafed.energy.instructions import Branch
 from tinymetafed.energy.opcodes import OpcodeCounts, Opcodes, TracedPricing, traced_blocks
 from tinymetafed.energy.profile import COUNTED, Pricing, Profile
 from tinymetafed.energy.program import Program

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from assembling import MakeProgram, function
-from tinymetafed.energy.instructions import decode
+from tinymetafed.energy.decoding import decode
 from tinymetafed.energy.profile import COUNTED, WAYS, BlockCounts, Pricing, Profile, total
 from tinymetafed.energy.program import Program
 from tinymetafed.energy.timing import Timing

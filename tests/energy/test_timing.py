@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 
 from assembling import Assemble
-from tinymetafed.energy.instructions import CODE, DATA, decode
+from tinymetafed.energy.decoding import decode
+from tinymetafed.energy.instructions import CODE, DATA
 from tinymetafed.energy.timing import FOLDER, Timing
 from tinymetafed.errors import TinyMetaFedError
 

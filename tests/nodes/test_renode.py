@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from conftest import MakeExperiment
 from running import execute, weights
-from tinymetafed.energy.instructions import decode
+from tinymetafed.energy.decoding import decode
 from tinymetafed.energy.opcodes import OpcodeCounts, Opcodes
 from tinymetafed.energy.profile import COUNTED, BlockCounts, Counts, Profile
 from tinymetafed.energy.program import Program

@@ -8,7 +8,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .instructions import CLASSES, LONGEST, Branch, Instruction, decode
+from .decoding import decode
+from .instructions import CLASSES, LONGEST, Branch, Instruction
 from .program import Program
 from .timing import READINGS, Timing
 

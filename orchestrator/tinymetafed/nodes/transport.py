@@ -1,12 +1,14 @@
 """The interface of a backend."""
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from ..energy.profile import Counts
 from ..errors import FirmwareFault, TinyMetaFedError
 from .events import NodeEvent
-from .fault import Stand
+
+if TYPE_CHECKING:  # it imports Capstone and pyelftools, for which settings need not wait
+    from ..energy.profile import Counts
+    from .fault import Stand
 
 
 class NodeLost(TinyMetaFedError):
@@ -62,12 +64,12 @@ class Transport(Protocol):
         at first; None where `counts` has all that is known."""
         ...
 
-    async def stand(self) -> Stand | None:
+    async def stand(self) -> "Stand | None":
         """Where a node stands that computes and comes to no end; None where that cannot be known. A
         node of which it was asked is not to be used again."""
         ...
 
-    def counts(self) -> Counts | None:
+    def counts(self) -> "Counts | None":
         """What the node has executed since its start; None where nothing counts."""
         ...
 
