@@ -139,7 +139,7 @@ INLINE void forward_rows(const float *w, const float *b, uint32_t inputs, const 
 /* Functions of their own: together they need more registers than there are. */
 #define FORWARD(name, eight)                                                               \
     static __attribute__((noinline)) void name(const float *w, const float *b, uint32_t inputs, \
-                                               const float *x, float *y)                  \
+                                               const float *x, float *y)                   \
     {                                                                                      \
         forward_rows(w, b, inputs, x, y, eight);                                           \
     }
@@ -206,15 +206,15 @@ INLINE void walk(const struct rows *rows, uint32_t count, bool gives, bool moves
         PUT_NEXT(sum, row##r, registers);                                                  \
     }
         /* A row is stored when the next one has been loaded. */
-#define BLOCK(r, w, from, sum, to, store_before)                                                        \
+#define BLOCK(r, w, from, sum, to, store_before)                                           \
     if (moves) {                                                                           \
-        TAKE(w, row##r, from);                                                            \
+        TAKE(w, row##r, from);                                                             \
         MULTIPLY(sum, v, step##r);                                                         \
         store_before                                                                       \
         ADD(sum, w);                                                                       \
         HOLD(sum, to);                                                                     \
     } else {                                                                               \
-        TAKE_NEXT(w, row##r, from);                                                       \
+        TAKE_NEXT(w, row##r, from);                                                        \
     }                                                                                      \
     if (gives) {                                                                           \
         MULTIPLY(w, w, d##r);                                                              \
