@@ -65,6 +65,7 @@
 #define MULTIPLY(product, v, factor)                                                       \
     (product##0 = v##0 * (factor), product##1 = v##1 * (factor), product##2 = v##2 * (factor), \
      product##3 = v##3 * (factor))
+#define MULTIPLY_BY(w, v) (w##0 *= v##0, w##1 *= v##1, w##2 *= v##2, w##3 *= v##3)
 #define ADD(sum, v) (sum##0 += v##0, sum##1 += v##1, sum##2 += v##2, sum##3 += v##3)
 
 /* For constants to leave what is needed. */
@@ -94,12 +95,11 @@ INLINE void forward_rows(const float *w, const float *b, uint32_t inputs, const 
         FOUR(w2_);
         FOUR(w3_);
         TAKE_NEXT(v, x, S0_3);
-#define PRODUCTS(i, r0, r1, r2, r3)                                                        \
-    (w0_##i *= v##i, w1_##i *= v##i, w2_##i *= v##i, w3_##i *= v##i);                      \
-    (sum##r0 += w0_##i, sum##r1 += w1_##i, sum##r2 += w2_##i, sum##r3 += w3_##i);
+#define SUMS(i, r0, r1, r2, r3) (sum##r0 += w0_##i, sum##r1 += w1_##i, sum##r2 += w2_##i, sum##r3 += w3_##i);
 #define FOUR_SUMS(...)                                                                     \
     FOUR_ROWS_OF(__VA_ARGS__)                                                              \
-    PRODUCTS(0, __VA_ARGS__) PRODUCTS(1, __VA_ARGS__) PRODUCTS(2, __VA_ARGS__) PRODUCTS(3, __VA_ARGS__)
+    MULTIPLY_BY(w0_, v), MULTIPLY_BY(w1_, v), MULTIPLY_BY(w2_, v), MULTIPLY_BY(w3_, v);    \
+    SUMS(0, __VA_ARGS__) SUMS(1, __VA_ARGS__) SUMS(2, __VA_ARGS__) SUMS(3, __VA_ARGS__)
 #define FOUR_ROWS_OF(r0, r1, r2, r3)                                                       \
     TAKE_NEXT(w0_, row##r0, S4_7);                                                         \
     TAKE_NEXT(w1_, row##r1, S8_11);                                                        \
@@ -111,7 +111,7 @@ INLINE void forward_rows(const float *w, const float *b, uint32_t inputs, const 
         }
 #undef FOUR_ROWS_OF
 #undef FOUR_SUMS
-#undef PRODUCTS
+#undef SUMS
     }
     for (uint32_t left = inputs % COLUMNS; left > 0; left--) {
         const float v = *x++;
@@ -155,7 +155,7 @@ static float forward_row(const float *w, float b, uint32_t inputs, const float *
         FOUR(w0_);
         TAKE_NEXT(v, x, S0_3);
         TAKE_NEXT(w0_, w, S4_7);
-        w0_0 *= v0, w0_1 *= v1, w0_2 *= v2, w0_3 *= v3;
+        MULTIPLY_BY(w0_, v);
         sum += w0_0, sum += w0_1, sum += w0_2, sum += w0_3;
     }
     for (uint32_t left = inputs % COLUMNS; left > 0; left--) {
