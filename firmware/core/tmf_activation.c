@@ -11,12 +11,38 @@ static enum tmf_error plan(struct tmf_layer *layer)
     return layer->argument_count == 0 ? TMF_OK : TMF_ERROR_MODEL;
 }
 
+/* Four at a time, by their bits: loads that follow each other are faster, and so are comparisons of integers. */
+#define AT_ONCE 4u
+
+/* 0 for what is below or is −0; NaN stays, whatever its sign. */
+static inline float rectified(float x)
+{
+    const uint32_t bits = tmf_float_bits(x);
+    return tmf_bits_float(bits - 0x80000000u <= TMF_NOT_FINITE ? 0 : bits);
+}
+
 static void relu_forward(const struct tmf_layer *layer, const float *w)
 {
     (void)w;
-    for (uint32_t i = 0; i < layer->outputs; i++) {
-        layer->y[i] = layer->x[i] <= 0.0f ? 0.0f : layer->x[i]; /* NaN stays, and −0 becomes +0 */
+    const float *x = layer->x;
+    float *y = layer->y;
+    uint32_t left = layer->outputs;
+    for (; left >= AT_ONCE; left -= AT_ONCE, x += AT_ONCE, y += AT_ONCE) {
+        const float x0 = x[0], x1 = x[1], x2 = x[2], x3 = x[3];
+        y[0] = rectified(x0);
+        y[1] = rectified(x1);
+        y[2] = rectified(x2);
+        y[3] = rectified(x3);
     }
+    for (; left > 0; left--) {
+        *y++ = rectified(*x++);
+    }
+}
+
+/* y is what relu_forward made: +0, more, or NaN. */
+static inline float passed(float y, float slope)
+{
+    return tmf_bits_float(tmf_float_bits(y) == 0 ? 0 : tmf_float_bits(slope));
 }
 
 static void relu_backward(const struct tmf_layer *layer, const float *w, const float *dy, float *dx,
@@ -24,9 +50,17 @@ static void relu_backward(const struct tmf_layer *layer, const float *w, const f
 {
     (void)w, (void)sink, (void)scale;
     const float *y = layer->y;
-    for (uint32_t left = dx != NULL ? layer->outputs : 0; left > 0; left--) {
-        const float slope = *dy++;
-        *dx++ = *y++ <= 0.0f ? 0.0f : slope; /* loaded in any case: no branch */
+    uint32_t left = dx != NULL ? layer->outputs : 0;
+    for (; left >= AT_ONCE; left -= AT_ONCE, y += AT_ONCE, dy += AT_ONCE, dx += AT_ONCE) {
+        const float y0 = y[0], y1 = y[1], y2 = y[2], y3 = y[3];
+        const float d0 = dy[0], d1 = dy[1], d2 = dy[2], d3 = dy[3];
+        dx[0] = passed(y0, d0);
+        dx[1] = passed(y1, d1);
+        dx[2] = passed(y2, d2);
+        dx[3] = passed(y3, d3);
+    }
+    for (; left > 0; left--) {
+        *dx++ = passed(*y++, *dy++);
     }
 }
 

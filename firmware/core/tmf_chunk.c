@@ -201,28 +201,42 @@ struct tmf_chunk tmf_chunk_encode(const float *values, const struct tmf_selectio
 
 /* ---- apply ------------------------------------------------------------------------------------------ */
 
+/* Bits set in the `size` bytes. */
+static size_t count_bits(const uint8_t *bytes, size_t size)
+{
+    size_t count = 0;
+    for (const uint8_t *const end = bytes + size; bytes < end; bytes++) {
+        uint32_t sum = *bytes - (*bytes >> 1 & 0x55u); /* of two bits each */
+        sum = (sum & 0x33u) + (sum >> 2 & 0x33u);      /* of four */
+        count += (sum & 0xfu) + (sum >> 4);
+    }
+    return count;
+}
+
 static enum tmf_error apply_bitmap(const struct tmf_chunk *chunk, float *values)
 {
-    size_t map = ((size_t)chunk->count + 7) / 8, marked = 0;
-    if (chunk->size < map) {
-        return TMF_ERROR_ENCODING;
-    }
-    for (size_t i = 0; i < map * 8; i++) {
-        bool set = chunk->data[i / 8] >> i % 8 & 1;
-        if (set && i >= chunk->count) {
-            return TMF_ERROR_ENCODING;
-        }
-        marked += set;
-    }
-    if (chunk->size != map + marked * 4) {
+    const size_t map = ((size_t)chunk->count + 7) / 8;
+    if (chunk->size < map || chunk->size != map + count_bits(chunk->data, map) * 4 ||
+        (chunk->count % 8 != 0 && chunk->data[map - 1] >> chunk->count % 8 != 0)) {
         return TMF_ERROR_ENCODING;
     }
     const uint8_t *p = chunk->data + map;
-    for (size_t i = 0; i < chunk->count; i++) {
-        if (chunk->data[i / 8] >> i % 8 & 1) {
-            memcpy(&values[i], p, 4);
-            p += 4;
-        }
+    for (const uint8_t *bits = chunk->data; bits < chunk->data + map; bits++, values += 8) {
+        const uint32_t byte = *bits;
+#define VALUE(i)                                                                           \
+    if (byte & 1u << (i)) {                                                                \
+        memcpy(&values[i], p, 4);                                                          \
+        p += 4;                                                                            \
+    }
+        VALUE(0)
+        VALUE(1)
+        VALUE(2)
+        VALUE(3)
+        VALUE(4)
+        VALUE(5)
+        VALUE(6)
+        VALUE(7)
+#undef VALUE
     }
     return TMF_OK;
 }

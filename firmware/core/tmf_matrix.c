@@ -3,7 +3,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define ROWS 4u    /* that go through the columns together: they share the loads of x and dx */
+#include "tmf_bits.h"
+
+#define ROWS 8u    /* that go through the columns together, at most: they share the loads of x and dx */
 #define COLUMNS 4u /* that are loaded and stored at once */
 
 /* Four values v0 … v3 that lie one behind the other in memory: TAKE loads them from p, TAKE_NEXT and
@@ -14,11 +16,16 @@
  * is left to the compiler, also to copy values where it would rather have them elsewhere. */
 #define FOUR(v) float v##0, v##1, v##2, v##3
 #if defined(__ARM_ARCH_7EM__) && defined(__ARM_FP)
+/* What follows is in the order in which it is to be done: no result is needed by the instruction behind it, and no
+ * load follows a store. GCC's schedulers would change that, and have values wait on the stack. */
+#pragma GCC push_options
+#pragma GCC optimize("no-schedule-insns", "no-schedule-insns2", "no-tree-ter")
 #define S0_3 "s0", "s1", "s2", "s3"
 #define S4_7 "s4", "s5", "s6", "s7"
 #define S8_11 "s8", "s9", "s10", "s11"
 #define S12_15 "s12", "s13", "s14", "s15"
 #define S16_19 "s16", "s17", "s18", "s19"
+#define S20_23 "s20", "s21", "s22", "s23"
 #define SUCCESSIVE(r0, r1, r2, r3)                                                         \
     register float h0 __asm__(r0), h1 __asm__(r1), h2 __asm__(r2), h3 __asm__(r3)
 #define LOAD(v, p, write_back, ...)                                                        \
@@ -31,6 +38,14 @@
     } while (0)
 #define TAKE(v, p, ...) LOAD(v, p, "", __VA_ARGS__)
 #define TAKE_NEXT(v, p, ...) LOAD(v, p, "!", __VA_ARGS__)
+/* Has v there by now, where it is to be stored later. */
+#define HOLD(v, ...)                                                                       \
+    do {                                                                                   \
+        SUCCESSIVE(__VA_ARGS__);                                                           \
+        h0 = v##0, h1 = v##1, h2 = v##2, h3 = v##3;                                        \
+        __asm__("" : "+t"(h0), "+t"(h1), "+t"(h2), "+t"(h3));                              \
+        v##0 = h0, v##1 = h1, v##2 = h2, v##3 = h3;                                        \
+    } while (0)
 #define PUT_NEXT(v, p, ...)                                                                \
     do {                                                                                   \
         SUCCESSIVE(__VA_ARGS__);                                                           \
@@ -40,24 +55,39 @@
                 : [first] "t"(h0), "t"(h1), "t"(h2), [last] "t"(h3));                      \
     } while (0)
 #else
+#define HOLD(v, ...) (void)0
 #define TAKE(v, p, ...) (v##0 = (p)[0], v##1 = (p)[1], v##2 = (p)[2], v##3 = (p)[3])
 #define TAKE_NEXT(v, p, ...) (TAKE(v, p, __VA_ARGS__), (p) += 4)
 #define PUT_NEXT(v, p, ...)                                                                \
     ((p)[0] = v##0, (p)[1] = v##1, (p)[2] = v##2, (p)[3] = v##3, (p) += 4)
 #endif
 
-/* sum + v0 · w0 + v1 · w1 + …, in this order. */
-#define ADD_PRODUCTS(sum, v, w)                                                            \
-    ((sum) += v##0 * w##0, (sum) += v##1 * w##1, (sum) += v##2 * w##2, (sum) += v##3 * w##3)
-#define ADD_SCALED(to, v, factor)                                                          \
-    (to##0 += v##0 * (factor), to##1 += v##1 * (factor), to##2 += v##2 * (factor),         \
-     to##3 += v##3 * (factor))
+#define MULTIPLY(product, v, factor)                                                       \
+    (product##0 = v##0 * (factor), product##1 = v##1 * (factor), product##2 = v##2 * (factor), \
+     product##3 = v##3 * (factor))
+#define MULTIPLY_BY(w, v) (w##0 *= v##0, w##1 *= v##1, w##2 *= v##2, w##3 *= v##3)
+#define ADD(sum, v) (sum##0 += v##0, sum##1 += v##1, sum##2 += v##2, sum##3 += v##3)
 
-/* The outputs y of ROWS rows. */
-static void forward_rows(const float *w, const float *b, uint32_t inputs, const float *x, float *y)
+/* For constants to leave what is needed. */
+#define INLINE static inline __attribute__((always_inline))
+
+/* M for each row of four, or of eight. */
+#define FOUR_ROWS(M) M(0) M(1) M(2) M(3)
+#define EIGHT_ROWS(M) FOUR_ROWS(M) M(4) M(5) M(6) M(7)
+
+/* The outputs y of eight rows, or of four. */
+INLINE void forward_rows(const float *w, const float *b, uint32_t inputs, const float *x, float *y, bool eight)
 {
-    const float *row0 = w, *row1 = row0 + inputs, *row2 = row1 + inputs, *row3 = row2 + inputs;
-    float sum0 = b[0], sum1 = b[1], sum2 = b[2], sum3 = b[3];
+#define ROW(r)                                                                             \
+    const float *row##r = w + (r) * (size_t)inputs;                                        \
+    float sum##r = b[r];
+    FOUR_ROWS(ROW)
+#undef ROW
+#define ROW(r)                                                                             \
+    const float *row##r = eight ? w + (r) * (size_t)inputs : NULL;                         \
+    float sum##r = eight ? b[r] : 0.0f;
+    ROW(4) ROW(5) ROW(6) ROW(7)
+#undef ROW
     for (uint32_t blocks = inputs / COLUMNS; blocks > 0; blocks--) {
         FOUR(v);
         FOUR(w0_);
@@ -65,27 +95,56 @@ static void forward_rows(const float *w, const float *b, uint32_t inputs, const 
         FOUR(w2_);
         FOUR(w3_);
         TAKE_NEXT(v, x, S0_3);
-        TAKE_NEXT(w0_, row0, S4_7);
-        TAKE_NEXT(w1_, row1, S8_11);
-        TAKE_NEXT(w2_, row2, S12_15);
-        TAKE_NEXT(w3_, row3, S16_19);
-        ADD_PRODUCTS(sum0, w0_, v);
-        ADD_PRODUCTS(sum1, w1_, v);
-        ADD_PRODUCTS(sum2, w2_, v);
-        ADD_PRODUCTS(sum3, w3_, v);
+#define SUMS(i, r0, r1, r2, r3) (sum##r0 += w0_##i, sum##r1 += w1_##i, sum##r2 += w2_##i, sum##r3 += w3_##i);
+#define FOUR_SUMS(...)                                                                     \
+    FOUR_ROWS_OF(__VA_ARGS__)                                                              \
+    MULTIPLY_BY(w0_, v), MULTIPLY_BY(w1_, v), MULTIPLY_BY(w2_, v), MULTIPLY_BY(w3_, v);    \
+    SUMS(0, __VA_ARGS__) SUMS(1, __VA_ARGS__) SUMS(2, __VA_ARGS__) SUMS(3, __VA_ARGS__)
+#define FOUR_ROWS_OF(r0, r1, r2, r3)                                                       \
+    TAKE_NEXT(w0_, row##r0, S4_7);                                                         \
+    TAKE_NEXT(w1_, row##r1, S8_11);                                                        \
+    TAKE_NEXT(w2_, row##r2, S12_15);                                                       \
+    TAKE_NEXT(w3_, row##r3, S16_19);
+        FOUR_SUMS(0, 1, 2, 3)
+        if (eight) {
+            FOUR_SUMS(4, 5, 6, 7)
+        }
+#undef FOUR_ROWS_OF
+#undef FOUR_SUMS
+#undef SUMS
     }
     for (uint32_t left = inputs % COLUMNS; left > 0; left--) {
         const float v = *x++;
-        sum0 += *row0++ * v;
-        sum1 += *row1++ * v;
-        sum2 += *row2++ * v;
-        sum3 += *row3++ * v;
+#define VALUE(r) const float w##r = *row##r++;
+        FOUR_ROWS(VALUE)
+#undef VALUE
+#define VALUE(r) const float w##r = eight ? *row##r++ : 0.0f;
+        VALUE(4) VALUE(5) VALUE(6) VALUE(7)
+#undef VALUE
+#define VALUE(r) const float product##r = w##r * v;
+        EIGHT_ROWS(VALUE)
+#undef VALUE
+#define VALUE(r) sum##r += product##r;
+        EIGHT_ROWS(VALUE)
+#undef VALUE
     }
-    y[0] = sum0;
-    y[1] = sum1;
-    y[2] = sum2;
-    y[3] = sum3;
+#define VALUE(r) y[r] = sum##r;
+    FOUR_ROWS(VALUE)
+    if (eight) {
+        VALUE(4) VALUE(5) VALUE(6) VALUE(7)
+    }
+#undef VALUE
 }
+
+/* Functions of their own: together they need more registers than there are. */
+#define FORWARD(name, eight)                                                               \
+    static __attribute__((noinline)) void name(const float *w, const float *b, uint32_t inputs, \
+                                               const float *x, float *y)                   \
+    {                                                                                      \
+        forward_rows(w, b, inputs, x, y, eight);                                           \
+    }
+FORWARD(forward_eight, true)
+FORWARD(forward_four, false)
 
 /* One output. */
 static float forward_row(const float *w, float b, uint32_t inputs, const float *x)
@@ -96,25 +155,13 @@ static float forward_row(const float *w, float b, uint32_t inputs, const float *
         FOUR(w0_);
         TAKE_NEXT(v, x, S0_3);
         TAKE_NEXT(w0_, w, S4_7);
-        ADD_PRODUCTS(sum, w0_, v);
+        MULTIPLY_BY(w0_, v);
+        sum += w0_0, sum += w0_1, sum += w0_2, sum += w0_3;
     }
     for (uint32_t left = inputs % COLUMNS; left > 0; left--) {
         sum += *w++ * *x++;
     }
     return sum;
-}
-
-void tmf_matrix_forward(const float *w, uint32_t inputs, uint32_t outputs, const float *x, float *y)
-{
-    const float *b = w + (size_t)outputs * inputs;
-    for (; outputs >= ROWS; outputs -= ROWS, b += ROWS, y += ROWS) {
-        forward_rows(w, b, inputs, x, y);
-        w += ROWS * (size_t)inputs;
-    }
-    for (; outputs > 0; outputs--) {
-        *y++ = forward_row(w, *b++, inputs, x);
-        w += inputs;
-    }
 }
 
 /* Rows of w or of a sink, and what they meet. */
@@ -129,69 +176,106 @@ struct rows {
     float scale;
 };
 
-/* For constants to leave what is needed. */
-#define INLINE static inline __attribute__((always_inline))
-
-/* ROWS rows, or the first: `gives` adds w · d of each to dx, `moves` adds x · (scale · d) to w after that. */
-INLINE void walk(const struct rows *rows, bool four, bool gives, bool moves)
+/* The first `count` rows, 1, 4 or 8: `gives` adds w · d of each to dx, `moves` adds x · (scale · d) to w after that. */
+INLINE void walk(const struct rows *rows, uint32_t count, bool gives, bool moves)
 {
     const struct row *row = rows->row;
-    float *row0 = row[0].w, *row1 = row[four].w, *row2 = row[2 * four].w, *row3 = row[3 * four].w;
-    const float d0 = row[0].d, d1 = row[four].d, d2 = row[2 * four].d, d3 = row[3 * four].d;
-    const float step0 = rows->scale * d0, step1 = rows->scale * d1, step2 = rows->scale * d2,
-                step3 = rows->scale * d3;
+    const bool four = count >= 4, eight = count == 8;
+#define ROW(r)                                                                             \
+    float *row##r = row[(r) < count ? (r) : 0].w;                                          \
+    const float d##r = row[(r) < count ? (r) : 0].d, step##r = rows->scale * d##r;
+    EIGHT_ROWS(ROW)
+#undef ROW
     const float *x = rows->x;
     float *dx = rows->dx;
     for (uint32_t blocks = rows->inputs / COLUMNS; blocks > 0; blocks--) {
         FOUR(v);
         FOUR(slope);
-        FOUR(w);
+        FOUR(even_w);
+        FOUR(odd_w);
+        FOUR(even);
+        FOUR(odd);
         if (moves) {
             TAKE_NEXT(v, x, S0_3);
         }
         if (gives) {
             TAKE(slope, dx, S4_7);
         }
-        /* Stored from other registers than loaded to, so that what is needed twice need not be copied. */
-#define BLOCK(r, from, to)                                                                 \
+#define STORE_ROW(sum, r, registers)                                                       \
+    if (moves) {                                                                           \
+        PUT_NEXT(sum, row##r, registers);                                                  \
+    }
+        /* A row is stored when the next one has been loaded. */
+#define BLOCK(r, w, from, sum, to, store_before)                                           \
     if (moves) {                                                                           \
         TAKE(w, row##r, from);                                                             \
+        MULTIPLY(sum, v, step##r);                                                         \
+        store_before                                                                       \
+        ADD(sum, w);                                                                       \
+        HOLD(sum, to);                                                                     \
     } else {                                                                               \
         TAKE_NEXT(w, row##r, from);                                                        \
     }                                                                                      \
     if (gives) {                                                                           \
-        ADD_SCALED(slope, w, d##r);                                                        \
-    }                                                                                      \
-    if (moves) {                                                                           \
-        ADD_SCALED(w, v, step##r);                                                         \
-        PUT_NEXT(w, row##r, to);                                                           \
+        MULTIPLY(w, w, d##r);                                                              \
+        ADD(slope, w);                                                                     \
     }
-        BLOCK(0, S8_11, S12_15)
+#define EVEN(r, before) BLOCK(r, even_w, S8_11, even, S16_19, STORE_ROW(odd, before, S20_23))
+#define ODD(r, before) BLOCK(r, odd_w, S12_15, odd, S20_23, STORE_ROW(even, before, S16_19))
+        BLOCK(0, even_w, S8_11, even, S16_19, )
         if (four) {
-            BLOCK(1, S12_15, S8_11)
-            BLOCK(2, S8_11, S12_15)
-            BLOCK(3, S12_15, S8_11)
+            ODD(1, 0) EVEN(2, 1) ODD(3, 2)
         }
-#undef BLOCK
+        if (eight) {
+            EVEN(4, 3) ODD(5, 4) EVEN(6, 5) ODD(7, 6)
+        }
+        if (eight) {
+            STORE_ROW(odd, 7, S20_23)
+        } else if (four) {
+            STORE_ROW(odd, 3, S20_23)
+        } else {
+            STORE_ROW(even, 0, S16_19)
+        }
         if (gives) {
             PUT_NEXT(slope, dx, S4_7);
         }
+#undef ODD
+#undef EVEN
+#undef BLOCK
+#undef STORE_ROW
     }
     for (uint32_t left = rows->inputs % COLUMNS; left > 0; left--) {
         const float v = moves ? *x++ : 0.0f;
         float slope = gives ? *dx : 0.0f;
 #define VALUE(r)                                                                           \
-    slope += *row##r * d##r;                                                               \
-    if (moves) {                                                                           \
-        *row##r += v * step##r;                                                            \
-    }                                                                                      \
-    row##r++;
-        VALUE(0)
-        if (four) {
-            VALUE(1)
-            VALUE(2)
-            VALUE(3)
-        }
+    const float w##r = (r) < count ? *row##r : 0.0f;                                       \
+    float sum##r = 0.0f;
+        EIGHT_ROWS(VALUE)
+#undef VALUE
+#define VALUE(r)                                                                           \
+    if (moves && (r) < count) {                                                            \
+        sum##r = v * step##r;                                                              \
+    }
+        EIGHT_ROWS(VALUE)
+#undef VALUE
+#define VALUE(r)                                                                           \
+    if ((r) < count) {                                                                     \
+        const float product = w##r * d##r;                                                 \
+        if (moves) {                                                                       \
+            sum##r += w##r;                                                                \
+        }                                                                                  \
+        slope += product;                                                                  \
+    }
+        EIGHT_ROWS(VALUE)
+#undef VALUE
+#define VALUE(r)                                                                           \
+    if ((r) < count) {                                                                     \
+        if (moves) {                                                                       \
+            *row##r = sum##r;                                                              \
+        }                                                                                  \
+        row##r++;                                                                          \
+    }
+        EIGHT_ROWS(VALUE)
 #undef VALUE
         if (gives) {
             *dx++ = slope;
@@ -199,42 +283,77 @@ INLINE void walk(const struct rows *rows, bool four, bool gives, bool moves)
     }
 }
 
-/* Functions of their own: together they need more registers than there are. */
-#define WALK(name, four, gives, moves)                                                     \
+#define WALK(name, count, gives, moves)                                                    \
     static __attribute__((noinline)) void name(const struct rows *rows)                    \
     {                                                                                      \
-        walk(rows, four, gives, moves);                                                    \
+        walk(rows, count, gives, moves);                                                   \
     }
-WALK(give_four, true, true, false)
-WALK(give_one, false, true, false)
-WALK(move_four, true, false, true)
-WALK(move_one, false, false, true)
-WALK(give_and_move_four, true, true, true)
-WALK(give_and_move_one, false, true, true)
+WALK(give_eight, 8, true, false)
+WALK(give_four, 4, true, false)
+WALK(give_one, 1, true, false)
+WALK(move_eight, 8, false, true)
+WALK(move_four, 4, false, true)
+WALK(move_one, 1, false, true)
+WALK(give_and_move_four, 4, true, true)
+WALK(give_and_move_one, 1, true, true)
 
-/* Gathers the rows that are not passed over. */
-INLINE void backward(float *w, uint32_t inputs, uint32_t outputs, const float *x, const float *dy,
-                     float *dx, float scale, void (*walk_four)(const struct rows *),
-                     void (*walk_one)(const struct rows *), bool moves)
+#if defined(__ARM_ARCH_7EM__) && defined(__ARM_FP)
+#pragma GCC pop_options
+#endif
+
+void tmf_matrix_forward(const float *w, uint32_t inputs, uint32_t outputs, const float *x, float *y)
+{
+    const float *b = w + (size_t)outputs * inputs;
+    for (; outputs >= 8; outputs -= 8, b += 8, y += 8) {
+        forward_eight(w, b, inputs, x, y);
+        w += 8 * (size_t)inputs;
+    }
+    if (outputs >= 4) {
+        forward_four(w, b, inputs, x, y);
+        w += 4 * (size_t)inputs;
+        outputs -= 4, b += 4, y += 4;
+    }
+    for (; outputs > 0; outputs--) {
+        *y++ = forward_row(w, *b++, inputs, x);
+        w += inputs;
+    }
+}
+
+typedef void walk_rows(const struct rows *rows);
+
+/* Gathers the rows that are not passed over, `most` at a time. */
+INLINE void backward(float *w, uint32_t inputs, uint32_t outputs, const float *x, const float *dy, float *dx,
+                     float scale, bool moves, uint32_t most, walk_rows *walk_most, walk_rows *walk_four,
+                     walk_rows *walk_one)
 {
     float *b = w + (size_t)outputs * inputs;
-    struct rows rows = {.inputs = inputs, .x = x, .dx = dx, .scale = scale};
+    struct rows rows; /* initialised they would all be set to zero */
+    rows.inputs = inputs;
+    rows.x = x;
+    rows.dx = dx;
+    rows.scale = scale;
     struct row *next = rows.row;
     for (; outputs > 0; outputs--, w += inputs, b++) {
         const float d = *dy++;
-        if (d == 0.0f) {
+        if (tmf_magnitude(d) == 0) {
             continue;
         }
         if (moves) {
             *b += scale * d;
         }
-        *next++ = (struct row){.w = w, .d = d};
-        if (next == rows.row + ROWS) {
-            walk_four(&rows);
+        next->w = w;
+        next->d = d;
+        if (++next == rows.row + most) {
+            walk_most(&rows);
             next = rows.row;
         }
     }
-    for (const struct row *row = rows.row; row < next; row++) {
+    const struct row *row = rows.row;
+    if (most > 4 && next - row >= 4) {
+        walk_four(&rows);
+        row += 4;
+    }
+    for (; row < next; row++) {
         rows.row[0] = *row;
         walk_one(&rows);
     }
@@ -244,40 +363,44 @@ void tmf_matrix_backward(const float *w, uint32_t inputs, uint32_t outputs, cons
                          const float *dy, float *dx, float *sink, float scale)
 {
     if (dx != NULL && sink == w) {
-        backward(sink, inputs, outputs, x, dy, dx, scale, give_and_move_four, give_and_move_one, true);
+        backward(sink, inputs, outputs, x, dy, dx, scale, true, 4, give_and_move_four, give_and_move_four,
+                 give_and_move_one);
         return;
     }
     if (dx != NULL) { /* w is read only */
-        backward((float *)w, inputs, outputs, x, dy, dx, scale, give_four, give_one, false);
+        backward((float *)w, inputs, outputs, x, dy, dx, scale, false, 8, give_eight, give_four, give_one);
     }
     if (sink != NULL) {
-        backward(sink, inputs, outputs, x, dy, NULL, scale, move_four, move_one, true);
+        backward(sink, inputs, outputs, x, dy, NULL, scale, true, 8, move_eight, move_four, move_one);
     }
 }
 
 void tmf_vector_copy(float *to, const float *from, size_t n)
 {
-    for (; n >= COLUMNS; n -= COLUMNS) {
-        FOUR(v);
+    FOUR(v);
+    FOUR(next);
+    for (size_t pairs = n / (2 * COLUMNS); pairs > 0; pairs--) {
         TAKE_NEXT(v, from, S0_3);
+        TAKE_NEXT(next, from, S4_7);
         PUT_NEXT(v, to, S0_3);
+        PUT_NEXT(next, to, S4_7);
     }
-    while (n-- > 0) {
+    for (n %= 2 * COLUMNS; n > 0; n--) {
         *to++ = *from++;
     }
 }
 
 void tmf_vector_add(float *to, const float *from, size_t n)
 {
-    for (; n >= COLUMNS; n -= COLUMNS) {
+    for (size_t blocks = n / COLUMNS; blocks > 0; blocks--) {
         FOUR(sum);
         FOUR(v);
         TAKE(sum, to, S0_3);
         TAKE_NEXT(v, from, S4_7);
-        ADD_SCALED(sum, v, 1.0f);
+        ADD(sum, v);
         PUT_NEXT(sum, to, S0_3);
     }
-    while (n-- > 0) {
+    for (n %= COLUMNS; n > 0; n--) {
         *to++ += *from++;
     }
 }
