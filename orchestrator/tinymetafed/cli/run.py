@@ -7,11 +7,12 @@ import typer
 from rich.table import Table
 
 from ..experiments.experiment import Experiment, read
+from ..experiments.extension import extended
 from ..places import STORE
 from ..plugins import check_unchanged
 from ..report import described
-from ..results.store import Run, Store
-from .arguments import OverrideOption, given
+from ..results.store import Labels, Run, Store
+from .arguments import NameOption, NoteOption, OverrideOption, TagOption, given
 from .terminal import console, error_console, exit_by_faults, print_run, progress_bar
 
 if TYPE_CHECKING:
@@ -24,6 +25,15 @@ def run(
         str | None, typer.Option(metavar="RUN", help="Go on with a run that stopped.")
     ] = None,
     override: OverrideOption = None,
+    name: NameOption = None,
+    tag: TagOption = None,
+    note: NoteOption = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="With --resume: as many in all, for a run that ended.")
+    ] = None,
+    reschedule: Annotated[
+        bool, typer.Option("--reschedule", help="With --rounds: also where a rate is annealed.")
+    ] = False,
     profile: Annotated[bool, typer.Option(help="Show where the time went.")] = False,
     frames: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write every frame, as JSON lines.")
@@ -34,16 +44,30 @@ def run(
     if (experiment is None) == (resume is None):
         raise typer.BadParameter("give either an experiment file or --resume RUN")
     if resume is not None and override:
-        raise typer.BadParameter("--set changes a new run, not one that goes on")
+        raise typer.BadParameter(
+            "--set changes a new run, not one that goes on; --rounds gives that more rounds"
+        )
+    if resume is not None and (name or tag or note):
+        raise typer.BadParameter(
+            "--name, --tag and --note are for a new run; 'tinymetafed runs edit' changes others"
+        )
+    if resume is None and (rounds is not None or reschedule):
+        raise typer.BadParameter(
+            "--rounds and --reschedule go with --resume; a new run has --set rounds=N"
+        )
     if experiment is not None:
-        settings, stopped = read(experiment, tuple(override or ())), None
+        changes = [*(override or ()), *([f"name={name}"] if name else [])]
+        settings, stopped = read(experiment, tuple(changes)), None
         store = Store(STORE)
+        store.labels = Labels(tuple(tag or ()), note or "")
     else:
         assert resume is not None
         store = Store(STORE)
         stopped = store.run(resume)
         check_unchanged(stopped.id, stopped.versions)
         settings = described.settings(stopped)
+        if rounds is not None:
+            settings = extended(settings, stopped, rounds, reschedule=reschedule)
     # A download shows a progress bar of its own, so it has to end before the bar of the run starts.
     settings.task.prepare(settings.seed)
     finished, time_profile = _execute(settings, store, stopped, frames)
