@@ -1,5 +1,6 @@
 """The command that runs an experiment, or resumes a run that was stopped."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ from .terminal import console, error_console, exit_by_faults, print_run, progres
 
 if TYPE_CHECKING:
     from ..experiments import runner
+    from ..experiments.round_report import RoundReport
 
 
 def run(
@@ -37,6 +39,9 @@ def run(
     profile: Annotated[bool, typer.Option(help="Show where the time went.")] = False,
     frames: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write every frame, as JSON lines.")
+    ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Log each round for TensorBoard.")
     ] = None,
 ) -> None:
     """Run an experiment; show what it came to. The exit status is 3 where the firmware of a node
@@ -70,7 +75,7 @@ def run(
             settings = extended(settings, stopped, rounds, reschedule=reschedule)
     # A download shows a progress bar of its own, so it has to end before the bar of the run starts.
     settings.task.prepare(settings.seed)
-    finished, time_profile = _execute(settings, store, stopped, frames)
+    finished, time_profile = _execute(settings, store, stopped, frames, tensorboard)
     with store.snapshot():
         print_run(store, finished)
     if profile:
@@ -79,23 +84,39 @@ def run(
 
 
 def _execute(
-    experiment: Experiment, store: Store, stopped: Run | None, frames: Path | None
+    experiment: Experiment,
+    store: Store,
+    stopped: Run | None,
+    frames: Path | None,
+    log: Path | None,
 ) -> "tuple[Run, runner.TimeProfile]":
     """Executes the experiment, or the rest of the run `stopped`, and shows a progress bar.
 
     Raises TinyMetaFedError, and typer.Exit where the user interrupts the run.
     """
     from ..experiments import runner  # what runs nodes is slow to import
+    from ..experiments.round_report import LastJudged
+    from ..tensorboard import TensorBoard
 
-    with progress_bar() as bar:
+    judged = LastJudged()
+    with ExitStack() as resources:
+        bar = resources.enter_context(progress_bar())
+        board = None if log is None else resources.enter_context(TensorBoard(log))
         task = bar.add_task(experiment.name, total=experiment.rounds)
 
         def progress(done: int, doing: str) -> None:
-            bar.update(task, completed=done, description=f"{experiment.name}: {doing}")
+            bar.update(task, completed=done, description=f"{experiment.name}: {doing}{judged}")
+
+        def on_round(report: "RoundReport") -> None:
+            judged(report)
+            if board is not None:
+                board(report)
 
         known = len(store.runs())
         try:
-            return runner.execute(experiment, store, stopped, progress, frames=frames)
+            return runner.execute(
+                experiment, store, stopped, progress, frames=frames, on_round=on_round
+            )
         except KeyboardInterrupt:
             bar.stop()
             interrupted = stopped or next(iter(store.runs()[known:]), None)

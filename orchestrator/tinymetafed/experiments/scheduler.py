@@ -26,6 +26,7 @@ from ..signals import handlers_restored, interrupt_on_ending
 from . import runner
 from .comparison import Cell
 from .experiment import Experiment
+from .round_report import LastJudged
 
 log = logging.getLogger(__name__)
 
@@ -199,9 +200,12 @@ def _run(
         store = Store(folder)
         store.labels = labels
         before = None if run is None else store.run(str(run))
-        runner.execute(
-            experiment, store, before, lambda *seen: pipe.send(("progress", *seen)), threads
-        )
+        judged = LastJudged()
+
+        def progress(done: int, doing: str) -> None:
+            pipe.send(("progress", done, f"{doing}{judged}"))
+
+        runner.execute(experiment, store, before, progress, threads, on_round=judged)
     except TinyMetaFedError as error:
         pipe.send(("failed", str(error)))
     except KeyboardInterrupt:
