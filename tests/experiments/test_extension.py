@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import tinymetafed
 from conftest import SMALL
 from running import STRATEGIES, came_to, execute
 from tinymetafed.errors import TinyMetaFedError
@@ -101,6 +102,16 @@ def test_the_same_command_goes_on(tmp_path: Path):
     assert _extend(store, ended, 6).done == 6
     assert store.extensions(1) == [2, 4]
     assert "there were to be 2, then 4, now 6." in str(note([2, 4], 6, experiment))
+
+
+def test_by_the_public_api(tmp_path: Path):
+    _, store, run = _ended(STRATEGIES["reptile"], tmp_path / "runs")
+    store.edit([run.id], name="short", tag=["b", "a"], note="few rounds")
+    with pytest.raises(TinyMetaFedError, match="it is not the run of 3 rounds"):
+        tinymetafed.resume("short", rounds=3, store=store.folder)
+    result = tinymetafed.resume("short", rounds=3, reschedule=True, store=store.folder)
+    assert (result.done, result.rounds, result.experiment.rounds) == (3, 3, 3)
+    assert (result.name, result.tags, result.note) == ("short", ["a", "b"], "few rounds")
 
 
 def test_a_report_and_a_comparison_tell_them_apart(tmp_path: Path):
