@@ -42,6 +42,14 @@ def parse(text: str, origin: str) -> dict[str, Any]:
         raise TinyMetaFedError(f"{origin}: not TOML: {error}") from None
 
 
+def value(text: str) -> Any:
+    """What a text on the command line stands for: TOML, or a string, which needs no quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        return text.strip()
+
+
 def index(values: list[Any], key: str) -> int:
     """The index that a key of --set or of a comparison's changes is. Raises KeyError with what is
     wrong."""

@@ -29,7 +29,7 @@ def _completed(folder: Path, words: str) -> list[str]:
     ("words", "offered"),
     [
         ("tinymetafed pl", ["plan"]),
-        ("tinymetafed run --res", ["--resume"]),
+        ("tinymetafed run --resu", ["--resume"]),
         ("tinymetafed run dem", ["demo"]),
         ("tinymetafed plan dem", ["demo"]),
         ("tinymetafed compare pap", ["paper"]),

@@ -1,11 +1,20 @@
 """Progress where nobody watches: a line now and then."""
 
+import dataclasses
 import io
+from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
-from tinymetafed.cli import terminal
+from comparing import read
+from conftest import SMALL
+from tinymetafed.cli import run, terminal
+from tinymetafed.experiments.experiment import parse
+from tinymetafed.experiments.round_report import LastJudged, RoundReport
+from tinymetafed.experiments.scheduler import Comparison
+from tinymetafed.results.store import DeviceEvaluation, Store
 
 
 @pytest.fixture
@@ -35,6 +44,56 @@ def test_nothing_of_what_is_short(output: io.StringIO):
     with terminal.progress_bar() as bar:
         bar.update(bar.add_task("demo", total=3), completed=3)
     assert output.getvalue() == ""
+
+
+def test_the_last_loss_is_in_the_line(
+    output: io.StringIO, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(terminal, "SECONDS", 0.0)
+    store = Store(folder / "runs")
+    run._execute(parse(SMALL, "SMALL"), store, None, None, None)
+    losses = {one.round: f"{one.loss_after:.3f}" for one in store.judged(1)}
+    lines = output.getvalue().splitlines()
+    assert "test: training, 1 of 4 rounds" in lines
+    assert f"test: training, loss {losses[2]}, 3 of 4 rounds" in lines
+    assert lines[-1] == f"test: done, loss {losses[4]}, 4 of 4 rounds"
+
+
+def test_runs_side_by_side_say_it_too(tmp_path: Path):
+    _, cells = read(tmp_path)
+    store = Store(tmp_path / "runs")
+    seen: list[tuple[int, str]] = []
+    compared = Comparison(cells[:1], store)
+    compared.execute(1, lambda i, done, doing: seen.append((done, doing)))
+    losses = {one.round: f"{one.loss_after:.3f}" for one in store.judged(1)}
+    assert (3, f"training, loss {losses[2]}") in seen
+    assert (4, f"done, loss {losses[4]}") in seen
+
+
+@pytest.mark.parametrize(
+    ("losses", "accuracies", "classes", "text"),
+    [
+        ((1.0, 2.0, None), (0.0, 0.0, None), False, ", loss 1.500"),
+        ((1.0, 2.0, None), (0.5, 1.0, None), True, ", loss 1.500 (75.0%)"),
+        ((None, None), (None, None), True, ", diverged"),
+    ],
+)
+def test_what_was_judged(
+    losses: tuple[float | None, ...],
+    accuracies: tuple[float | None, ...],
+    classes: bool,
+    text: str,
+):
+    judged = LastJudged()
+    rows = [
+        DeviceEvaluation(1, i, None, loss, None, accuracy)
+        for i, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True))
+    ]
+    report = RoundReport(1, 1, 4, np.zeros(1, np.float32), [], rows, [], 0.0, classes)
+    judged(report)
+    assert str(judged) == text
+    judged(dataclasses.replace(report, evaluations=[]))  # it stays until the next
+    assert str(judged) == text
 
 
 def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch):

@@ -45,13 +45,13 @@ def test_the_table_has_accuracy_too(stored: tuple[Store, Run]):
         shown_before, shown_after = line.split("│")[2:4]
         assert f"({before[i]:.1%})" in shown_before
         assert f"({after[i]:.1%})" in shown_after
-    assert f"{after[2]:.1%}" in printed(summary.run_list(store)[0])
+    assert f"{after[2]:.1%}" in printed(summary.run_list(store, store.runs())[0])
 
 
 def test_without_classes_there_is_no_accuracy(tmp_path: Path, experiment: MakeExperiment):
     store, run = execute(experiment(), tmp_path)
     assert "accuracy" not in printed(*summary.summary(store, run, None))
-    assert "%" not in printed(summary.run_list(store)[0])
+    assert "%" not in printed(summary.run_list(store, store.runs())[0])
 
 
 def test_the_figure_draws_accuracy_and_loss(

@@ -76,21 +76,27 @@ def run(
 def resume(
     run: int | str = "last",
     *,
+    rounds: int | None = None,
+    reschedule: bool = False,
     on_round: Callable[[RoundReport], None] | None = None,
     store: AnyPath | None = None,
     threads: int | None = None,
     frames: AnyPath | None = None,
 ) -> Result:
-    """Goes on with a run that stopped, by its number; otherwise as `run`. It comes to what a run
-    that never stopped comes to. Raises TinyMetaFedError also where the firmware or a user's class
-    is another than at its beginning."""
+    """Goes on with a run that stopped, by its number or name; otherwise as `run`. It comes to what
+    a run that never stopped comes to. rounds: as many in all, for a run that has all of its own;
+    reschedule: also where its strategy's rounds depend on how many there are, so that it is not the
+    run that had them from the start. Raises TinyMetaFedError also where the firmware or a user's
+    class is another than at its beginning."""
     folder = _folder(store)
-    every = Rounds(None, folder, Result(folder, run).id, threads, _path(frames))
+    number = Result(folder, run).id
+    every = Rounds(None, folder, number, threads, _path(frames), rounds, reschedule=reschedule)
     return _all(every, on_round)
 
 
 def result(run: int | str = "last", *, store: AnyPath | None = None) -> Result:
-    """A run that is in the store, by its number. Raises TinyMetaFedError where there is none."""
+    """A run that is in the store, by its number or name. Raises TinyMetaFedError where there is
+    none."""
     return Result(_folder(store), run)
 
 

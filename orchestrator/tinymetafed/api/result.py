@@ -65,8 +65,20 @@ class Result:
 
     @property
     def name(self) -> str:
-        """Of its experiment."""
+        """Of its experiment, or what it was renamed to."""
         return self._run.name
+
+    @property
+    def tags(self) -> list[str]:
+        """What it is tagged with, in alphabetical order."""
+        with self._store() as store:
+            return list(store.labels_of(self.id).tags)
+
+    @property
+    def note(self) -> str:
+        """What is written down of it; empty where nothing is."""
+        with self._store() as store:
+            return store.labels_of(self.id).note
 
     @property
     def done(self) -> int:

@@ -9,6 +9,7 @@ from queue import SimpleQueue
 from ..errors import TinyMetaFedError
 from ..experiments import runner
 from ..experiments.experiment import Experiment
+from ..experiments.extension import extended
 from ..experiments.round_report import RoundReport
 from ..plugins import blaming, check_unchanged
 from ..report import described
@@ -33,12 +34,17 @@ class Rounds:
         run: int | None = None,
         threads: int | None = None,
         frames: Path | None = None,
+        total: int | None = None,
+        *,
+        reschedule: bool = False,
     ) -> None:
-        """experiment: of a new run; None for that of `run`. threads, frames: see runner.execute."""
+        """experiment: of a new run; None for that of `run`. threads, frames: see runner.execute.
+        total, reschedule: more rounds for `run`, see experiments/extension.py."""
         self.folder = folder
         self.run = run
         self.experiment = experiment
         self.threads, self.frames = threads, frames
+        self.total, self.reschedule = total, reschedule
 
     @property
     def result(self) -> Result:
@@ -105,6 +111,8 @@ class _Worker:
             if run is not None:
                 check_unchanged(run.id, run.versions)
                 experiment = described.settings(run)
+                if (total := rounds.total) is not None:
+                    experiment = extended(experiment, run, total, reschedule=rounds.reschedule)
             assert experiment is not None
             with blaming():
                 experiment.task.prepare(experiment.seed)

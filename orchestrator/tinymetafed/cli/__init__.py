@@ -19,7 +19,20 @@ from rich.markup import escape
 
 from ..errors import FirmwareFault, TinyMetaFedError, visible
 from ..signals import INTERRUPTED
-from . import bench, boards, compare, data, energy, export, firmware, inside, plan, report, run
+from . import (
+    bench,
+    boards,
+    compare,
+    data,
+    energy,
+    export,
+    firmware,
+    inside,
+    plan,
+    report,
+    run,
+    runs,
+)
 from .terminal import error_console
 
 app = typer.Typer(
@@ -65,7 +78,7 @@ def _interruptible(command: Callable[..., Any]) -> Callable[..., Any]:
 # The help text lists the commands in this order.
 for command in (
     run.run, plan.plan, data.data,
-    compare.compare, report.runs, report.show, report.report, export.export,
+    compare.compare, compare.sweep, report.show, report.report, export.export,
     energy.energy, energy.cycles, inside.frames, inside.trace,
     inside.debug, boards.boards, boards.flash,
     bench.bench, bench.validate, bench.doctor,
@@ -73,6 +86,10 @@ for command in (
     app.command()(_interruptible(command))
 firmware.app.command()(_interruptible(firmware.build))
 app.add_typer(firmware.app, name="firmware")
+runs.app.callback()(_interruptible(runs.runs))
+for command in (runs.edit, runs.delete):
+    runs.app.command()(_interruptible(command))
+app.add_typer(runs.app, name="runs")
 
 
 def main() -> None:

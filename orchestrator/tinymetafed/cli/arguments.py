@@ -1,13 +1,16 @@
 """Arguments and options that several commands take."""
 
 import glob
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ..errors import printable
 from ..experiments import shipped
+from ..experiments.experiment import NAME
 
 OverrideOption = Annotated[
     list[str] | None,
@@ -42,5 +45,41 @@ JsonOption = Annotated[
 ]
 """For scripts."""
 
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help='Its number, or "last".')]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help='Its number, its name, or "last".')]
 """A run in the store."""
+
+RunsArgument = Annotated[
+    list[str], typer.Argument(metavar="RUN…", help='Numbers or names of runs, or "last".')
+]
+"""Runs in the store; a name stands for all runs so called."""
+
+
+def _name(given: str | None) -> str | None:
+    return given if given is None else _checked("--name", given)
+
+
+def _tags(given: list[str] | None) -> list[str] | None:
+    return given and [_checked("--tag", one) for one in given]
+
+
+def _checked(option: str, text: str) -> str:
+    if not re.fullmatch(NAME, text) or text == "last" or text.isdecimal():
+        raise typer.BadParameter(
+            f"{printable(text)!r}: use up to 64 letters, digits, '.', '_' and '-', and no number "
+            'nor "last"',
+            param_hint=option,
+        )
+    return text
+
+
+NameOption = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", callback=_name, help="Call the run so.")
+]
+TagOption = Annotated[
+    list[str] | None,
+    typer.Option("--tag", metavar="TAG", callback=_tags, help="Tag the run; several times."),
+]
+NoteOption = Annotated[
+    str | None, typer.Option("--note", metavar="TEXT", help="Write it down with the run.")
+]
+"""What is said of a new run."""

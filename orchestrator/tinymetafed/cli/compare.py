@@ -1,41 +1,91 @@
-"""The command that compares strategies over tasks and seeds."""
+"""The commands that compare: strategies over tasks and seeds, or values of settings."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.markup import escape
 
 from ..places import STORE
-from ..results.store import Store
-from .arguments import given
+from ..results.store import Labels, Store
+from .arguments import ExperimentArgument, NoteOption, TagOption, given
 from .terminal import console, error_console, exit_by_faults, progress_bar
 
 if TYPE_CHECKING:
-    from ..experiments.comparison import Cell
+    from ..experiments.comparison import Cell, ComparisonSettings
     from ..experiments.scheduler import Comparison
+
+
+JobsOption = Annotated[
+    int | None, typer.Option(min=1, help="Runs side by side; by the processor's cores.")
+]
+CsvOption = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Write runs, values, results as CSV.")
+]
+FileOption = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="The same as JSON.")
+]
 
 
 def compare(
     file: Annotated[Path, given("comparison")],
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Runs side by side; by the processor's cores.")
-    ] = None,
-    csv: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write runs, values, results as CSV.")
-    ] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="The same as JSON.")] = None,
+    tag: TagOption = None,
+    note: NoteOption = None,
+    jobs: JobsOption = None,
+    csv: CsvOption = None,
+    json: FileOption = None,
 ) -> None:
     """Run strategies × tasks × seeds, as far as they are not in the store; compare them. The exit
     status is 3 where the firmware of a node faulted in one of them and its experiment does not say
     faults.tolerate = true."""
-    # What runs nodes, and SciPy, are slow to import.
     from ..experiments.comparison import read
+
+    _compare(*read(file), Labels(tuple(tag or ()), note or ""), jobs, csv, json)
+
+
+def sweep(
+    experiment: ExperimentArgument,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE,…", help="Values of a setting, e.g. nodes.count=4,8,16."
+        ),
+    ] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="After adaptation, accuracy or loss: show what it took to reach it."
+        ),
+    ] = None,
+    tag: TagOption = None,
+    note: NoteOption = None,
+    jobs: JobsOption = None,
+    csv: CsvOption = None,
+    json: FileOption = None,
+) -> None:
+    """Run an experiment with all combinations of some settings' values, as far as they are not in
+    the store; compare them as 'compare' does."""
+    from ..experiments.grid import read
+
+    labels = Labels(tuple(tag or ()), note or "")
+    _compare(*read(experiment, override or (), target or None), labels, jobs, csv, json)
+
+
+def _compare(
+    settings: "ComparisonSettings",
+    cells: "list[Cell]",
+    labels: Labels,
+    jobs: int | None,
+    csv: Path | None,
+    json: Path | None,
+) -> NoReturn:
+    """Raises typer.Exit with the command's status."""
+    # What runs nodes, and SciPy, are slow to import.
     from ..experiments.scheduler import Comparison, default_jobs
     from ..report import comparison as comparison_tables
 
-    settings, cells = read(file)
     store = Store(STORE)
+    store.labels = labels
     comparison = Comparison(cells, store)
     _execute(settings.name, cells, comparison, jobs or default_jobs(cells))
     outcome = comparison_tables.outcome(settings, comparison, store)

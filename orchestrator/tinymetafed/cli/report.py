@@ -1,4 +1,4 @@
-"""The commands that show runs of the store: as a list, as tables, as an HTML page."""
+"""The commands that show runs of the store: as tables, as an HTML page."""
 
 import logging
 from pathlib import Path
@@ -7,26 +7,10 @@ from typing import Annotated
 import typer
 
 from ..errors import TinyMetaFedError
-from ..report import summary
-from .arguments import JsonOption, RunArgument
+from .arguments import JsonOption, RunArgument, RunsArgument
 from .terminal import console, print_run, reading
 
 log = logging.getLogger(__name__)
-
-
-def runs(json: JsonOption = False) -> None:
-    """List the runs in the store."""
-    store = reading()
-    with store.snapshot():
-        if json:
-            from ..report import as_json
-
-            typer.echo(as_json.text(as_json.of_runs(store)))
-            return
-        table, problems = summary.run_list(store)
-    console.print(table)
-    for problem in problems:
-        log.warning("%s", problem)
 
 
 def show(which: RunArgument = "last", json: JsonOption = False) -> None:
@@ -43,9 +27,7 @@ def show(which: RunArgument = "last", json: JsonOption = False) -> None:
 
 
 def report(
-    which: Annotated[
-        list[str], typer.Argument(metavar="RUN…", help='Numbers or names of runs, or "last".')
-    ],
+    which: RunsArgument,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FILE.html", help="The page.")
     ] = Path("report.html"),

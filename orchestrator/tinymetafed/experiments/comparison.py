@@ -1,7 +1,7 @@
 """A comparison file (TOML) checked into the experiments that it stands for."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,7 +41,8 @@ class TaskEntry(Settings):
 
     label: Label
     experiment: str | None = None  # a file, from this one's folder; else all is in changes
-    target: Annotated[float, Field(gt=0)]  # after adaptation: accuracy, or loss if without classes
+    # After adaptation: accuracy, or loss if without classes. A grid's need not have one.
+    target: Annotated[float | None, Field(gt=0)]
     changes: Changes = Field(default_factory=dict)
     strategies: dict[str, OnTask] = Field(default_factory=dict)  # by name: settings on this task
 
@@ -136,12 +137,17 @@ def read(path: Path) -> tuple[ComparisonSettings, list[Cell]]:
         for strategy in comparison.strategies
         for seed in comparison.seeds
     ]
+    check_distinct(cells, str(path))
+    return comparison, cells
+
+
+def check_distinct(cells: Iterable[Cell], origin: str) -> None:
+    """Raises TinyMetaFedError that names `origin` where a run is there twice."""
     first: dict[str, Cell] = {}
     for cell in cells:
         same = first.setdefault(cell.experiment.model_dump_json(), cell)
         if same is not cell:
-            raise TinyMetaFedError(f"{path}: {same} and {cell} are the same; remove one")
-    return comparison, cells
+            raise TinyMetaFedError(f"{origin}: {same} and {cell} are the same; remove one")
 
 
 def _experiment(
@@ -171,16 +177,26 @@ def _experiment(
     if comparison.emulate:
         tree = _changed(tree, {"nodes": {"backend": "host", "emulate": comparison.emulate}}, origin)
     experiment = build(tree, origin, folder)
+    check_devices(comparison.devices, experiment, origin)
+    check_target(task.target, experiment, origin)
+    return experiment
+
+
+def check_devices(devices: Sequence[DeviceName], experiment: Experiment, origin: str) -> None:
+    """Raises TinyMetaFedError that names `origin` where it could not be priced for one."""
     counted = {one.name for one in experiment.timings}
-    for i, name in enumerate(comparison.devices):
+    for i, name in enumerate(devices):
         if (core := power.device(name).core) not in counted:
             raise TinyMetaFedError(
                 f"{origin}: devices.{i}: the experiment does not count cycles of {core}; give it "
                 "the device as energy.device"
             )
-    if experiment.task.target_is_class and task.target > 1:
-        raise TinyMetaFedError(f"{origin}: target: {task.target:g} is no accuracy; use 0 to 1")
-    return experiment
+
+
+def check_target(target: float | None, experiment: Experiment, origin: str) -> None:
+    """Raises TinyMetaFedError that names `origin`."""
+    if target is not None and experiment.task.target_is_class and target > 1:
+        raise TinyMetaFedError(f"{origin}: target: {target:g} is no accuracy; use 0 to 1")
 
 
 def _changed(tree: dict[str, Any], changes: Changes, origin: str) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """An experiment file (TOML) checked into typed settings."""
 
 import logging
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +18,8 @@ log = logging.getLogger(__name__)
 HERE = Path()
 Overrides = Sequence[str] | Mapping[str, Any]
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+NAME = r"^[A-Za-z0-9._-]{1,64}$"
+Name = Annotated[str, Field(pattern=NAME)]
 
 
 class _Named(Settings):
@@ -88,11 +88,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not all(step.strip() for step in key.split(".")):
         raise TinyMetaFedError(f"--set {override:.200}: expected KEY=VALUE, e.g. nodes.count=8")
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except (ValueError, RecursionError):
-        parsed = value.strip()  # a string may be given without quotes
-    _put(tree, key, parsed, f"--set {override:.200}")
+    _put(tree, key, settings.value(value), f"--set {override:.200}")
 
 
 def _put(tree: dict[str, Any], key: str, parsed: Any, origin: str) -> None:

@@ -64,6 +64,26 @@ class RoundReport:
         self.stopped = True
 
 
+class LastJudged:
+    """What was judged last, for a line of progress: called with each round's report, it is text."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def __call__(self, report: RoundReport) -> None:
+        if not report.evaluations:
+            return
+        if report.loss is None:
+            self._text = ", diverged"
+        elif report.accuracy is None:
+            self._text = f", loss {report.loss:.3f}"
+        else:
+            self._text = f", loss {report.loss:.3f} ({report.accuracy:.1%})"
+
+    def __str__(self) -> str:
+        return self._text
+
+
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return fmean(known) if known else None

@@ -78,7 +78,8 @@ def execute(
     on_round: OnRound | None = None,
     started: Started | None = None,
 ) -> tuple[Run, TimeProfile]:
-    """Runs the experiment, or goes on with `run`, and returns what the store holds then.
+    """Runs the experiment, or goes on with `run`, and returns what the store holds then. An
+    experiment with more rounds than the run adds them; see extension.py.
 
     threads: for the work of host nodes; one for each processor where not given. frames: a file for
     every frame of these rounds, see FrameRecorder. on_round: called with each round when it is in
@@ -208,13 +209,16 @@ async def _rounds(
         state = await federation.resume(state, last, left_out)
         if sample is not None:
             sample.last |= last
-    try:
-        await _train(experiment, federation, state, sample, store, run, progress, lap, on_round)
-    except TinyMetaFedError:
-        events = federation.take_events() + (sample.take_events() if sample else [])
-        with suppress(TinyMetaFedError, sqlite3.Error):  # the store may be why
-            store.add_events(run.id, events)
-        raise
+    with store.going_on(run.id):
+        if experiment.rounds != run.rounds:
+            store.extend(run, experiment.rounds)
+        try:
+            await _train(experiment, federation, state, sample, store, run, progress, lap, on_round)
+        except TinyMetaFedError:
+            events = federation.take_events() + (sample.take_events() if sample else [])
+            with suppress(TinyMetaFedError, sqlite3.Error):  # the store may be why
+                store.add_events(run.id, events)
+            raise
     return store.run(str(run.id))
 
 

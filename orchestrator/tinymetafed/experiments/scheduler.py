@@ -21,11 +21,12 @@ from ..errors import TinyMetaFedError
 from ..nodes.backends import make_group, private_directory
 from ..nodes.process import kill_with_parent
 from ..nodes.settings import NodeSettings
-from ..results.store import Run, Store
+from ..results.store import Labels, Run, Store
 from ..signals import handlers_restored, interrupt_on_ending
 from . import runner
 from .comparison import Cell
 from .experiment import Experiment
+from .round_report import LastJudged
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ class Comparison:
         pipe, end = context.Pipe(duplex=False)
         run = self.runs[i]
         arguments = (self.cells[i].experiment, self._store.folder.absolute())
-        arguments += (run and run.id, threads, end)
+        arguments += (run and run.id, threads, end, self._store.labels)
         process = context.Process(target=_run, args=arguments, daemon=True)
         with _uninterrupted():  # nor does its server, which else would end while it imports
             process.start()
@@ -181,7 +182,12 @@ async def _build(settings: NodeSettings) -> str:
 
 
 def _run(
-    experiment: Experiment, folder: Path, run: int | None, threads: int, pipe: Connection
+    experiment: Experiment,
+    folder: Path,
+    run: int | None,
+    threads: int,
+    pipe: Connection,
+    labels: Labels,
 ) -> None:
     """In a process: one run, from its start or from where it was."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; the parent's SIGTERM ends it
@@ -192,10 +198,14 @@ def _run(
     logging.basicConfig(level=logging.WARNING, handlers=[_PipeHandler(pipe)])
     try:
         store = Store(folder)
+        store.labels = labels
         before = None if run is None else store.run(str(run))
-        runner.execute(
-            experiment, store, before, lambda *seen: pipe.send(("progress", *seen)), threads
-        )
+        judged = LastJudged()
+
+        def progress(done: int, doing: str) -> None:
+            pipe.send(("progress", done, f"{doing}{judged}"))
+
+        runner.execute(experiment, store, before, progress, threads, on_round=judged)
     except TinyMetaFedError as error:
         pipe.send(("failed", str(error)))
     except KeyboardInterrupt:

@@ -38,9 +38,9 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def of_runs(store: Store) -> list[Tree]:
-    """A table for each run, the oldest first. Raises TinyMetaFedError."""
-    return [_head(store, run, describe(store, run)) for run in store.runs()]
+def of_runs(store: Store, runs: Sequence[Run]) -> list[Tree]:
+    """A table for each run. Raises TinyMetaFedError."""
+    return [_head(store, run, describe(store, run)) for run in runs]
 
 
 def of_run(store: Store, run: Run) -> Tree:
@@ -83,10 +83,13 @@ def _head(store: Store, run: Run, known: Description) -> Tree:
         last = store.judged(run.id, last=True)
     except TinyMetaFedError as error:  # what of a run cannot be read is no reason to hide the rest
         last, problem = [], str(error)
+    labels = store.labels_of(run.id)
     return {
-        "run": run.id, "name": run.name, "created": run.created, "strategy": known.strategy,
+        "run": run.id, "name": run.name, "tags": labels.tags, "note": labels.note,
+        "created": run.created, "strategy": known.strategy,
         "task": known.task, "seed": run.seed, "backend": run.backend, "nodes_of_run": known.count,
         "rounds": run.rounds, "rounds_done": run.done,
+        "rounds_added_after": store.extensions(run.id),
         "last_evaluation": asdict(last[0]) if last else None, "problem": problem,
     }  # fmt: skip
 

@@ -123,7 +123,11 @@ def _results(values: list[Value]) -> list[Result]:
 
 
 def _measure(
-    settings: ComparisonSettings, experiment: Experiment, run: Run, store: Store, target: float
+    settings: ComparisonSettings,
+    experiment: Experiment,
+    run: Run,
+    store: Store,
+    target: float | None,
 ) -> Iterator[tuple[tuple[str, str, str], float]]:
     """(device, radio, quantity) and value."""
     classes = experiment.task.target_is_class
@@ -145,8 +149,10 @@ def _measure(
         experiment, run.done, totals, store.event_counts(run.id)
     ).items():
         yield (*PLAIN, SHARES[what]), number / max(1, of)
-    there = (one.accuracy_after >= target if classes else one.after <= target for one in judged)
-    reached = next((one.round for one, good in zip(judged, there, strict=True) if good), None)
+    reached = None
+    if target is not None:
+        there = (one.accuracy_after >= target if classes else one.after <= target for one in judged)
+        reached = next((one.round for one, good in zip(judged, there, strict=True) if good), None)
     if reached is not None:
         moved = store.bytes_by_round(run.id)
         yield (*PLAIN, "rounds until target"), reached
@@ -193,7 +199,8 @@ def tables(
         }
         shown = _Task(settings, task, experiments, results)
         yield shown.learnt()
-        yield shown.until_target()
+        if task.target is not None:
+            yield shown.until_target(task.target)
         for device, radio in shown.priced:
             yield shown.energy(device, radio)
     failed = [one for one in found.runs if one.failed]
@@ -270,8 +277,8 @@ class _Task:
             table.add_row(escape(one.label), str(self._seeds(one.label, "rounds")), *cells)
         return table
 
-    def until_target(self) -> Table:
-        classes, target = self._classes, self.task.target
+    def until_target(self, target: float) -> Table:
+        classes = self._classes
         what = f"accuracy ≥ {target:.1%}" if classes else f"loss ≤ {target:g}"
         every = self._each(lambda experiment: min(experiment.evaluation.every, experiment.rounds))
         caption = f"Judged every {every} rounds, so it may have been reached up to as many before."

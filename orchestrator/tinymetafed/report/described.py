@@ -28,21 +28,13 @@ def settings(run: Run) -> Experiment:
     except ValidationError:
         pass
     where = f"run {run.id}, begun with {run.made_by}: its settings"
-    tree = _tree(run)
+    tree = run.tree
     if not tree:
         raise TinyMetaFedError(f"{where} are damaged")
     try:
         return check(Experiment, tree, where)
     except TinyMetaFedError as error:
         raise TinyMetaFedError(str(error).partition("\n")[0]) from None
-
-
-def _tree(run: Run) -> dict[str, Any]:
-    try:
-        tree = json.loads(run.settings)
-    except ValueError:
-        return {}
-    return tree if isinstance(tree, dict) else {}
 
 
 @dataclass(frozen=True)
@@ -97,7 +89,7 @@ def of(known: Experiment) -> Description:
 
 
 def _without_settings(store: Store, run: Run, problem: str) -> Description:
-    tree = _tree(run)
+    tree = run.tree
     nodes, energy = _part(NodeSettings, tree, "nodes"), _part(EnergySettings, tree, "energy")
     participation = _part(Participation, tree, "participation")
     count = 1 + max((one.node for one in store.node_totals(run.id)), default=0)
@@ -130,5 +122,5 @@ def _part(model: type[T], tree: dict[str, Any], key: str) -> T | None:
 
 def raw(run: Run) -> str:
     """The settings as they are in the store."""
-    tree = _tree(run)
+    tree = run.tree
     return json.dumps(tree, indent=2, ensure_ascii=False) if tree else run.settings

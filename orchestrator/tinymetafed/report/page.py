@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from ..energy.ledger import SLEEP
+from ..experiments import extension
 from ..files import replacing, reporting, writing
 from ..plugins import short
 from . import charts, events, svg
@@ -136,6 +137,8 @@ def _left_out(results: Sequence[Result], tasks: Sequence[tuple[str, TaskRuns]]) 
     for one in results:
         if one.thinned:
             yield f"Of run {one.run.id}'s evaluations, {MOST_POINTS} evenly spread ones are shown."
+        if added := extension.note(one.extensions, one.run.rounds, one.experiment):
+            yield f"Run {one.run.id}: {added}"
 
 
 def _runs(results: Sequence[Result]) -> Part:

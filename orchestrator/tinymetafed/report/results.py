@@ -47,7 +47,8 @@ class Result:
     judged: its evaluations; thinned: some of them only. totals: what each node did. moved: bytes of
     all nodes down and up, by round. sent: messages, and of how many rows. spent: None where nothing
     was counted; of all rounds where a sample was. last_rows, last: of the last round the rows, and
-    the ledger. events: the first MOST_ON_PAGE; event_counts: of all, by kind and node.
+    the ledger. events: the first MOST_ON_PAGE; event_counts: of all, by kind and node. extensions:
+    after how many rounds, which were all, more were added.
     """
 
     run: Run
@@ -62,6 +63,7 @@ class Result:
     last: list[Entry]
     events: list[Event]
     event_counts: dict[tuple[str, int], int]
+    extensions: list[int]
 
     @classmethod
     def read(cls, store: Store, run: Run) -> "Result":
@@ -79,6 +81,7 @@ class Result:
             store.bytes_by_round(run.id), store.messages(run.id), account.spent(),
             store.node_rounds(run.id, run.done), list(account.entries(run.done)),
             store.events(run.id, most=MOST_ON_PAGE), store.event_counts(run.id),
+            store.extensions(run.id),
         )  # fmt: skip
 
     @property
@@ -95,11 +98,14 @@ class Result:
 
     @property
     def settings(self) -> _Flat:
-        """All but name and seed; and the rounds done, where these are not all."""
+        """All but name and seed; and the rounds done, where these are not all, or more were added:
+        that need not be the run that had them from the start."""
         found = _flat(self.experiment.model_dump(mode="json", exclude={"name", "seed"}))
         found |= self.sources
         if self.run.done < self.run.rounds:
             found["done"] = str(self.run.done)
+        if self.extensions:
+            found["rounds added after"] = ", ".join(map(str, self.extensions))
         return found
 
     @property

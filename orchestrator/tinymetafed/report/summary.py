@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import TinyMetaFedError
+from ..errors import TinyMetaFedError, visible
+from ..experiments import extension
 from ..experiments.experiment import Experiment
 from ..results.spending import Spent
 from ..results.store import NodeTotal, Run, Store
@@ -60,6 +61,13 @@ def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableT
         f"\n{known.strategy} on {known.task}, seed {run.seed}, "
         f"{known.count} {run.backend} nodes, {run.done} of {run.rounds} rounds",
     )
+    labels = store.labels_of(run.id)
+    if labels.tags:
+        yield Text(f"Tags: {', '.join(labels.tags)}")
+    if labels.note:
+        yield Text("\n".join(map(visible, labels.note.splitlines())))
+    if added := extension.note(store.extensions(run.id), run.rounds, experiment):
+        yield Text(added)
     judged = losses(store, run)
     yield _losses(judged, known.classes(judged))
     totals, spent = store.node_totals(run.id), known.account(store, run).spent()
@@ -191,14 +199,17 @@ def _nodes(totals: Sequence[NodeTotal], spent: Spent | None, known: Description)
     return table
 
 
-def run_list(store: Store) -> tuple[Table, list[str]]:
-    """All runs, the oldest first; and what of them cannot be shown. Raises TinyMetaFedError."""
+def run_list(store: Store, runs: Sequence[Run]) -> tuple[Table, list[str]]:
+    """A line for each run; and what of them cannot be shown. Raises TinyMetaFedError."""
     table = Table()
-    columns = ("run", "name", "strategy", "backend", "seed", "rounds", "loss after", "created")
+    columns = ["run", "name", "strategy", "backend", "seed", "rounds", "loss after", "created"]
+    tags = {run.id: " ".join(store.labels_of(run.id).tags) for run in runs}
+    if any(tags.values()):
+        columns.insert(2, "tags")
     for column in columns:
         table.add_column(column, justify="right" if column in ("run", "seed", "rounds") else "left")
     problems: list[str] = []
-    for run in store.runs():
+    for run in runs:
         known = describe(store, run)
         loss = "–"
         try:
@@ -208,6 +219,9 @@ def run_list(store: Store) -> tuple[Table, list[str]]:
             problems.append(str(error))
         if known.problem is not None:
             problems.append(known.problem)
-        cells = (run.name, known.strategy, run.backend, str(run.seed), f"{run.done}/{run.rounds}")
+        tagged = [tags[run.id]] if "tags" in columns else []
+        added = "".join(f" (was {after})" for after in store.extensions(run.id)[-1:])
+        rounds = f"{run.done}/{run.rounds}{added}"
+        cells = (run.name, *tagged, known.strategy, run.backend, str(run.seed), rounds)
         table.add_row(str(run.id), *map(escape, cells), loss, escape(run.created))
     return table, problems

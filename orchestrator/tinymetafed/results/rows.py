@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,6 +105,15 @@ class Run:
     theta: bytes
     changed: bytes
     schema: int
+
+    @property
+    def tree(self) -> dict[str, Any]:
+        """Its settings as they are stored, whichever version did; empty where they are damaged."""
+        try:
+            tree = json.loads(self.settings)
+        except ValueError:
+            return {}
+        return tree if isinstance(tree, dict) else {}
 
     @property
     def traced(self) -> bool:

@@ -1,6 +1,6 @@
 """The tables of the store."""
 
-SCHEMA_VERSION = 11
+SCHEMA_VERSION = 12
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -106,6 +106,20 @@ CREATE TABLE IF NOT EXISTS event (       -- what a node did that no undisturbed 
     kind            TEXT NOT NULL,       -- one of nodes/events.py
     detail          TEXT NOT NULL        -- "text" for people, and what there is else, as JSON
 ) STRICT;
+CREATE TABLE IF NOT EXISTS tag (         -- what users say of runs, to find them by
+    run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+    name         TEXT NOT NULL,
+    PRIMARY KEY (run, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS note (        -- and what they write down of them
+    run          INTEGER PRIMARY KEY REFERENCES run ON DELETE CASCADE,
+    text         TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS extension (   -- rounds were added to a run that had all of its rounds
+    run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+    after        INTEGER NOT NULL,       -- so many: all that there were to be until then
+    PRIMARY KEY (run, after)
+) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS event_of_run ON event (run, round);
 """
 RESUMABLE = 7

@@ -1,12 +1,9 @@
 """One SQLite file for all runs; a round is in it whole or not at all."""
 
 import io
-import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -17,6 +14,7 @@ from ..energy.ledger import Entry
 from ..errors import TinyMetaFedError
 from ..plugins import Source
 from . import opening
+from .keeping import Keeping, Labels
 from .migration import insert_profile
 from .profiles import PhaseCount, unpack
 from .rows import DeviceEvaluation, Event, Judged, MeasuredCycles, NodeRound, NodeTotal, Run
@@ -28,73 +26,13 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="DataclassInstance")
 
 __all__ = [
-    "DeviceEvaluation", "Entry", "Event", "Judged", "MeasuredCycles", "NodeRound", "NodeTotal",
-    "PhaseCount", "Run", "Store",
+    "DeviceEvaluation", "Entry", "Event", "Judged", "Labels", "MeasuredCycles", "NodeRound",
+    "NodeTotal", "PhaseCount", "Run", "Store",
 ]  # fmt: skip
 
-RUN = ", ".join(field.name for field in fields(Run))
 
-
-class Store:
-    """The runs in one folder, which is private to the user.
-
-    notice: what a reader has to know of it, or None. Raises TinyMetaFedError where the folder or
-    the file cannot be used, as all methods do.
-    """
-
-    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
-        """read_only: nothing is made that is not there, and the file may be one that cannot be
-        written, or of a newer version."""
-        self.folder = folder
-        self.path = folder / "runs.sqlite"
-        self.notice: str | None = None
-        if read_only:
-            copies = ExitStack()
-            weakref.finalize(self, copies.close)
-            self._db, self.notice = opening.to_read(self.path, copies)
-        else:
-            self._db = opening.to_write(self.path)
-        self._close = weakref.finalize(self, self._db.close)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with opening.in_words(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:  # SQLite has ended it where the disk is full
-                    self._db.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """What is read meanwhile is of one moment, also where a process adds rounds."""
-        with opening.in_words(self.path):
-            self._db.execute("BEGIN")
-        try:
-            yield
-        finally:
-            self._db.execute("ROLLBACK")
-
-    def _all(self, query: str, *arguments: Any) -> list[Any]:
-        with opening.in_words(self.path):
-            return self._db.execute(query, arguments).fetchall()
-
-    @contextmanager
-    def readable(self, run: int) -> Iterator[None]:
-        """What a run's row has that nobody can have written raises TinyMetaFedError."""
-        try:
-            yield
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise TinyMetaFedError(
-                f"{self.path}: run {run}: what is stored of it is damaged: {error}"
-            ) from None
-
-    def close(self) -> None:
-        """Closes the file; that is up to the thread that has opened it."""
-        self._close()
+class Store(Keeping):
+    """The runs in one folder, which is private to the user; see Database for what goes wrong."""
 
     def create(
         self,
@@ -122,6 +60,7 @@ class Store:
             for one in sources:
                 row = cursor.lastrowid, one.name, one.text
                 self._db.execute("INSERT INTO source VALUES (?, ?, ?)", row)
+            self._put_labels(cursor.lastrowid, self.labels)
             if backbone is not None and len(backbone):
                 self._db.execute(
                     "INSERT INTO backbone VALUES (?, ?)",
@@ -199,44 +138,6 @@ class Store:
         if values:
             marks = ", ".join("?" * len(values[0]))
             self._db.executemany(f"INSERT INTO {table} VALUES ({marks})", values)
-
-    def runs(self) -> list[Run]:
-        """All runs, the oldest first."""
-        return [Run(*row) for row in self._all(f"SELECT {RUN} FROM run ORDER BY id")]
-
-    def run(self, which: str) -> Run:
-        """The run with that number, or the newest for "last". Raises TinyMetaFedError."""
-        query = f"SELECT {RUN} FROM run WHERE id = ?"
-        arguments: Sequence[str] = (which,)
-        if which == "last":
-            query, arguments = f"SELECT {RUN} FROM run ORDER BY id DESC LIMIT 1", ()
-        rows = self._all(query, *arguments)
-        if not rows:
-            known = [str(number) for (number,) in self._all("SELECT id FROM run ORDER BY id")]
-            there = f"there are: {', '.join(known[-10:])}" if known else "there is none yet"
-            raise TinyMetaFedError(f"{self.path}: no run {which!r:.80}; {there}")
-        return Run(*rows[0])
-
-    def find(self, **columns: str) -> Run | None:
-        """The run that has these values in these columns; where several do, the one with the most
-        rounds done, of these the oldest."""
-        rows = self._all(
-            f"SELECT {RUN} FROM run WHERE {' AND '.join(f'{name} = ?' for name in columns)}"
-            " ORDER BY done DESC, id LIMIT 1",
-            *columns.values(),
-        )
-        return Run(*rows[0]) if rows else None
-
-    def named(self, which: Iterable[str]) -> list[Run]:
-        """The runs with these numbers or names, the newest for "last"; each once, the oldest first.
-        Raises TinyMetaFedError."""
-        found: dict[int, Run] = {}
-        for one in which:
-            number = one == "last" or one.isdecimal()
-            query = f"SELECT {RUN} FROM run WHERE name = ?"
-            named = [] if number else [Run(*row) for row in self._all(query, one)]
-            found |= {run.id: run for run in named or [self.run(one)]}
-        return [found[number] for number in sorted(found)]
 
     def node_rounds(self, run: int, first: int = 1) -> list[NodeRound]:
         """What the nodes did, by round and node; from round `first` on."""
