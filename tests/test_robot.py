@@ -128,7 +128,7 @@ def test_an_unplugged_node_uses_no_energy_and_a_boot_is_counted(
         ),
         (lambda k: k.node_should_be_lost(0), "node-0 is running"),
         (lambda k: k.switch_federation("b"), "no federation 'b' is running; there is federation"),
-        (lambda k: k.bytes_per_round_should_be_below(Size(1)), "has done no rounds yet; use 'Run"),
+        (lambda k: k.bytes_per_round_should_be_below(Size(1)), "has done no rounds yet; run some"),
         (lambda k: k.every_node_should_run_version("9.9"), "node-0 runs 0.1.0, not 9.9"),
         (lambda k: k.start_federation(Path("no.toml")), "no.toml: cannot be read: No such file"),
     ],

@@ -12,10 +12,10 @@ from robot.result import TestCase
 from robot.running import TestSuite as RunningSuite
 
 from ..errors import TinyMetaFedError
+from ..experiments.experiment import read
 from ..nodes import renode_console
-from ..report import events
-from .loop import Loop
-from .running import Running, start
+from ..testing.loop import Loop
+from ..testing.running import Running, faults_of, start
 from .units import Energy, Size
 
 T = TypeVar("T")
@@ -121,7 +121,9 @@ class FederationLibrary:
 
     def _new_faults(self) -> str:
         """What nodes of all federations have done that was not looked at yet; empty for nothing."""
-        found = self._of_ended + [text for one in self._running.values() if (text := _faults(one))]
+        found = self._of_ended + [
+            text for one in self._running.values() if (text := faults_of(one))
+        ]
         self._of_ended = []
         return "\n".join(found)
 
@@ -145,7 +147,7 @@ class FederationLibrary:
         """
         if federation in self._running:
             self._stop(federation)
-        self._running[federation] = self._do(start(federation, path, changes))
+        self._running[federation] = self._do(_start(federation, path, changes))
 
     @keyword
     def stop_federation(self) -> None:
@@ -295,7 +297,9 @@ class FederationLibrary:
         | Run Rounds | 100 |
         | Loss Should Be Below | ${{ 0.5 * $before }} |
         """
-        return self._do(self._current.loss())
+        loss = self._do(self._current.loss())
+        logger.info(f"loss {loss:.4f} after {self._current.state.done} rounds")
+        return loss
 
     @keyword
     def loss_should_be_below(self, limit: float) -> None:
@@ -410,7 +414,7 @@ class FederationLibrary:
 
     def _stop(self, name: str) -> None:
         running = self._running.pop(name)
-        if faults := _faults(running):
+        if faults := faults_of(running):
             self._of_ended.append(faults)
         self._do(running.resources.aclose())
 
@@ -422,15 +426,8 @@ class FederationLibrary:
             raise AssertionError(str(error)) from None
 
 
-def _faults(running: Running) -> str:
-    """What the nodes of a federation have done that was not asked for before, a line for each;
-    empty for nothing."""
-    lines = [
-        f"firmware fault in {running.name}, node-{one.node}: {events.text(one)} "
-        f"({events.registers(one)})"
-        for one in running.take_faults()
-    ]
-    return "\n".join(lines)
+async def _start(name: str, path: Path, changes: tuple[str, ...]) -> Running:
+    return await start(name, read(path, changes))
 
 
 def _should_be_below(what: str, found: float, limit: float, unit: str) -> None:

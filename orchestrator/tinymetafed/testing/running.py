@@ -3,15 +3,13 @@
 from collections import defaultdict
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from robot.api import logger
 
 from .. import settings
 from ..energy.ledger import balance
-from ..experiments import experiment
+from ..experiments.experiment import Experiment
 from ..federation.client import Client
 from ..federation.engines import LinkEngine
 from ..federation.federation import Federation
@@ -24,6 +22,7 @@ from ..nodes.noise import Noise
 from ..nodes.power import Power
 from ..nodes.settings import LinkNoise
 from ..nodes.transport import NodeLost
+from ..report import events
 from ..results import accounts
 from ..results.store import Event, NodeRound, PhaseCount
 
@@ -32,7 +31,7 @@ from ..results.store import Event, NodeRound, PhaseCount
 class Running:
     """A federation under test.
 
-    resources: end it, its nodes and its files. rounds, rows, phases: of the last `Run Rounds`.
+    resources: end it, its nodes and its files. rounds, rows, phases: of the last `run`.
     absent: nodes that were unplugged in these rounds. events: of all nodes, until somebody takes
     them.
     """
@@ -113,9 +112,7 @@ class Running:
             raise AssertionError(
                 f"adaptation diverged on {len(judged) - len(known)} of {len(judged)} devices"
             )
-        loss = float(np.mean(known))
-        logger.info(f"loss {loss:.4f} on {len(judged)} devices after {self.state.done} rounds")
-        return loss
+        return float(np.mean(known))
 
     async def lost(self, index: int) -> str | None:
         """Why a node does not answer; None where it does. Raises AssertionError where there is no
@@ -152,7 +149,7 @@ class Running:
 
     def _need_rounds(self) -> None:
         if self.rounds == 0:
-            raise AssertionError(f"{self.name} has done no rounds yet; use 'Run Rounds'")
+            raise AssertionError(f"{self.name} has done no rounds yet; run some first")
 
     def _need_counts(self) -> None:
         self._need_rounds()
@@ -169,9 +166,19 @@ class Running:
             )
 
 
-async def start(name: str, path: Path, changes: tuple[str, ...]) -> Running:
-    """Boots the nodes of an experiment, with these changes to it. Raises TinyMetaFedError."""
-    read = experiment.read(path, changes)
+def faults_of(running: Running) -> str:
+    """What the nodes of a federation have done that was not asked for before, a line for each;
+    empty for nothing."""
+    lines = [
+        f"firmware fault in {running.name}, node-{one.node}: {events.text(one)} "
+        f"({events.registers(one)})"
+        for one in running.take_faults()
+    ]
+    return "\n".join(lines)
+
+
+async def start(name: str, read: Experiment) -> Running:
+    """Boots the nodes of an experiment. Raises TinyMetaFedError."""
     async with AsyncExitStack() as resources:
         nodes = make_nodes(read.nodes, resources.enter_context(private_directory()), read.timings)
         powers: list[Power] = []
