@@ -102,6 +102,9 @@ def prove(wheel: Path, python: str, folder: Path) -> None:
             weights.append({name: arrays[name].tobytes() for name in arrays if name != "metadata"})
     assert weights[0] == weights[1], "a host node and an emulated one end in other weights"
     tinymetafed("plan", "demo")
+    written = tinymetafed("init", "mine")
+    assert "mine/.github/workflows/ci.yml" in written, written
+    assert "60 of 60 rounds" in tinymetafed("run", "mine/pumps.toml")
     tinymetafed("report", "demo")
     said = tinymetafed("firmware", "build", "--model", "last", status=1)
     assert said.count("\n") == 1, said

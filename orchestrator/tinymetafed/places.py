@@ -19,6 +19,7 @@ EMULATION = PROJECT / "emulation"
 BUILD = PROJECT / "build"
 DATASETS = PROJECT / "datasets"
 EXPERIMENTS = PROJECT / "experiments"
+TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 CACHE = DATASETS / "cache" if IS_CHECKOUT else platformdirs.user_cache_path("tinymetafed")
 """Folder of data sets that were downloaded, and of what was made of them."""

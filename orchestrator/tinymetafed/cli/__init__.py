@@ -27,6 +27,7 @@ from . import (
     energy,
     export,
     firmware,
+    init,
     inside,
     plan,
     report,
@@ -77,7 +78,7 @@ def _interruptible(command: Callable[..., Any]) -> Callable[..., Any]:
 
 # The help text lists the commands in this order.
 for command in (
-    run.run, plan.plan, data.data,
+    init.init, run.run, plan.plan, data.data,
     compare.compare, compare.sweep, report.show, report.report, export.export,
     energy.energy, energy.cycles, inside.frames, inside.trace,
     inside.debug, boards.boards, boards.flash,
