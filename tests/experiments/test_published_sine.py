@@ -72,7 +72,7 @@ def test_a_node_s_loss_is_that_of_plain_numpy(tmp_path: Path, seed: int):
     federation = Federation(settings, LinkEngine(Client(settings), []))
     theta = unpack(settings.built_model, settings.built_model.initial(seed))
     for done in range(rounds):
-        [device] = federation._select(done)[1]
+        [device] = federation.select(done)[1]
         _, samples = settings.task.device(seed, device, 0, 50)
         x, y = samples.inputs.astype(float), samples.targets.astype(float)
         moved = theta

@@ -260,7 +260,7 @@ def test_rounds_and_evaluations_do_without_a_node_that_is_unplugged(experiment: 
                 state = result.state
                 chosen.append({row.node for row in result.rows})
             await federation.close()
-        whole = [set(federation._select(done)[0]) for done in range(12)]
+        whole = [set(federation.select(done)[0]) for done in range(12)]
         assert chosen == whole[:4] + [{0}] * 4 + whole[8:]
 
     asyncio.run(play())

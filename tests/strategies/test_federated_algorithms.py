@@ -26,7 +26,7 @@ Step = Callable[[Vector, Tasks], Vector]
 def tasks(settings: Experiment, done: int) -> Tasks:
     """Of a round, in the order of the nodes."""
     client = Client(settings)
-    _, devices = Federation(settings, HostEngine(client))._select(done)
+    _, devices = Federation(settings, HostEngine(client)).select(done)
     pairs = [
         tuple(
             [(x.astype(float), y.astype(float)) for x, y in zip(s.inputs, s.targets, strict=True)]

@@ -27,7 +27,7 @@ Devices = list[tuple[ref.Samples, ref.Samples]]  # of a round, in the order of t
 def devices(experiment: Experiment, done: int) -> tuple[list[int], Devices]:
     """The nodes of a round, and their devices' support and query sets."""
     engine = LinkEngine(Client(experiment), [])
-    nodes, numbers = Federation(experiment, engine)._select(done)
+    nodes, numbers = Federation(experiment, engine).select(done)
     strategy, found = experiment.strategy, Devices()
     for number in numbers:
         counts = strategy.support, experiment.query(number)

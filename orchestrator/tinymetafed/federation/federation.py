@@ -154,7 +154,7 @@ class Federation:
         await self._come_and_go(state.done)
 
         # 1. Select the nodes, and the device that each of them plays.
-        nodes, devices = self._select(state.done)
+        nodes, devices = self.select(state.done)
 
         # 2. Broadcast the weights; 3. reconstruct, 4. learn and 5. select on the nodes.
         with node_floats():
@@ -173,13 +173,13 @@ class Federation:
         results = await self.engine.fit(order)
         self._note_left_out(at.number + 1, nodes, devices, results)
         rows = [
-            _row(at.number + 1, node, device, result.usage, result)
+            node_row(at.number + 1, node, device, result.usage, result)
             for node, device, result in zip(nodes, devices, results, strict=True)
         ]
         phases = [
             count
             for node, result in zip(nodes, results, strict=True)
-            for count in _phases(at.number + 1, node, result.usage)
+            for count in phase_counts(at.number + 1, node, result.usage)
         ]
         rows = self._mark_late(rows, results)
 
@@ -204,7 +204,7 @@ class Federation:
         after = state.advance(server, kept, lost)
         return RoundResult(after, rows, phases, self.take_events(), measured)
 
-    def _select(self, done: int) -> tuple[list[int], list[int]]:
+    def select(self, done: int) -> tuple[list[int], list[int]]:
         """M nodes, or all that are there, and for each the device whose task it plays in this
         round."""
         settings, present = self.settings, self._present(done)
@@ -250,8 +250,10 @@ class Federation:
             return rows
         every = zip(rows, results, strict=True)
         pairs = [(row, one) for row, one in every if one.update is not None]
-        timed = [_row(row.round, row.node, row.device, one.timed, one) for row, one in pairs]
-        phases = [count for row, one in pairs for count in _phases(row.round, row.node, one.timed)]
+        timed = [node_row(row.round, row.node, row.device, one.timed, one) for row, one in pairs]
+        phases = [
+            count for row, one in pairs for count in phase_counts(row.round, row.node, one.timed)
+        ]
         seconds: list[float | None] = []
         nodes: list[int] = []
         for group, energy in settings.priced:
@@ -276,7 +278,8 @@ class Federation:
         return sorted(rows, key=lambda row: row.device)
 
 
-def _row(number: int, node: int, device: int, usage: Usage, result: FitResult) -> NodeRound:
+def node_row(number: int, node: int, device: int, usage: Usage, result: FitResult) -> NodeRound:
+    """What a node did in a round, for the store."""
     return NodeRound(
         number, node, device, usage.bytes_down, usage.bytes_up, usage.bytes_sensor,
         counted=usage.profile is not None, late=False,
@@ -285,7 +288,8 @@ def _row(number: int, node: int, device: int, usage: Usage, result: FitResult) -
     )  # fmt: skip
 
 
-def _phases(number: int, node: int, usage: Usage) -> Iterator[PhaseCount]:
+def phase_counts(number: int, node: int, usage: Usage) -> Iterator[PhaseCount]:
+    """What a node executed in a round, for the store."""
     profile = usage.profile
     if profile is None:
         return

@@ -119,6 +119,11 @@ class Store(Keeping):
         with self._transaction():
             self._insert("event", run, events)
 
+    def add_evaluations(self, run: int, evaluations: Iterable[DeviceEvaluation]) -> None:
+        """Adds those of a round that is in the store without any."""
+        with self._transaction():
+            self._insert("evaluation", run, evaluations)
+
     def _put_server_state(self, run: int, server: Mapping[str, NDArray[Any]]) -> None:
         self._db.execute("DELETE FROM server_state WHERE run = ?", (run,))
         for name, array in server.items():
