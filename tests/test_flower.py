@@ -1,3 +1,4 @@
+# pyright: reportMissingImports=false
 """Nodes as the clients of a Flower app. Flower's own simulation takes Ray's processes and half a
 minute: here its strategy is driven in this process, and a copy of the app through its socket, as
 one in another process is."""
@@ -71,10 +72,11 @@ def test_flowers_average_is_the_benchs(small: Path, tmp_path: Path, backend: str
     assert np.allclose(mine["bytes_down"], theirs["bytes_down"], rtol=0.1)
     curve = found.learning_curve
     assert list(curve.index) == [0, 1, 2]  # Flower has asked after each round
-    assert np.isclose(curve["loss_after"][2], own.learning_curve["loss_after"][2], rtol=1e-3)
-    assert found.energy.empty == (backend == "host")
+    losses = [one["loss_after"].tolist() for one in (curve, own.learning_curve)]
+    assert losses[0][-1] == pytest.approx(losses[1][-1], rel=1e-3)
+    assert (len(found.energy) > 0) == (backend == "qemu")
     if backend == "qemu":
-        joules = [one.energy["joules"].sum() for one in (found, own)]
+        joules = [sum(one.energy["joules"].tolist()) for one in (found, own)]
         assert joules[0] == pytest.approx(joules[1], rel=0.05)
     assert "flwr" in found.versions
 

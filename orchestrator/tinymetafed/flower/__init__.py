@@ -1,3 +1,4 @@
+# pyright: reportMissingImports=false
 """Emulated nodes as the clients of a Flower app (https://flower.ai), so that any strategy of
 Flower's can train them: `pip install 'tinymetafed[flower]'`.
 

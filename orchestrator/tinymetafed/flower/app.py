@@ -1,3 +1,4 @@
+# pyright: reportMissingImports=false
 """What Flower sees: a ClientApp whose clients are nodes."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# pyright: reportMissingImports=false
 """The nodes of an experiment at the work that Flower gives to them, and the store of it."""
 
 import asyncio
@@ -72,9 +73,8 @@ class Nodes:
                 raise TinyMetaFedError("the nodes of this app have ended")
             if not self._thread.is_alive():
                 self._thread.start()
-            if self._server is None:
-                self._server = self._do(self._start())
-        return self._do(self._server.ask(what, node, number, theta))
+            server = self._server = self._server or self._do(self._start())
+        return self._do(server.ask(what, node, number, theta))
 
     def close(self) -> None:
         """Ends the nodes."""
