@@ -1,6 +1,7 @@
 """What tests of several parts share."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from tinymetafed.places import PROJECT
 from tinymetafed.results.store import Store
 from tinymetafed.tasks import datasets, keywords, omniglot, tabular
 from tinymetafed.tasks.base import warn
+
+# What Ctrl-C sends is ignored by what a shell runs in its background, and by all that starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples every time, however busy the machine is.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
