@@ -43,8 +43,9 @@ def cluster() -> Iterator[str]:
     if find_spec("ray") is None:
         pytest.skip("Ray is not installed: pip install 'tinymetafed[scale]'")
     port = _free_port()
-    # Ray reads them when it is imported.
-    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": 32 * "a5"}
+    # Ray reads them once in a process: another test may have been the first.
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ.setdefault("RAY_AUTH_TOKEN", 32 * "a5")
     command = [Path(sys.executable).parent / "ray", "start", "--head", "--block", "--num-cpus=2"]
     command += ["--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false"]
     # Workers find the tests, and the very package that is tested.

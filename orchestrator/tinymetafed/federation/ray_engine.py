@@ -60,7 +60,9 @@ class RayCluster:
         resources.callback(ended.set)
         try:
             if not host:  # a cluster for this run and nobody else
-                os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+                # Ray reads a token once in a process, so a second cluster has the first one's.
+                os.environ["RAY_AUTH_MODE"] = "token"
+                os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
                 folder = resources.enter_context(_folder())
                 settings |= {
                     "address": "local", "_temp_dir": str(folder), "include_dashboard": False,
