@@ -66,11 +66,10 @@ def _energy(
             f"cannot be priced anew; it was priced for {settings.energy.device} and "
             f"{settings.energy.radio}"
         )
-    say = (lambda part: None) if json else console.print
     measures = any(kind.measures for _, kind in settings.nodes.fleet)
     measured = store.measured(run.id) if measures else []
-    if measures:
-        say(
+    if measures and not json:
+        console.print(
             energy_tables.of_measured(measured, store.phases(run.id), priced)
             if measured
             else energy_tables.NOT_MEASURED
@@ -83,20 +82,23 @@ def _energy(
             f"run {run.id}: nothing was counted on its {run.backend} nodes, so nothing can be "
             "priced; qemu and renode nodes count, and so does a sample of rounds (nodes.emulate)"
         )
-    sampled = settings.nodes.sampled > 0
-    totals = store.node_totals(run.id)
-    uncounted = energy_tables.Uncounted.of(store, run, totals, known.counts, sampled=sampled)
     by_class = account.executed.by_class() if classes else None
     if json:
         from ..report import as_json
 
         tree = as_json.of_energy(spent, priced, by_class, measured if measures else None)
         typer.echo(as_json.text(tree))
-    if settings.nodes.groups:
-        say(energy_tables.by_group(settings.nodes.fleet, priced, totals, spent))
-    say(energy_tables.by_account(spent, uncounted, priced, traced=run.traced, sampled=sampled))
-    if by_class is not None:
-        say(energy_tables.by_class(by_class))
+    else:
+        totals = store.node_totals(run.id)
+        if settings.nodes.groups:
+            console.print(energy_tables.by_group(settings.nodes.fleet, priced, totals, spent))
+        sampled = known.sampled
+        uncounted = energy_tables.Uncounted.of(store, run, totals, known.counts, sampled=sampled)
+        console.print(
+            energy_tables.by_account(spent, uncounted, priced, traced=run.traced, sampled=sampled)
+        )
+        if by_class is not None:
+            console.print(energy_tables.by_class(by_class))
     if csv is not None:
         number = energy_tables.write_csv(account.entries(), csv)
         if not json:

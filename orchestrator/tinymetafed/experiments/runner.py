@@ -9,12 +9,13 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF
+from types import MappingProxyType
 from typing import Any
 
 from .. import plugins
@@ -29,7 +30,7 @@ from ..nodes.backends import image_checksum, private_directory
 from ..nodes.recording import FrameRecorder
 from ..nodes.settings import NodeSettings
 from ..results.schema import RESUMABLE
-from ..results.store import Run, Store
+from ..results.store import DeviceEvaluation, Run, Store
 from ..signals import ending, handlers_restored
 from ..strategies import ServerState
 from .emulated_rounds import EmulatedSample
@@ -172,25 +173,7 @@ async def _rounds(
     if run is None:
         progress(0, "evaluating before training")
         evaluations = await federation.evaluate(state)
-        run = store.create(
-            evaluations,
-            state.server.kept,
-            federation.model.backbone,
-            federation.take_events(),
-            plugins.sources(experiment),
-            name=experiment.name,
-            # Also those of a strategy that is an object of the caller's own, and in no union.
-            settings=experiment.model_dump_json(serialize_as_any=True, warnings=False),
-            seed=experiment.seed,
-            backend="+".join(map(plugins.short, experiment.nodes.backends)),
-            versions=json.dumps(versions(experiment)),
-            firmware=build,
-            memory=federation.engine.memory,
-            rounds=experiment.rounds,
-            seconds=lap(),
-            theta=state.theta.astype("<f4").tobytes(),
-            changed=state.broadcast.changed.astype("<i4").tobytes(),
-        )
+        run = begin(experiment, federation, state, evaluations, store, build, lap)
     else:
         if run.schema < RESUMABLE:
             raise TinyMetaFedError(
@@ -222,6 +205,39 @@ async def _rounds(
     return store.run(str(run.id))
 
 
+def begin(
+    experiment: Experiment,
+    federation: Federation,
+    state: FederationState,
+    evaluations: Sequence[DeviceEvaluation],
+    store: Store,
+    build: str,
+    lap: Callable[[], float],
+    more_versions: Mapping[str, str] = MappingProxyType({}),
+) -> Run:
+    """The row of a run that is before its first round. evaluations: of that state. build: see
+    firmware. lap: seconds that it took. more_versions: besides those of every run."""
+    return store.create(
+        evaluations,
+        state.server.kept,
+        federation.model.backbone,
+        federation.take_events(),
+        plugins.sources(experiment),
+        name=experiment.name,
+        # Also those of a strategy that is an object of the caller's own, and in no union.
+        settings=experiment.model_dump_json(serialize_as_any=True, warnings=False),
+        seed=experiment.seed,
+        backend="+".join(map(plugins.short, experiment.nodes.backends)),
+        versions=json.dumps({**versions(experiment), **more_versions}),
+        firmware=build,
+        memory=federation.engine.memory,
+        rounds=experiment.rounds,
+        seconds=lap(),
+        theta=state.theta.astype("<f4").tobytes(),
+        changed=state.broadcast.changed.astype("<i4").tobytes(),
+    )
+
+
 async def _train(
     experiment: Experiment,
     federation: Federation,
@@ -242,7 +258,7 @@ async def _train(
             result = await sample.follow(before, result)
         state = result.state
         evaluations = []
-        if state.done % experiment.evaluation.every == 0 or state.done == experiment.rounds:
+        if experiment.judges_after(state.done):
             progress(state.done, "evaluating")
             evaluations = await federation.evaluate(state)
         kept = {i: one for i, one in state.kept.items() if one is not before.kept.get(i)}

@@ -6,10 +6,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..energy.profile import COUNTED
 from ..errors import TinyMetaFedError
 from ..nodes.library import node_floats
+from ..nodes.program import Program
 from ..nodes.update import Update
 from ..nodes.usage import Usage
 from ..results import accounts
@@ -71,12 +73,25 @@ class Federation:
 
     def first_state(self) -> FederationState:
         """The state before the first round."""
-        strategy = self.settings.strategy
         with node_floats():
             theta = self.model.initial(self.settings.seed)
+        return self.state_of(theta)
+
+    def state_of(self, theta: NDArray[np.float32]) -> FederationState:
+        """The state before the first round with these weights, float32 [parameters]."""
+        strategy = self.settings.strategy
+        with node_floats():
             found = strategy.start(theta, self.settings.devices.seen)
         where = returned.of(strategy, "start")
         return FederationState.start(returned.state(found, where, self.model.parameters))
+
+    def program(self, state: FederationState) -> Program:
+        """What the nodes do in the round after this state. Raises TinyMetaFedError."""
+        strategy, at = self.settings.strategy, Round(state.done, self.settings.rounds)
+        with node_floats():
+            found = strategy.program(state.server, self.model, at)
+        where = f"round {at.number + 1}: {returned.of(strategy, 'program')}"
+        return returned.program(found, where, self.model.parameters)
 
     async def resume(
         self,
@@ -157,10 +172,7 @@ class Federation:
         nodes, devices = self.select(state.done)
 
         # 2. Broadcast the weights; 3. reconstruct, 4. learn and 5. select on the nodes.
-        with node_floats():
-            found = strategy.program(state.server, self.model, at)
-        where = f"round {at.number + 1}: {returned.of(strategy, 'program')}"
-        program = returned.program(found, where, self.model.parameters)
+        program = self.program(state)
         owners = nodes if strategy.keeps == "residual" else devices
         instructions = [
             FitInstructions(device, state.kept.get(owner))

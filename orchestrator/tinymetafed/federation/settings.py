@@ -94,6 +94,10 @@ class FederationSettings(Settings):
         """The tables by which its nodes' cycles are counted. Raises TinyMetaFedError."""
         return timings(self.priced)
 
+    def judges_after(self, done: int) -> bool:
+        """Whether unseen devices are evaluated after so many rounds."""
+        return done % self.evaluation.every == 0 or done == self.rounds
+
     @property
     def attendance(self) -> Attendance:
         """Which nodes are there in each round."""

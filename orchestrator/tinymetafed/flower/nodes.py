@@ -2,7 +2,6 @@
 """The nodes of an experiment at the work that Flower gives to them, and the store of it."""
 
 import asyncio
-import json
 import threading
 import time
 from collections.abc import Coroutine
@@ -20,15 +19,13 @@ from ..api.result import Result
 from ..errors import TinyMetaFedError
 from ..experiments import runner
 from ..experiments.experiment import Experiment
-from ..federation import returned
 from ..federation.client import FitInstructions
 from ..federation.engines import RoundOrder, make_engine
 from ..federation.federation import Federation, RoundResult, node_row, phase_counts
 from ..federation.state import FederationState
 from ..nodes.folder import private_directory
-from ..nodes.library import node_floats
 from ..results.store import DeviceEvaluation, Store
-from ..strategies import Round, ServerState
+from ..strategies import ServerState
 
 
 @dataclass(frozen=True)
@@ -152,12 +149,8 @@ class _Server:
             if node in self._done:
                 raise TinyMetaFedError(f"node {node} has been in round {number} already")
             self._done[node] = None
-        settings, federation = self._experiment, self._federation
-        strategy, at = settings.strategy, Round(state.done, settings.rounds)
-        with node_floats():
-            found = strategy.program(state.server, federation.model, at)
-        where = f"round {number}: {returned.of(strategy, 'program')}"
-        program = returned.program(found, where, federation.model.parameters)
+        federation = self._federation
+        program = federation.program(state)
         device = dict(zip(*federation.select(state.done), strict=True))[node]
         order = RoundOrder([node], program, state.broadcast, [FitInstructions(device)])
         [result] = await federation.engine.fit(order)
@@ -222,28 +215,12 @@ class _Server:
 
     async def _begin(self, theta: NDArray[np.float32]) -> FederationState:
         experiment, federation = self._experiment, self._federation
-        with node_floats():
-            started = experiment.strategy.start(theta, experiment.devices.seen)
-        where = returned.of(experiment.strategy, "start")
-        server = returned.state(started, where, len(theta))
-        state = FederationState.start(server)
+        state = federation.state_of(theta)
         self._judged[0] = await federation.evaluate(state)
-        versions = runner.versions(experiment) | _flower()
-        run = self._store.create(
-            self._judged[0], server.kept, federation.model.backbone, federation.take_events(),
-            plugins.sources(experiment),
-            name=experiment.name,
-            settings=experiment.model_dump_json(serialize_as_any=True, warnings=False),
-            seed=experiment.seed,
-            backend="+".join(map(plugins.short, experiment.nodes.backends)),
-            versions=json.dumps(versions),
-            firmware=runner.firmware(experiment.nodes, federation.engine.hellos),
-            memory=federation.engine.memory,
-            rounds=experiment.rounds,
-            seconds=self._lap(),
-            theta=theta.astype("<f4").tobytes(),
-            changed=state.broadcast.changed.astype("<i4").tobytes(),
-        )  # fmt: skip
+        build = runner.firmware(experiment.nodes, federation.engine.hellos)
+        run = runner.begin(
+            experiment, federation, state, self._judged[0], self._store, build, self._lap, _flower()
+        )
         self.run = run.id
         return state
 
@@ -261,9 +238,7 @@ class _Server:
         rows = [row for one in results if one is not None for row in one.rows]
         phases = [count for one in results if one is not None for count in one.phases]
         events, self._done = self._federation.take_events(), {}
-        if state.done % self._experiment.evaluation.every == 0 or (
-            state.done == self._experiment.rounds
-        ):
+        if self._experiment.judges_after(state.done):
             self._judged[state.done] = await self._federation.evaluate(state)
         self._store.commit(
             self.run, state.done, theta, state.broadcast.changed, self._lap(), rows,
