@@ -194,7 +194,9 @@ def test_counts_by_class_are_those_of_qemu(firmware: str, board: str):
     assert profile.counts[phases][:, columns].min() >= 0
     assert np.array_equal(traced.counts[phases][:, columns], profile.counts[phases][:, columns])
     for core, cycles in profile.cycles.items():
-        assert np.array_equal(traced.cycles[core][phases], cycles[phases])
+        # QEMU also ends a block where a page of 1 KiB does, and then what comes before the page
+        # and what lies behind the next branch do not know of each other.
+        assert traced.cycles[core][phases] == pytest.approx(cycles[phases], rel=5e-4)
     # The second round's were counted.
     image = MPS2_IMAGE if firmware == "bare" else zephyr_image(board)
     blocks, opcodes = qemu[1][0], on_renode[1][0]

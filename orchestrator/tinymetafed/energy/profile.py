@@ -35,8 +35,9 @@ FOUND = 1000
 AT_ONCE = 16
 """Counts that are priced together, at most: what they are of is as large as that."""
 
-CONTEXT = 4
-"""Instructions after a block that its price looks at, at most: up to one that may branch."""
+CONTEXT = 6
+"""Instructions after a block that its price looks at, at most: up to one that may branch. The fetch
+unit's queue of three words has no more."""
 
 PHASE = 32
 """Bits of a place in BlockCounts below its phase."""
