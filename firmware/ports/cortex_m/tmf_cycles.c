@@ -8,7 +8,8 @@
 #define DWT_CTRL_CYCCNTENA (1u << 0)
 #define DWT_CYCCNT (*(volatile uint32_t *)0xE0001004)
 
-#define LOOKS 1000 /* at the counter, until it stands still for good */
+/* Looks at the counter, until it stands still for good. An emulator may move it on in steps of a millisecond. */
+#define LOOKS 100000
 
 static uint64_t counted[TMF_PHASES];
 static enum tmf_phase phase;
