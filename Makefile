@@ -27,7 +27,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # What a build says is shown when it fails.
 build = $(CMAKE) --build $(1) >build/build.log 2>&1 || { cat build/build.log; exit 1; }
 
-.PHONY: help setup packages firmware zephyr zephyr-workspace zephyr-images renode demo smoke paper validate test fuzz torture robot lint profile bench dist clean
+.PHONY: help setup packages firmware zephyr zephyr-workspace zephyr-images renode demo smoke paper validate test fuzz torture robot lint profile bench dist docs clean
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -141,6 +141,14 @@ lint: setup $(VENV)/.dev ## ruff, pyright, and the C warnings of both compilers
 
 dist: setup $(VENV)/.dev ## wheel and sdist into dist/, and the proof that they work where there is no compiler
 	@"$(BIN)/python" tests/distributing.py $(PYTHONS)
+
+docs: $(VENV)/.docs ## the documentation as a site, into build/site
+	@NO_MKDOCS_2_WARNING=1 "$(BIN)/mkdocs" build --strict --quiet && echo "Open build/site/index.html"
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/.installed
+	@echo "Installing what the documentation needs into $(VENV)"
+	@$(INSTALL) '.[docs]'
+	@touch $@
 
 clean: ## remove what was built and installed here
 	rm -rf build dist $(VENV)

@@ -1,5 +1,5 @@
-"""Follows docs/tutorial.md: writes the files that it has, types its commands, and looks for what it
-says that they print."""
+"""Follows a page of the documentation: writes the files that it has, types its commands, and looks for
+what it says that they print."""
 
 import os
 import re
@@ -10,14 +10,17 @@ from pathlib import Path
 from tinymetafed.places import PROJECT
 
 TUTORIAL = PROJECT / "docs/tutorial.md"
+START = PROJECT / "docs/start.md"
 LONGEST = 400  # seconds for a block of commands
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
-def follow(folder: Path, environment: Mapping[str, str] = os.environ) -> list[str]:
+def follow(
+    folder: Path, environment: Mapping[str, str] = os.environ, page: Path = TUTORIAL
+) -> list[str]:
     """In `folder`. The first block of commands, which installs, is the caller's. Returns the names
     of the files. Raises AssertionError where a command fails or prints something else."""
-    blocks = [(found[1], found[2]) for found in FENCE.finditer(TUTORIAL.read_text())]
+    blocks = [(found[1], found[2]) for found in FENCE.finditer(page.read_text())]
     (kind, install), *rest = blocks
     assert kind == "sh"
     assert "pip install" in install

@@ -21,13 +21,23 @@ from traceback import walk_tb
 from types import ModuleType
 from typing import Any, ClassVar, get_args
 
-from pydantic import BaseModel, GetCoreSchemaHandler, ValidationError, ValidationInfo
+from pydantic import (
+    BaseModel,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic.errors import PydanticUserError
 from pydantic.json_schema import PydanticJsonSchemaWarning
 from pydantic_core import CoreSchema, InitErrorDetails, core_schema
 
 from .errors import TinyMetaFedError, printable
 from .settings import Settings, described, folder_of, read_text
+
+OWN = "x-own"
+"""Key of a JSON schema whose values may also be classes of a user's own: names of the installed
+ones, beside those that have a colon."""
 
 SOURCE = "source of "
 """Before the name of a source, in a run's versions."""
@@ -112,9 +122,18 @@ class Kind:
             validate, handler(source), serialization=schema
         )
 
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), OWN: self.installed}
+
+    @property
+    def installed(self) -> list[str]:
+        """Names of the entry points that there are."""
+        return sorted(importlib.metadata.entry_points(group=f"tinymetafed.{self.group}").names)
+
     def _known(self, builtin: list[str]) -> str:
-        installed = importlib.metadata.entry_points(group=f"tinymetafed.{self.group}")
-        every = [repr(name) for name in (*builtin, *sorted(installed.names))]
+        every = [repr(name) for name in (*builtin, *self.installed)]
         return ", ".join([*every, "'./FILE.py:CLASS', 'PACKAGE.MODULE:CLASS'"])
 
     def find(self, name: str, folder: Path) -> type[Settings] | None:

@@ -33,6 +33,7 @@ from . import (
     report,
     run,
     runs,
+    schema,
 )
 from .terminal import error_console
 
@@ -81,7 +82,7 @@ for command in (
     init.init, run.run, plan.plan, data.data,
     compare.compare, compare.sweep, report.show, report.report, export.export,
     energy.energy, energy.cycles, inside.frames, inside.trace,
-    inside.debug, boards.boards, boards.flash,
+    inside.debug, boards.boards, boards.flash, schema.schema,
     bench.bench, bench.validate, bench.doctor,
 ):  # fmt: skip
     app.command()(_interruptible(command))

@@ -22,11 +22,21 @@ def init(
     ignored = shutil.ignore_patterns("__pycache__")
     try:
         shutil.copytree(source, folder, dirs_exist_ok=True, ignore=ignored)
+        _write_schemas(folder / "schema")
     except shutil.Error as error:
         raise TinyMetaFedError(f"{folder}: cannot be written: {error.args[0][0][2]}") from None
     except OSError as error:
         raise TinyMetaFedError(f"{folder}: cannot be written: {error.strerror}") from None
-    for path in sorted(source.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            console.print(str(folder / path.relative_to(source)), soft_wrap=True, highlight=False)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            console.print(str(path), soft_wrap=True, highlight=False)
     console.print(f"Go on with: cd {folder} && tinymetafed run pumps.toml", soft_wrap=True)
+
+
+def _write_schemas(folder: Path) -> None:
+    """By which an editor checks the project's files, as their first lines say."""
+    from ..experiments import schema
+
+    folder.mkdir()
+    for kind in schema.KINDS:
+        (folder / f"{kind}.json").write_text(schema.text(kind), "utf-8")

@@ -65,8 +65,11 @@ class EnergySettings(Settings):
     """[energy]: what the cycles and bytes are priced for."""
 
     device: DeviceName = "nrf52840"
+    """Microcontroller: a name of `emulation/power`, or a file of your own, `"./board.toml"`."""
     radio: RadioName = "ble1m"
-    interval: Annotated[float, Field(ge=0, le=1e9)] = 0.0  # seconds between two rounds, at least
+    """Radio: a name of `emulation/power/radios`, or a file of your own, `"./radio.toml"`."""
+    interval: Annotated[float, Field(ge=0, le=1e9)] = 0.0
+    """Least seconds from the start of a round to that of the next; what is left over is sleep."""
 
 
 Priced = Sequence[tuple[range, EnergySettings]]

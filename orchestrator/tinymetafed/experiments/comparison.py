@@ -29,6 +29,7 @@ class OnTask(Settings):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     changes: Changes = Field(default_factory=dict)
+    """Keys of the experiment with other values."""
 
     @property
     def own(self) -> Changes:
@@ -40,18 +41,24 @@ class TaskEntry(Settings):
     """[[tasks]]: an experiment without its strategy."""
 
     label: Label
-    experiment: str | None = None  # a file, from this one's folder; else all is in changes
-    # After adaptation: accuracy, or loss if without classes. A grid's need not have one.
+    """Name in tables and reports."""
+    experiment: str | None = None
+    """Experiment file, from this file's folder. If not given, `changes` have all of it."""
     target: Annotated[float | None, Field(gt=0)]
+    """Accuracy after adaptation that is to be reached; loss where the task has no classes."""
     changes: Changes = Field(default_factory=dict)
-    strategies: dict[str, OnTask] = Field(default_factory=dict)  # by name: settings on this task
+    """Keys of the experiment with other values."""
+    strategies: dict[str, OnTask] = Field(default_factory=dict)
+    """Settings of strategies on this task, by the strategy's name."""
 
 
 class StrategyEntry(OnTask):
     """[[strategies]]: what is no key here is one of the strategy's own."""
 
     label: Label
+    """Name in tables and reports."""
     name: str
+    """The strategy, as in `strategy.name` of an experiment."""
 
     @property
     def own(self) -> Changes:
@@ -67,12 +74,20 @@ class ComparisonSettings(Settings):
     """A whole comparison file."""
 
     name: Name
+    """Name of its runs."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
-    emulate: Annotated[int, Field(ge=0)] = 0  # rounds of each run; the others are the host's
+    """Each combination of task and strategy is run with each of them."""
+    emulate: Annotated[int, Field(ge=0)] = 0
+    """Rounds of each run that QEMU nodes play again, for cycles and energy; the others are played
+    on `host` nodes. 0 leaves the experiments' own nodes."""
     devices: Annotated[tuple[DeviceName, ...], Field(min_length=1)] = ("nrf52840",)
+    """Microcontrollers that runs are priced for."""
     radios: Annotated[tuple[RadioName, ...], Field(min_length=1)] = ("ble1m",)
+    """Radios that runs are priced for."""
     tasks: Annotated[tuple[TaskEntry, ...], Field(min_length=1)]
+    """What the strategies are compared on."""
     strategies: Annotated[tuple[StrategyEntry, ...], Field(min_length=1)]
+    """What is compared."""
 
     @model_validator(mode="after")
     def _nothing_is_there_twice(self) -> "ComparisonSettings":

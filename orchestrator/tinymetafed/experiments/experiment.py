@@ -24,6 +24,7 @@ Name = Annotated[str, Field(pattern=NAME)]
 
 class _Named(Settings):
     name: Name
+    """Name of its runs."""
 
 
 class Experiment(FederationSettings, _Named):  # the name comes first

@@ -20,21 +20,28 @@ class Slow(Settings):
     """Nodes whose processors take longer: their share of all, and how many times as long."""
 
     share: Probability
+    """Part of the nodes that is slow."""
     factor: Annotated[float, Field(ge=1, le=1e6)]
+    """How many times as long they compute."""
 
 
 class Participation(Settings):
     """[participation]: nodes that leave and come back, how long a round waits for them, and what
     becomes of a round without the update of one."""
 
-    leave: Probability = 0.0  # before a round, of each node that is there
-    join: Probability = 1.0  # of each that is away
-    deadline: Annotated[float, Field(gt=0, le=1e9)] | None = (
-        None  # seconds on the device; what comes later is left out
-    )
+    leave: Probability = 0.0
+    """Probability, before each round, that a node leaves that is there."""
+    join: Probability = 1.0
+    """Probability, before each round, that a node comes back that is away. It boots, and is sent
+    all weights."""
+    deadline: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    """Seconds, of the device's own time, after which an update is late and left out. Needs nodes
+    that are counted. No deadline if not given."""
     slow: Slow | None = None
-    # What becomes of a round in which the training of a device is not finite any more.
+    """Nodes whose processors are slower. None if not given."""
     diverged: Literal["leave_out", "stop"] = "leave_out"
+    """What happens where the training of a device is no longer finite: the round goes on without
+    its update, or the run ends."""
 
 
 class Attendance:

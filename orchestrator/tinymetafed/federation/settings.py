@@ -26,8 +26,10 @@ class DeviceSettings(Settings):
     """[devices]: the population whose tasks are learnt; a node plays one of them in a round."""
 
     seen: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
-    # Of the strategy's query samples a device has a part between these, the same in every round.
+    """Devices that training draws from."""
     fraction: tuple[Share, Share] = (1.0, 1.0)
+    """Smallest and largest part of the strategy's `query` samples that a device has; each device's
+    part is drawn between these once, from the seed."""
 
     @model_validator(mode="after")
     def _range_ascends(self) -> "DeviceSettings":
@@ -40,28 +42,43 @@ class EvaluationSettings(Settings):
     """[evaluation]: few-shot adaptation on devices that training never saw."""
 
     devices: Annotated[int, Field(ge=1, le=100_000)] = 50
-    every: Annotated[int, Field(ge=1, le=1_000_000)] = (
-        50  # rounds; also before the first, after the last
-    )
-    support: Annotated[int, Field(ge=1, le=100_000)] = 10  # samples to adapt on
-    steps: Annotated[int, Field(ge=0, le=100_000)] = 10  # inner steps of adaptation
-    query: Annotated[int, Field(ge=1, le=100_000)] = 50  # samples to judge by
+    """Unseen devices that are evaluated."""
+    every: Annotated[int, Field(ge=1, le=1_000_000)] = 50
+    """Rounds between two evaluations; there is also one before the first round and one after the
+    last."""
+    support: Annotated[int, Field(ge=1, le=100_000)] = 10
+    """Samples that a device adapts on."""
+    steps: Annotated[int, Field(ge=0, le=100_000)] = 10
+    """Inner steps of the adaptation."""
+    query: Annotated[int, Field(ge=1, le=100_000)] = 50
+    """Samples that the adapted device is judged by."""
 
 
 class FederationSettings(Settings):
     """All of a federation; the same settings and seed give the same weights, bit for bit."""
 
     seed: Seed = 1
+    """All that is drawn follows from it: samples, first weights, nodes of a round, noise."""
     rounds: Annotated[int, Field(ge=1, le=10_000_000)]
+    """Rounds of the training."""
     nodes: NodeSettings = NodeSettings()
+    """How many nodes there are, and what runs them."""
     faults: Faults = Faults()
+    """Noise on the links, and what a firmware fault means for the exit status."""
     participation: Participation = Participation()
+    """Which nodes are there in a round, and how long it waits for them."""
     devices: DeviceSettings = DeviceSettings()
+    """The population of devices that training draws from."""
     task: TaskSettings
+    """The data, and how they are cut into devices."""
     model: ModelSettings
+    """The network that the nodes train."""
     strategy: StrategySettings
+    """The algorithm."""
     evaluation: EvaluationSettings = EvaluationSettings()
+    """How unseen devices are judged."""
     energy: EnergySettings = EnergySettings()
+    """The chip and the radio that a run is priced for."""
 
     @property
     def per_round(self) -> int:

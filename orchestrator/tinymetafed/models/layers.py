@@ -25,6 +25,7 @@ LONGEST = 255
 
 Length = Annotated[int, Field(ge=1, le=65535)]
 WindowLength = Annotated[int, Field(ge=1, le=LONGEST)]
+PaddingLength = Annotated[int, Field(ge=0, lt=LONGEST)]
 Kind = Literal["linear", "relu", "relu6", "leaky_relu", "tanh", "sigmoid"]
 
 
@@ -48,13 +49,18 @@ def _all_sides(value: Any) -> Any:
             )
 
 
-Ways = Annotated[tuple[WindowLength, WindowLength], BeforeValidator(_both_ways)]
+Ways = Annotated[
+    tuple[WindowLength, WindowLength],
+    BeforeValidator(_both_ways, tuple[WindowLength, WindowLength] | WindowLength),
+]
 """Height and width; a number is both."""
 
 Sides = tuple[tuple[int, int], tuple[int, int]]
 """Top and bottom, left and right."""
 
-Padding = Annotated[Literal["same"] | Sides, BeforeValidator(_all_sides)]
+Padding = Annotated[
+    Literal["same"] | Sides, BeforeValidator(_all_sides, Literal["same"] | Sides | PaddingLength)
+]
 
 
 class Shape(NamedTuple):
@@ -74,9 +80,10 @@ class Shape(NamedTuple):
 
 
 class Layer(Settings):
-    """A layer of an experiment file. name: for layers that read its outputs as well."""
+    """A layer of an experiment file."""
 
     name: Annotated[str, Field(min_length=1)] | None = None
+    """Name by which later layers read its outputs as well (`source`)."""
 
     def after(self, shape: Shape) -> Shape:
         """What leaves it where `shape` enters. Raises ValueError that begins with a key of the
@@ -90,11 +97,14 @@ class Layer(Settings):
 
 
 class LayerWithParameters(Layer):
-    """local: the parameters never leave the node. frozen: they never move."""
+    """A layer that learns."""
 
     activation: Kind = "linear"
+    """Function on each output."""
     local: bool = False
+    """Whether its parameters never leave the node."""
     frozen: bool = False
+    """Whether its parameters never move."""
 
     @model_validator(mode="after")
     def _is_one_part(self) -> "LayerWithParameters":
@@ -133,10 +143,12 @@ def activate(
 
 
 class Activation(Layer):
-    """A value each. slope: of a leaky ReLU below zero."""
+    """An activation as a layer of its own: a function on each value."""
 
     type: Literal["relu", "relu6", "leaky_relu", "tanh", "sigmoid"]
+    """Which function."""
     slope: Annotated[float, Field(gt=1e-30, lt=1)] = 0.01
+    """Of `leaky_relu` below zero."""
 
     def after(self, shape: Shape) -> Shape:
         """See Layer."""
@@ -148,10 +160,12 @@ class Activation(Layer):
 
 
 class Dense(LayerWithParameters):
-    """y = activation(W x + b), whatever shape x has"""
+    """A fully connected layer, activation(W x + b), whatever shape x has."""
 
     type: Literal["dense"] = "dense"
+    """May be left out."""
     units: Length
+    """Outputs."""
 
     def after(self, shape: Shape) -> Shape:
         """See Layer."""
@@ -199,16 +213,16 @@ class Window(NamedTuple):
 
 
 class Windowed(Layer):
-    """Of a window that moves over an image.
-
-    size, stride: pixels, a number or [height, width]. padding: pixels around the image, a number,
-    [[top, bottom], [left, right]], or "same" for as many places as the image has pixels, divided by
-    the stride and rounded up, with one more at the bottom and right where it is odd (TensorFlow's).
-    """
+    """A window that moves over an image."""
 
     size: Ways
+    """Pixels of the window: a number, or `[height, width]`."""
     stride: Ways
+    """Pixels from one place of the window to the next: a number, or `[height, width]`."""
     padding: Padding = ((0, 0), (0, 0))
+    """Pixels around the image: a number, `[[top, bottom], [left, right]]`, or `"same"` for as many
+    places as the image has pixels, divided by the stride and rounded up, with one pixel more at the
+    bottom and right where the number is odd, as in TensorFlow."""
 
     def window(self, shape: Shape) -> Window:
         """Over an image of that shape."""
@@ -241,10 +255,11 @@ class Convolution(Windowed, LayerWithParameters):
 
 
 class Conv2d(Convolution):
-    """Every filter sees all channels under the window."""
+    """A convolution: every filter sees all channels under the window."""
 
     type: Literal["conv2d"]
     filters: Length
+    """Filters, which are the channels that leave it."""
 
     def channels(self, shape: Shape) -> int:
         """See Windowed."""
@@ -260,7 +275,7 @@ class Conv2d(Convolution):
 
 
 class DepthwiseConv2d(Convolution):
-    """A filter for each channel."""
+    """A depthwise convolution: a filter for each channel."""
 
     type: Literal["depthwise_conv2d"]
 
@@ -282,13 +297,13 @@ class MaxPool2d(Windowed):
 
 
 class AveragePool2d(Windowed):
-    """The mean of each channel under the window. count_padding: of all its pixels, the padding's
-    being zero; else of those in the image."""
+    """The mean of each channel under the window."""
 
     type: Literal["average_pool2d"]
     size: Ways = (2, 2)
     stride: Ways = (2, 2)
     count_padding: bool = False
+    """Whether the padding counts as pixels of value 0; else the mean is of the image's alone."""
 
     def operations(self, shape: Shape) -> list[tuple[int, tuple[int, ...]]]:
         """See Layer."""
@@ -297,7 +312,7 @@ class AveragePool2d(Windowed):
 
 
 class GlobalAveragePool2d(Layer):
-    """The mean of each channel."""
+    """The mean of each channel over the whole image."""
 
     type: Literal["global_average_pool2d"]
 
@@ -314,11 +329,12 @@ class GlobalAveragePool2d(Layer):
 
 
 class Join(Layer):
-    """Reads the outputs of an earlier layer by its name: `add` adds them to those of the layer
-    before, `route` has them instead."""
+    """A layer that reads the outputs of an earlier one: residual blocks and branches."""
 
     type: Literal["add", "route"]
+    """`add` adds these outputs to those of the layer before, `route` has them instead."""
     source: str
+    """Name of the earlier layer; `"input"` is the sample."""
 
 
 def _dense_unless_said(layer: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
+from pydantic.json_schema import SkipJsonSchema
 
 from ..link.messages import FROZEN, GLOBAL, LOCAL, Layer, Load
 from ..settings import Settings
@@ -22,22 +23,24 @@ MOST_LAYERS = 32
 
 
 class Origin(Settings):
-    """Where layers and first weights come from, if they are not an experiment file's own and drawn.
-
-    onnx, tflite: a file; layers of [model] follow its. weights: its, or only its layers. from_run:
-    a run of the store whose weights these are, and whose layers where there are none here: its
-    number, "last", or a name, which is the newest run so called. local, frozen: names or numbers of
-    these layers, from 0 on. sha256: of the file or the run's weights; nobody gives it, the run's
-    row has it.
-    """
+    """Where layers and first weights come from, if they are not an experiment file's own and
+    drawn."""
 
     onnx: Annotated[str, Field(min_length=1)] | None = None
+    """ONNX file, from the experiment's folder; `layers` follow its own."""
     tflite: Annotated[str, Field(min_length=1)] | None = None
+    """TensorFlow Lite file, in place of `onnx`."""
     weights: Literal["file", "none"] | None = None
+    """Whether the file's weights are used, or only its layers. `file` if not given."""
     from_run: Annotated[int, Field(ge=1)] | Annotated[str, Field(min_length=1)] | None = None
+    """Run whose weights training starts from: its number, `"last"`, or a name, which is the newest
+    run so called. Where no `layers` are given, its layers too."""
     local: tuple[str | int, ...] | None = None
+    """Layers of the file or run that are local, by name or number, from 0 on."""
     frozen: tuple[str | int, ...] | None = None
-    sha256: str | None = None
+    """Layers of the file or run that are frozen, by name or number, from 0 on."""
+    sha256: SkipJsonSchema[str | None] = None
+    """SHA-256 of the file, or of the run's weights."""
 
     @property
     def file(self) -> str | None:
@@ -54,15 +57,15 @@ class FirstWeights:
 
 
 class ModelSettings(Origin):
-    """[model] of an experiment file.
-
-    shape: height, width and channels of a sample, for layers that see it as an image; the task's
-    where not given.
-    """
+    """[model]: the layers of the network, or where they come from, and the loss."""
 
     shape: tuple[Length, Length, Length] | None = None
+    """Height, width and channels of a sample, for layers that see it as an image; the task's if not
+    given."""
     layers: Annotated[tuple[LayerSettings, ...], Field(min_length=1, max_length=MOST_LAYERS)]
+    """Layers from input to output. May be left out where a file or a run brings them."""
     loss: Literal["mse", "softmax_cross_entropy", "binary_cross_entropy"] = "mse"
+    """What training minimises. Tasks with classes need one of the cross entropies."""
     _first: FirstWeights = PrivateAttr(default=FirstWeights())
 
     @property

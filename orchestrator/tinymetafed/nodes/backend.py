@@ -10,7 +10,7 @@ from pydantic import ValidationInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from ..errors import TinyMetaFedError
-from ..plugins import Kind, short
+from ..plugins import OWN, Kind, short
 from ..settings import Settings, folder_of
 from .transport import OpenTransport, Transport
 
@@ -67,6 +67,9 @@ class Named:
         return core_schema.with_info_wrap_validator_function(
             named, handler(source), serialization=core_schema.simple_ser_schema("any")
         )
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        return {**handler(schema), OWN: KIND.installed}
 
 
 class Options:

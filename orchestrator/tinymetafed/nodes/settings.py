@@ -3,7 +3,14 @@
 from itertools import accumulate
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from ..energy.settings import DeviceName, RadioName
 from ..settings import Settings
@@ -15,31 +22,48 @@ EMULATED = "mps2_an386", "nrf52840dk", "arduino_nano_33_ble"
 AUTO = "auto"
 """In place of the ports' names."""
 Probability = Annotated[float, Field(ge=0, le=1)]
+Ports = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+def _listed(value: object) -> object:
+    """A port may be given without a list around it."""
+    return [value] if isinstance(value, str) else value
 
 
 class NodeKind(Settings):
     """Nodes that are alike: how many, and what runs them."""
 
     backend: Annotated[Literal["qemu", "renode", "serial", "host"], Named()] = "qemu"
-    # Of a backend of the user's own its settings, else None.
+    """What runs a node: `qemu` or `renode`, emulators; `host`, the firmware's core in this process,
+    not counted; `serial`, real boards; or a backend of your own, `"./file.py:Class"`."""
     options: Annotated[Backend | None, Options(), Field(validate_default=True)] = None
-    firmware: Literal["bare", "zephyr"] = "bare"  # an emulated node's: bare metal, or on Zephyr
-    # What an emulated node is. Of serial nodes: of which board a plan is, that of the smallest one.
+    """Settings of a backend of your own; the built-in ones have none."""
+    firmware: Literal["bare", "zephyr"] = "bare"
+    """What an emulated node runs: bare metal, or Zephyr."""
     board: Literal[
         "mps2_an386", "nrf52840dk", "arduino_nano_33_ble", "mps2_an521", "nucleo_f401re",
         "nucleo_l476rg", "nucleo_l552ze_q", "stm32f4_disco",
     ] = "mps2_an386"  # fmt: skip
-    image: str | None = None  # of 'tinymetafed firmware build', for emulated nodes; else the usual
-    link: Literal["dma", "uart"] | None = None  # dma where not given, if Renode has it
-    # Of serial nodes, one for each; or "auto": any that a node answers at. And their speed.
-    ports: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Board that is emulated. For `serial` nodes, the board that `plan` reckons with."""
+    image: str | None = None
+    """ELF file of `tinymetafed firmware build` for emulated nodes; the usual one if not given."""
+    link: Literal["dma", "uart"] | None = None
+    """How frames reach an emulated node: through memory, as by DMA, or over the UART byte by byte.
+    `dma` if not given, where the emulator has it."""
+    ports: Annotated[Ports | None, BeforeValidator(_listed, Ports | str | None)] = None
+    """Serial ports of the boards, one a node; or `"auto"`, any at which a node answers."""
     baud: Annotated[int, Field(ge=9600, le=4_000_000)] = 115_200
-    measure: bool | None = None  # its own counter's cycles by phase; serial nodes' where not given
-    count: Annotated[int, Field(ge=1, le=10_000)] = 4  # one for each port where these are given
-    # Seconds without an answer until a frame is repeated to a node that does not compute, and
-    # seconds of its own time that a node may compute for a frame.
+    """Speed of the serial ports."""
+    measure: bool | None = None
+    """Whether nodes are asked for the cycles of their own counter, by phase. `serial` nodes are if
+    not given."""
+    count: Annotated[int, Field(ge=1, le=10_000)] = 4
+    """Nodes; where `ports` are named, one for each if not given."""
     timeout: Annotated[float, Field(gt=0, le=3600)] = 20.0
+    """Seconds without an answer after which a frame is sent again to a node that does not
+    compute."""
     patience: Annotated[float, Field(gt=0, le=1e9)] = 3600.0
+    """Seconds of its own time that a node may compute for one frame."""
 
     @property
     def emulated(self) -> bool:
@@ -101,14 +125,13 @@ class NodeKind(Settings):
     @model_validator(mode="before")
     @classmethod
     def _count_ports(cls, tree: Any) -> Any:
-        """A port may be given without a list around it."""
+        """Where ports are named, the number of nodes need not be given."""
         if not isinstance(tree, dict) or "ports" not in tree:
             return tree  # pyright: ignore[reportUnknownVariableType]
         found: dict[str, Any] = dict(tree)  # pyright: ignore[reportUnknownArgumentType]
-        if isinstance(found["ports"], str):
-            found["ports"] = [found["ports"]]
-        if isinstance(found["ports"], list) and found["ports"] != [AUTO]:
-            found.setdefault("count", len(found["ports"]))
+        ports = _listed(found["ports"])
+        if isinstance(ports, list) and ports != [AUTO]:
+            found.setdefault("count", len(ports))  # pyright: ignore[reportUnknownArgumentType]
         return found
 
     @model_validator(mode="after")
@@ -135,7 +158,9 @@ class NodeGroup(NodeKind):
     it where not given."""
 
     device: DeviceName | None = None
+    """Microcontroller that its nodes are priced for; `energy.device` if not given."""
     radio: RadioName | None = None
+    """Radio that its nodes are priced for; `energy.radio` if not given."""
 
 
 class NodeSettings(NodeKind):
@@ -143,19 +168,25 @@ class NodeSettings(NodeKind):
     their order."""
 
     groups: tuple[NodeGroup, ...] = ()
-    count: Annotated[int, Field(ge=1, le=10_000)] = 4  # of all groups together
-    per_round: Annotated[int, Field(ge=1, le=10_000)] | None = None  # M; all where not given
-    emulate: Annotated[int, Field(ge=0)] = 0  # rounds that a qemu node for each of these plays too
-    counted: Annotated[int, Field(ge=1)] | None = (
-        None  # rounds, of renode nodes; all where not given
-    )
+    """Nodes of several kinds, in place of one kind: each group has its own backend, board and so
+    on."""
+    count: Annotated[int, Field(ge=1, le=10_000)] = 4
+    """Nodes; where `ports` or `groups` are given, as many as these have if not given."""
+    per_round: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """M, the nodes that take part in a round, drawn anew for each. All if not given."""
+    emulate: Annotated[int, Field(ge=0)] = 0
+    """Rounds of a run on `host` or `serial` nodes that QEMU nodes play again, for cycles and
+    energy."""
+    counted: Annotated[int, Field(ge=1)] | None = None
+    """Rounds in which `renode` nodes are counted; their mean stands for the others. All if not
+    given."""
 
-    # What has host nodes at work: threads of this process, or a Ray cluster.
     engine: Literal["local", "ray"] = "local"
-    threads: Annotated[int, Field(ge=1, le=1024)] | None = None  # one a core where not given
-    address: Annotated[str, Field(pattern=r"^(local|[^\s:]+:\d{1,5})$")] | None = (
-        None  # of Ray's head
-    )
+    """What computes for `host` nodes: threads of this process, or a Ray cluster."""
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Threads for `host` nodes; one for each core if not given."""
+    address: Annotated[str, Field(pattern=r"^(local|[^\s:]+:\d{1,5})$")] | None = None
+    """`HOST:PORT` of the Ray cluster's head, or `"local"` for a cluster of this machine's own."""
 
     @property
     def sampled(self) -> int:
@@ -221,15 +252,20 @@ class LinkNoise(Settings):
     """[[faults.links]]: noise on the links of some nodes, as probabilities. A byte is lost, or one
     of its bits is flipped; a frame is lost, arrives twice, or behind the one sent after it."""
 
-    nodes: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = (
-        None  # all where not given
-    )
-    direction: Literal["both", "down", "up"] = "both"  # down: to the node
+    nodes: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
+    """Nodes whose links have it, by their indices. All if not given."""
+    direction: Literal["both", "down", "up"] = "both"
+    """`down` is to the node, `up` from it."""
     flipped_bytes: Probability = 0.0
+    """Probability, of a byte, that one of its bits is flipped."""
     lost_bytes: Probability = 0.0
+    """Probability, of a byte, that it does not arrive."""
     lost_frames: Probability = 0.0
+    """Probability, of a frame, that it does not arrive."""
     doubled_frames: Probability = 0.0
+    """Probability, of a frame, that it arrives twice."""
     reordered_frames: Probability = 0.0
+    """Probability, of a frame, that it arrives behind the one sent after it."""
 
     @property
     def directions(self) -> tuple[Direction, ...]:
@@ -250,8 +286,10 @@ class LinkNoise(Settings):
 class Faults(Settings):
     """[faults]: what is done to nodes, and about their faults."""
 
-    tolerate: bool = False  # a firmware fault leaves the exit status as it is, else that is 3
+    tolerate: bool = False
+    """Whether the exit status stays 0 where firmware faults; it is 3 otherwise."""
     links: tuple[LinkNoise, ...] = ()
+    """Noise on the nodes' links."""
 
     def check(self, count: int) -> None:
         """Raises ValueError where not every entry is of some of `count` nodes, or two are of one

@@ -137,6 +137,7 @@ class Averaging(Strategy):
     they can be the clients (FedOpt)."""
 
     query: Count = 32
+    """Samples that a device learns from in a round."""
 
     def weights(self, updates: Sequence[Update]) -> Sequence[float] | None:
         """Of the updates in the mean; None where all are alike."""
@@ -173,7 +174,8 @@ class OnlineSGD(Averaging):
     """What holds for strategies whose nodes use each sample once and drop it, and whose outer rate
     is annealed."""
 
-    outer_rate: Rate = 1.0  # α0
+    outer_rate: Rate = 1.0
+    """α0, the server's rate in the first round; it falls linearly to 0 over the rounds."""
 
     def step_size(self, server_round: Round) -> float:
         """See Averaging."""
@@ -185,8 +187,11 @@ class MiniBatchSGD(WithoutSupport):
     epochs of mini-batches."""
 
     rate: Rate = 0.01
+    """Inner rate."""
     batch: Batch = 8
+    """Samples of a mini-batch."""
     epochs: Batch = 8
+    """Passes over a device's samples in a round."""
 
     @property
     def accumulates(self) -> bool:

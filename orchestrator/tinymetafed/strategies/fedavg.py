@@ -22,6 +22,6 @@ class WeightedAveraging(MiniBatchSGD):
 
 
 class FedAvg(WeightedAveraging):
-    """Settings: η, samples per device, B and E."""
+    """FedAvg: mini-batches on the nodes, and the mean of their weights by their samples."""
 
     name: Literal["fedavg"]

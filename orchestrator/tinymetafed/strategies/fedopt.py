@@ -38,13 +38,18 @@ Vector = NDArray[np.float64]
 
 
 class ServerOptimiser(Strategy):
-    """Settings: η, β₁, β₂, τ, and the strategy whose clients these are."""
+    """An adaptive optimiser on the server, over the clients of another strategy."""
 
-    rate: Rate = 0.01  # η
+    rate: Rate = 0.01
+    """η, the server's rate."""
     beta1: Decay = 0.9
+    """β₁, of the mean."""
     beta2: Decay = 0.99
+    """β₂, of the mean of squares."""
     tau: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    """τ, which is added to the root of the mean of squares."""
     client: ClientSettings = FedAvg(name="fedavg")
+    """Strategy whose nodes these are, with its settings; its outer rate has no effect."""
 
     @property
     def support(self) -> int:
@@ -119,7 +124,7 @@ class ServerOptimiser(Strategy):
 
 
 class FedAdam(ServerOptimiser):
-    """See ServerOptimiser."""
+    """Adam on the server, over the clients of another strategy."""
 
     name: Literal["fedadam"]
 
@@ -129,7 +134,7 @@ class FedAdam(ServerOptimiser):
 
 
 class FedYogi(ServerOptimiser):
-    """See ServerOptimiser."""
+    """Yogi on the server, over the clients of another strategy."""
 
     name: Literal["fedyogi"]
 

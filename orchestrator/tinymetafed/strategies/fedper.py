@@ -11,7 +11,7 @@ from .fedavg import WeightedAveraging
 
 
 class FedPer(WeightedAveraging):
-    """Settings: those of FedAvg."""
+    """FedPer: FedAvg of the shared layers; the local ones learn along, and stay on the node."""
 
     name: Literal["fedper"]
 

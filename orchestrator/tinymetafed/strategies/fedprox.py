@@ -16,10 +16,11 @@ from .fedavg import WeightedAveraging
 
 
 class FedProx(WeightedAveraging):
-    """Settings: those of FedAvg, and μ."""
+    """FedProx: FedAvg whose steps are also pulled towards the weights that were broadcast."""
 
     name: Literal["fedprox"]
-    proximal: Annotated[float, Field(gt=0, le=1000)] = 0.1  # μ
+    proximal: Annotated[float, Field(gt=0, le=1000)] = 0.1
+    """μ, the strength of that pull."""
 
     @property
     def accumulates(self) -> bool:

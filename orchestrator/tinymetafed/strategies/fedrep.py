@@ -14,12 +14,13 @@ from .base import Batch, MiniBatchSGD, Round, ServerState, send_all
 
 
 class FedRep(MiniBatchSGD):
-    """Settings: rate, samples per device, mini-batch, and epochs of the head and of the
-    representation."""
+    """FedRep: a node fits its local head, then the shared representation."""
 
     name: Literal["fedrep"]
     head_epochs: Batch = 8
+    """Passes over a device's samples for the local part."""
     epochs: Batch = 1
+    """Passes over a device's samples for the rest."""
 
     @property
     def uses_local(self) -> bool:

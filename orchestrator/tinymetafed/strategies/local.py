@@ -14,7 +14,7 @@ from .base import MiniBatchSGD, Round, ServerState
 
 
 class Local(MiniBatchSGD):
-    """Settings: rate, samples per device, mini-batch and epochs."""
+    """No federation: a device learns alone, from the shared initialisation, which never changes."""
 
     name: Literal["local"]
 

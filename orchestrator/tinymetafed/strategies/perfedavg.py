@@ -16,14 +16,18 @@ from .base import Averaging, Batch, Count, Rate, Round, ServerState, send_all
 
 
 class PerFedAvg(Averaging):
-    """Settings: rates α and β, samples per device, and the mini-batch; τ is the number of
-    mini-batches of the query set."""
+    """Per-FedAvg, first order: steps by the gradient behind a step on support samples; τ is the
+    number of mini-batches of the query set."""
 
     name: Literal["perfedavg"]
-    rate: Rate = 0.01  # α
-    meta_rate: Rate = 0.01  # β
+    rate: Rate = 0.01
+    """α, of the step on support samples."""
+    meta_rate: Rate = 0.01
+    """β, of the step by the gradient behind it."""
     support: Count = 32
+    """Samples of a device for the steps at rate α; at least as many as `query`."""
     batch: Batch = 8
+    """Samples of a mini-batch."""
 
     @model_validator(mode="after")
     def _support_lasts(self) -> "PerFedAvg":

@@ -10,10 +10,11 @@ from .base import MiniBatchSGD, Rate, Round, annealed
 
 
 class Reptile(MiniBatchSGD):
-    """Settings: inner rate, outer rate ε0, samples per device, mini-batch and epochs."""
+    """Reptile, batched: mini-batches on the nodes; the server moves towards their mean."""
 
     name: Literal["reptile"]
-    outer_rate: Rate = 1.0  # ε0
+    outer_rate: Rate = 1.0
+    """ε0, the server's rate in the first round; it falls linearly to 0 over the rounds."""
 
     def step_size(self, server_round: Round) -> float:
         """See Averaging."""

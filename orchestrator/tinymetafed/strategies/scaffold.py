@@ -20,11 +20,11 @@ from .base import MiniBatchSGD, Rate, Round, ServerState, mean_update, send_all
 
 
 class Scaffold(MiniBatchSGD):
-    """Settings: rates η of the nodes and η_g of the server, samples per device, mini-batch and
-    epochs."""
+    """SCAFFOLD: control variates correct the drift between nodes with different data."""
 
     name: Literal["scaffold"]
-    outer_rate: Rate = 1.0  # η_g
+    outer_rate: Rate = 1.0
+    """η_g, the server's rate, the same in every round."""
 
     @property
     def keeps(self) -> Literal["variate"]:

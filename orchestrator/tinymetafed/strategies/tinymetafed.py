@@ -22,7 +22,9 @@ class Schedule(Settings):
     """Linear over the rounds: `start` in the first, `end` in the last."""
 
     start: Percent
+    """Percent in the first round."""
     end: Percent
+    """Percent in the last round."""
 
 
 def _kind(percent: Any) -> str:
@@ -30,23 +32,30 @@ def _kind(percent: Any) -> str:
 
 
 class TinyMetaFed(OnlineSGD):
-    """Settings: rates β_l, β_g and α0, samples per device, P, how the values of an update are sent,
-    and whether what is not sent is kept.
+    """TinyMetaFed: the node refits its local part, trains the rest online, and sends the largest
+    P% of the update.
 
     With P = 100 and float32 there is nothing to keep: error feedback takes its memory then, and
     changes nothing.
     """
 
     name: Literal["tinymetafed"]
-    local_rate: Rate = 0.01  # β_l
-    global_rate: Rate = 0.01  # β_g
+    local_rate: Rate = 0.01
+    """β_l, of the reconstruction of the local part."""
+    global_rate: Rate = 0.01
+    """β_g, of the steps on the global part."""
     support: Count = 10
+    """Samples that the local part is refitted on."""
     percent: Annotated[
         Annotated[Percent, Tag("number")] | Annotated[Schedule, Tag("object")],
         Discriminator(_kind),
-    ] = 50.0  # P
+    ] = 50.0
+    """P, the percent of the global update's entries that are sent; or `{ start = …, end = … }`,
+    linear over the rounds."""
     values: Literal["float32", "float16", "int8"] = "float32"
+    """How the values of an update are sent."""
     error_feedback: bool = False
+    """Whether a node keeps what it did not send, and adds it to its next update."""
 
     @property
     def uses_local(self) -> bool:

@@ -12,10 +12,11 @@ from .base import OnlineSGD, Rate, Round, ServerState, WithoutSupport, send_all
 
 
 class TinyReptile(OnlineSGD, WithoutSupport):
-    """Settings: inner rate β, outer rate α0, samples per device."""
+    """TinyReptile: one node in a round, which uses each sample once."""
 
     name: Literal["tinyreptile"]
-    rate: Rate = 0.01  # β
+    rate: Rate = 0.01
+    """β, the inner rate."""
 
     @property
     def serial(self) -> bool:

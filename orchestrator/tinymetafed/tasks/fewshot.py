@@ -40,7 +40,8 @@ class FewShot(Task):
     """A device has N classes, drawn without replacement, and the same number of samples of each;
     labels are 0 … N − 1 in the order of drawing. Samples come in random order."""
 
-    ways: Annotated[int, Field(ge=2, le=1000)] = 5  # N
+    ways: Annotated[int, Field(ge=2, le=1000)] = 5
+    """N, the classes of a device."""
 
     @property
     def outputs(self) -> int:

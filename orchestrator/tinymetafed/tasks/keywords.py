@@ -49,15 +49,19 @@ class Card(datasets.Card):
 
 
 class Keywords(FewShot):
-    """Settings: the data set, the part of its speakers that are unseen, and the features' frames
-    (milliseconds) and coefficients."""
+    """Spoken words as MFCCs: N words of one speaker; unseen devices have other speakers."""
 
     name: Literal["keywords"]
     data: Literal["speech_commands", "fsdd"]
+    """Data set: Speech Commands, or Free Spoken Digits."""
     unseen: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Part of the speakers that training never hears."""
     window: Annotated[int, Field(ge=20, le=1000)] = 40
+    """Milliseconds of a frame."""
     step: Annotated[int, Field(ge=10, le=1000)] = 40
+    """Milliseconds from one frame to the next."""
     coefficients: Annotated[int, Field(ge=1, le=23)] = 10
+    """MFCCs of a frame."""
 
     @property
     def shape(self) -> Shape:

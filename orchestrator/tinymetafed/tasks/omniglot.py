@@ -42,15 +42,18 @@ class Card(datasets.Card):
 
 
 class Omniglot(FewShot):
-    """Settings: the images' side in pixels, each the part of its area that is ink; and what is
-    drawn from, archives of the card or single alphabets of them as "archive/alphabet". An alphabet
-    cannot be seen and unseen."""
+    """Omniglot: N handwritten characters to tell apart; unseen devices have other alphabets."""
 
     name: Literal["omniglot"]
     size: Literal[14, 28] = 14
-    rotations: bool = True  # as classes of their own
+    """Side of an image in pixels; a pixel is the part of its area that is ink."""
+    rotations: bool = True
+    """Whether characters turned by 90°, 180° and 270° are further classes."""
     seen: Annotated[tuple[str, ...], Field(min_length=1)] = ("images_background",)
+    """What seen devices draw from: archives of the card, or single alphabets, `"archive/alphabet"`.
+    No alphabet may be seen and unseen."""
     unseen: Annotated[tuple[str, ...], Field(min_length=1)] = ("images_evaluation",)
+    """What unseen devices draw from."""
 
     @property
     def shape(self) -> Shape:

@@ -13,9 +13,10 @@ Alpha = Annotated[float, Field(ge=1e-3, le=1e6)]
 
 
 class _Partition(Settings):
-    """devices: how many are made, seen and unseen together."""
+    """Records that are shared out to devices."""
 
     devices: Annotated[int, Field(ge=2, le=1_000_000)]
+    """Devices that are made, seen and unseen together."""
 
     @property
     def by_class(self) -> bool:
@@ -49,6 +50,7 @@ class Dirichlet(_Partition):
 
     name: Literal["dirichlet"]
     alpha: Alpha
+    """α: the smaller, the fewer classes a device has."""
 
     @property
     def by_class(self) -> bool:
@@ -65,6 +67,7 @@ class Shards(_Partition):
 
     name: Literal["shards"]
     shards: Annotated[int, Field(ge=1, le=1000)] = 2
+    """Shards of a device."""
 
     @property
     def by_class(self) -> bool:
@@ -89,7 +92,9 @@ class Size(_Partition):
 
     name: Literal["size"]
     alpha: Alpha
+    """α: the smaller, the more the sizes differ."""
     smallest: Annotated[int, Field(ge=1, le=1_000_000)]
+    """Records that every device has."""
 
     def fewest(self, records: int) -> int:
         return self.smallest if records >= self.devices * self.smallest else 0

@@ -25,18 +25,22 @@ MOST_KNOWN = 10_000
 
 
 class Sine(Task):
-    """Settings of the task, which is a function of seed and device alone: no two devices have the
-    same sine, so the unseen ones need no other.
+    """Regression of a sine: another amplitude and phase for each device.
 
-    grid: x is one of so many values, evenly spaced, as in the paper's published example; support
-    and query, each in random order, have all of them before one comes again, and so share some.
+    It is a function of seed and device alone: no two devices have the same sine, so the unseen ones
+    need no other.
     """
 
     name: Literal["sine"]
     amplitude: Range = (0.1, 5.0)
+    """Range that amplitudes are drawn from."""
     phase: Range = (0.0, 2 * np.pi)
+    """Range that phases are drawn from, in radians."""
     x: Range = (-5.0, 5.0)
-    grid: Annotated[int, Field(ge=2, le=100_000)] | None = None  # any x where not given
+    """Range of the inputs."""
+    grid: Annotated[int, Field(ge=2, le=100_000)] | None = None
+    """Evenly spaced values that inputs are taken from; support and query, each in random order,
+    have all of them before one comes again, and so share some. Any value if not given."""
 
     @property
     def shape(self) -> Shape:

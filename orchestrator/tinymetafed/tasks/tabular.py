@@ -35,19 +35,21 @@ class Card(datasets.Card):
 
 
 class Tabular(Task):
-    """Settings: the table, the part of its rows that unseen devices have, the rows of a device, and
-    α: the smaller, the fewer classes a device has; IID where not given.
-
-    missing: what becomes of a value that is empty, NaN, infinite or alike: an error; its row is
-    dropped; or the mean of its column over the seen devices' rows takes its place.
-    """
+    """A small table whose rows are shared out to devices; unseen devices have other rows."""
 
     name: Literal["tabular"]
     data: Literal["iris", "wine", "breast_cancer"]
+    """The table."""
     unseen: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    """Part of the rows that unseen devices have."""
     rows: Annotated[int, Field(ge=2, le=1000)] = 15
+    """Rows of a device."""
     alpha: Annotated[float, Field(ge=1e-3, le=1e6)] | None = None
+    """α of the Dirichlet distribution that a device's classes are drawn from: the smaller, the
+    fewer classes it has. IID if not given."""
     missing: Missing = "error"
+    """What becomes of a value that is empty, NaN or infinite: an error; `drop`, its row is left
+    out; `mean`, the mean of its column over the seen devices' rows takes its place."""
 
     @property
     def shape(self) -> Shape:

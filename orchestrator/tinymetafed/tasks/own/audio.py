@@ -14,18 +14,23 @@ from .records import Records
 
 
 class Audio(Filed):
-    """Settings: the rate in Hz to which recordings are resampled, the seconds of a sample, of which
-    what is longer is cut at both ends and what is shorter filled up with silence; and its features:
-    the length of a frame and from one to the next, in milliseconds, and coefficients of each, which
-    are standardised each by itself."""
+    """Recordings of your own, as MFCCs or log-mel energies, each coefficient standardised by
+    itself."""
 
     name: Literal["audio"]
     rate: Annotated[int, Field(ge=4000, le=192_000)] = 16_000
+    """Hz to which recordings are resampled."""
     seconds: Annotated[float, Field(ge=0.05, le=audio.LONGEST)] = 1.0
+    """Seconds of a sample: what is longer is cut at both ends, what is shorter filled up with
+    silence."""
     features: Kind = "mfcc"
+    """MFCCs, or logarithmic energies of mel bands."""
     window: Annotated[int, Field(ge=20, le=1000)] = 40
+    """Milliseconds of a frame."""
     step: Annotated[int, Field(ge=5, le=1000)] = 40
+    """Milliseconds from one frame to the next."""
     coefficients: Annotated[int, Field(ge=1, le=80)] = 10
+    """Coefficients of a frame: at most 23 MFCCs, or 80 mel bands."""
 
     @model_validator(mode="after")
     def _frames_fit(self) -> "Audio":

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 
 import numpy as np
 from pydantic import Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from ...errors import TinyMetaFedError, printable
 from ...models.layers import Shape
@@ -40,26 +41,30 @@ class Found(Settings):
 
 
 class OwnData(Task):
-    """Settings: the file or folder; who has what of it; what is unseen.
-
-    device_column: has the name of the device that recorded a sample. partition: how devices are
-    made where nothing says it. unseen: the part of the devices that training never sees, drawn by
-    the seed; unseen_devices: their names instead. min_samples: devices with fewer are left out.
-    classes: in the order of their numbers; all that are there, sorted, where not given. ways: N
-    classes of a device, drawn anew for each, with labels 0 … N − 1 in the order of drawing (see
-    FewShot); of all samples where no device is named, and then unseen devices have other classes.
-    """
+    """Files of your own: where they are, who has what of them, and what is unseen."""
 
     path: Annotated[str, Field(min_length=1)]
+    """File or folder, from the experiment's folder."""
     device_column: Annotated[str, Field(min_length=1)] | None = None
+    """Column with the name of the device that recorded a sample."""
     partition: Partition | None = None
+    """How devices are made where no column names them."""
     unseen: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Part of the devices that training never sees, drawn from the seed."""
     unseen_devices: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Names of the devices that training never sees, in place of `unseen`."""
     min_samples: Annotated[int, Field(ge=1)] = 1
+    """Devices with fewer samples are left out."""
     classes: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    """Classes in the order of their numbers; no other is then allowed. All that are there, sorted,
+    if not given."""
     ways: Annotated[int, Field(ge=2, le=1000)] | None = None
+    """N classes of a device, drawn anew for each, with labels 0 to N − 1 in the order of drawing.
+    Where no column names devices, unseen ones have other classes."""
     normalise: bool = True
-    found: Found | None = None
+    """Whether values are standardised, by mean and standard deviation over the seen devices."""
+    found: SkipJsonSchema[Found | None] = None
+    """What was in the files as the experiment was read."""
 
     @abstractmethod
     def sources(self) -> list[Path]:

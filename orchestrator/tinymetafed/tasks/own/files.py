@@ -41,12 +41,13 @@ class Entry:
 
 
 class Filed(OwnData):
-    """Settings of files: `path` is a folder or an archive (zip, tar), with a folder in it for each
-    class, or a manifest (CSV, Parquet): a row for each file, with its path from the manifest's
-    folder in `file_column`, its class in `target`, and who recorded it in `device_column`."""
+    """`path` is a folder or an archive (zip, tar), with a folder in it for each class, or a
+    manifest (CSV, Parquet) with a row for each file."""
 
     file_column: Column = "path"
+    """Column of a manifest with a file's path, from the manifest's folder."""
     target: Column = "label"
+    """Column of a manifest with a file's class."""
 
     @property
     @abstractmethod

@@ -14,6 +14,7 @@ from .files import Filed
 from .records import Records
 
 Side = Annotated[int, Field(ge=4, le=512)]
+Sides = tuple[Side, Side]
 
 
 def _as_pair(value: object) -> object:
@@ -21,13 +22,14 @@ def _as_pair(value: object) -> object:
 
 
 class Images(Filed):
-    """Settings: height and width in pixels, one number for a square, to which images are stretched
-    or shrunk (Pillow's bilinear filter, over the whole area of a pixel); grey or in colours. A
-    value is 0 … 1 and then standardised by channel."""
+    """Images of your own; a value is 0 … 1 and then standardised by channel."""
 
     name: Literal["images"]
-    size: Annotated[tuple[Side, Side], BeforeValidator(_as_pair)] = (28, 28)
+    size: Annotated[Sides, BeforeValidator(_as_pair, Sides | Side)] = (28, 28)
+    """Height and width in pixels, or one number for a square, to which images are stretched or
+    shrunk (Pillow's bilinear filter)."""
     colour: bool = False
+    """Whether there are three channels in place of grey."""
 
     @property
     def endings(self) -> tuple[str, ...]:

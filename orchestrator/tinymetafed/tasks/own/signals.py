@@ -20,20 +20,24 @@ RATE_ERROR = 0.1
 
 
 class Signals(Columned):
-    """Settings: rows of a window, and from the start of one to that of the next, as many where not
-    given. A window has one device and one class, and goes over no row that was left out; of values,
-    its target is that of its last row.
+    """Signals of your own: rows are moments, columns channels, and a sample is a window of them.
 
-    recording: a column that changes where another recording begins. time: a column in seconds, at a
-    rate in Hz: a window goes over no gap in it. Channels are standardised each by itself.
+    A window has one device and one class, and goes over no row that was left out; with regression
+    its target is that of its last row. Channels are standardised each by itself.
     """
 
     name: Literal["signals"]
     window: Annotated[int, Field(ge=2, le=65_535)]
+    """Rows of a window."""
     stride: Annotated[int, Field(ge=1)] | None = None
+    """Rows from the start of a window to that of the next; `window` if not given."""
     rate: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    """Rows in a second, for `time`."""
     time: Column | None = None
+    """Column in seconds: a window goes over no gap of 1.5 periods; time that goes back, or is not
+    of that rate, is an error."""
     recording: Column | None = None
+    """Column that changes where another recording begins."""
 
     @property
     def texts(self) -> dict[str, str]:

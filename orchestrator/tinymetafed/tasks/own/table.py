@@ -12,11 +12,13 @@ from ...models.layers import Shape
 from ..base import warn
 from . import columns
 from .base import OwnData
-from .columns import Columns, name_of
+from .columns import Columns as Read
+from .columns import name_of
 from .records import Records, numbered
 
 Missing = Literal["error", "drop", "mean"]
 Column = Annotated[str, Field(min_length=1)]
+Columns = Annotated[tuple[Column, ...], Field(min_length=1)]
 
 
 def _as_tuple(value: object) -> object:
@@ -24,18 +26,18 @@ def _as_tuple(value: object) -> object:
 
 
 class Columned(OwnData):
-    """Settings of a file with columns: CSV (.csv, .tsv), Parquet or npz.
+    """A file with columns: CSV (.csv, .tsv), Parquet or npz."""
 
-    features: numbers, all that are nothing else where not given. target: the class, or with
-    `regression` values. missing: what becomes of a number that is empty, NaN, infinite or alike:
-    an error; its row is dropped; or the mean of its column over what seen devices have takes its
-    place.
-    """
-
-    features: Annotated[tuple[Column, ...], Field(min_length=1)] | None = None
-    target: Annotated[tuple[Column, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
+    features: Columns | None = None
+    """Columns that are inputs; of an .npz, arrays. All that are nothing else if not given."""
+    target: Annotated[Columns, BeforeValidator(_as_tuple, Columns | Column)]
+    """Column of the class, a name or a whole number; with `regression`, one or several of
+    values."""
     regression: bool = False
+    """Whether targets are values, in their own unit."""
     missing: Missing = "error"
+    """What becomes of a value that is empty, NaN or infinite: an error; `drop`, its row is left
+    out; `mean`, the mean of its column over the seen devices takes its place."""
 
     @model_validator(mode="after")
     def _columns_are_for_one_thing(self) -> "Columned":
@@ -68,7 +70,7 @@ class Columned(OwnData):
         columns.check_file(Path(self.path))
         return [Path(self.path)]
 
-    def rows(self) -> tuple[Records, Columns, NDArray[np.intp]]:
+    def rows(self) -> tuple[Records, Read, NDArray[np.intp]]:
         """The rows that are complete; the columns as they were read; which of their rows those are.
         Raises TinyMetaFedError."""
         targets = self.target if self.regression else ()
@@ -99,7 +101,7 @@ class Columned(OwnData):
         return records, found, kept
 
     def _numbered(
-        self, found: Columns, what: str, given: tuple[str, ...] | None
+        self, found: Read, what: str, given: tuple[str, ...] | None
     ) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
         if (name := self.texts.get(what)) is None:
             return None, ()
@@ -109,7 +111,7 @@ class Columned(OwnData):
         )  # fmt: skip
 
     def _complete(
-        self, found: Columns, labels: NDArray[np.int64] | None, owners: NDArray[np.int64] | None
+        self, found: Read, labels: NDArray[np.int64] | None, owners: NDArray[np.int64] | None
     ) -> NDArray[np.intp]:
         """The rows where nothing is missing, or can be filled in. Raises TinyMetaFedError."""
         absent = np.zeros(len(found), np.bool_)
@@ -151,9 +153,11 @@ class Columned(OwnData):
 
 
 class Table(Columned):
-    """A row is a sample, whose values are standardised each by itself. An array of a .npz may have
-    samples of any shape: [n, values], or [n, width, channels], [n, height, width, channels], which
-    are standardised by channel."""
+    """A table of your own: a row is a sample.
+
+    Values are standardised each by itself. An array of a .npz may have samples of any shape, [n,
+    values], [n, width, channels] or [n, height, width, channels], and is standardised by channel.
+    """
 
     name: Literal["table"]
 

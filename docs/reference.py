@@ -1,0 +1,338 @@
+"""The pages of the reference, as Markdown, made of what the program itself goes by."""
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+from robot.libdocpkg import LibraryDocumentation
+from typer.cli import get_docs_for_click
+
+import tinymetafed
+from tinymetafed import cli
+from tinymetafed.experiments.schema import schema
+
+PROJECT = Path(__file__).parent.parent
+
+# ---- settings -----------------------------------------------------------------------------------
+
+INTRODUCTIONS = {
+    "experiment": """# Experiment files
+
+All keys of an experiment file (TOML), made from the settings that the program checks. A key that does not
+exist, or a value out of range, is an error that names the file, the key and what is allowed.
+`--set KEY=VALUE` changes any of them on the command line, an index of a list being a key from 0 on:
+`--set model.layers.0.units=10`.
+
+An editor that knows TOML schemas (Taplo, Even Better TOML) checks and completes a file whose first line is
+`#:schema experiment.json`, where `tinymetafed schema experiment >experiment.json` has written that file.
+""",
+    "comparison": """# Comparison files
+
+All keys of a comparison file (TOML). [Comparing strategies](comparing.md) explains how they work together. The
+schema for editors is that of `tinymetafed schema comparison`.
+""",
+}
+
+
+def settings(kind: str) -> str:
+    """Every key of the files of a kind."""
+    root = schema(kind)
+    return INTRODUCTIONS[kind] + "".join(_table(root, root, "", 2))
+
+
+def _table(root: dict[str, Any], part: dict[str, Any], path: str, level: int) -> Iterator[str]:
+    """The keys of a table, and then the tables in it."""
+    below: list[tuple[str, str, dict[str, Any]]] = []
+    rows: list[str] = []
+    for key, value in part.get("properties", {}).items():
+        inner = f"{path}.{key}".removeprefix(".")
+        kinds = _tables(root, value)
+        brackets = "[[{}]]" if _is_list(value) else "[{}]"
+        if kinds:
+            below.append((inner, brackets.format(inner), value))
+        elif "const" in value:
+            continue
+        default = _default(value, required=key in part.get("required", []))
+        rows.append(f"| `{key}` | {_type(root, value, inner)} | {default} | {_text(value)} |\n")
+    if rows:
+        yield "\n| key | type and range | default | |\n| --- | --- | --- | --- |\n"
+        yield from rows
+    for inner, title, value in below:
+        yield f"\n{'#' * level} `{title}` {{ #{_anchor(inner)} }}\n"
+        if text := _text(value):
+            yield f"\n{text}\n"
+        yield from _kinds(root, value, inner, level)
+
+
+def _kinds(root: dict[str, Any], value: dict[str, Any], path: str, level: int) -> Iterator[str]:
+    """The table that a value is; of several kinds, told apart by a key, each."""
+    found = _tables(root, value)
+    if len(found) == 1:
+        yield from _table(root, found[0], path, level + 1)
+        return
+    for one in found:
+        tag, name = _tag(one)
+        yield f"\n{'#' * (level + 1)} `{tag} = {name}` {{ #{_anchor(path)}-{_anchor(name)} }}\n"
+        yield f"\n{_text(one)}\n"
+        yield from _table(root, one, path, min(level + 2, 6))
+
+
+def _tables(root: dict[str, Any], value: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tables that a value may be; none where it is no table."""
+    value = value.get("items", value) if value.get("type") == "array" else value
+    if "$ref" in value:
+        value = root["$defs"][value["$ref"].rpartition("/")[2]]
+    if "properties" in value and value.get("title"):
+        return [value]
+    if "additionalProperties" in value and isinstance(value["additionalProperties"], dict):
+        return _tables(root, value["additionalProperties"])
+    parts = [*value.get("anyOf", []), *value.get("oneOf", [])]
+    return [table for one in parts for table in _tables(root, one)]
+
+
+def _is_list(value: dict[str, Any]) -> bool:
+    return value.get("type") == "array"
+
+
+def _tag(one: dict[str, Any]) -> tuple[str, str]:
+    """The key that tells a table from others, and what it says."""
+    for key in ("name", "type"):
+        value = one["properties"].get(key, {})
+        if "const" in value:
+            return key, f'"{value["const"]}"'
+        if "enum" in value:
+            return key, ", ".join(f'"{name}"' for name in value["enum"])
+    return "a table", str(one["title"])
+
+
+def _anchor(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def _text(value: dict[str, Any]) -> str:
+    return " ".join(value.get("description", "").split()).replace("|", "\\|")
+
+
+def _default(value: dict[str, Any], *, required: bool) -> str:
+    if required:
+        return "required"
+    default = value.get("default")
+    if default is None or default in ([], {}) or isinstance(default, dict):
+        return ""
+    return f"`{_toml(default)}`"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return f'"{value}"' if isinstance(value, str) else f"{value:g}" if isinstance(value, float) \
+        else str(value)  # fmt: skip
+
+
+KINDS = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true, false"}
+
+
+def _type(root: dict[str, Any], value: dict[str, Any], path: str) -> str:
+    """What a value may be, in words."""
+    if _tables(root, value):
+        what = "list of tables" if _is_list(value) else "table"
+        plain = [one for one in value.get("oneOf", []) if "type" in one and "properties" not in one]
+        first = "".join(f"{_type(root, one, path)}, or " for one in plain)
+        return f"{first}[{what}](#{_anchor(path)})"
+    if "enum" in value:
+        return ", ".join(f'`"{name}"`' if isinstance(name, str) else f"`{name}`"
+                         for name in value["enum"])  # fmt: skip
+    if "const" in value:
+        return f'`"{value["const"]}"`'
+    if "anyOf" in value:
+        kinds = [_type(root, one, path) for one in value["anyOf"] if one.get("type") != "null"]
+        return ", or ".join(dict.fromkeys(kinds))
+    if value.get("pattern") == ":":
+        return '`"FILE.py:CLASS"`'
+    if value.get("type") == "array":
+        return _list(root, value, path)
+    if "type" not in value:
+        return "table"
+    return f"{KINDS.get(value['type'], value['type'])}{_range(value)}"
+
+
+def _list(root: dict[str, Any], value: dict[str, Any], path: str) -> str:
+    if "prefixItems" in value:
+        return f"[{', '.join(_type(root, one, path) for one in value['prefixItems'])}]"
+    least = f", {value['minItems']} at least" if value.get("minItems", 0) > 1 else ""
+    return f"list of {_type(root, value['items'], path)}{least}"
+
+
+def _range(value: dict[str, Any]) -> str:
+    low, high = value.get("minimum"), value.get("maximum")
+    above, below = value.get("exclusiveMinimum"), value.get("exclusiveMaximum")
+    if low is not None and high is not None:
+        return f", {low:g} to {high:,}" if high < 2**53 else f", {low:g} or more"
+    parts = [
+        f"{sign} {limit:g}"
+        for sign, limit in ((">", above), ("≥", low), ("<", below), ("≤", high))
+        if limit is not None
+    ]
+    if "pattern" in value:
+        parts.append(f"`{value['pattern']}`".replace("|", "\\|"))
+    return f", {', '.join(parts)}" if parts else ""
+
+
+# ---- commands, classes, keywords ----------------------------------------------------------------
+
+
+def commands() -> str:
+    """Every command with its options."""
+    command = typer.main.get_command(cli.app)
+    context = command.make_context("tinymetafed", [], resilient_parsing=True)
+    text = get_docs_for_click(obj=command, ctx=context, name="tinymetafed", title="Command line")
+    return re.sub(r"^\* ", "- ", text, flags=re.MULTILINE)
+
+
+API = """# Python API
+
+All of `tinymetafed.__all__`, by their docstrings. What is listed here stays as it is from version to version.
+[From Python](api.md) shows how the parts work together.
+"""
+GROUPS = {
+    "Experiments and runs": (
+        "read_experiment", "build_experiment", "run", "resume", "rounds", "result", "runs",
+        "Rounds", "RoundReport", "Result", "Adapted", "TinyMetaFedError", "FirmwareFault",
+        "PluginError",
+    ),
+    "Strategies": (
+        "Strategy", "Averaging", "MiniBatchSGD", "OnlineSGD", "WithoutSupport", "ServerState",
+        "Round", "Update", "Model", "mean_update", "send_all", "annealed",
+    ),
+    "Programs of nodes": (
+        "Store", "Train", "Mark", "Variate", "Renew", "Select", "Send", "Evaluate",
+    ),
+    "Tasks": ("Task", "Samples", "Shape", "Limits"),
+    "Backends": ("Backend", "Transport", "NodeLost"),
+}  # fmt: skip
+ALIASES = {"Batch", "Count", "Experiment", "Program", "Rate"}
+"""Names of types, and the settings, which have a page of their own."""
+
+
+def api() -> str:
+    """What is public. Raises ValueError where a name is in no group, or in none of the package."""
+    listed = [name for names in GROUPS.values() for name in names]
+    if {*listed, *ALIASES} != set(tinymetafed.__all__):
+        raise ValueError(f"reference.py: {set(tinymetafed.__all__) ^ {*listed, *ALIASES}}")
+    parts = [API]
+    for title, names in GROUPS.items():
+        parts.append(f"\n## {title}\n")
+        for name in names:
+            found = getattr(tinymetafed, name)
+            parts.append(_object(f"{found.__module__}.{found.__qualname__}"))
+    return "".join(parts)
+
+
+def _object(path: str) -> str:
+    return f"\n::: {path}\n    options: {{ heading_level: 3 }}\n"
+
+
+FIXTURES = """# pytest
+
+What the plugin has; [Your CI](your-ci.md) shows how it is used.
+
+## Options and markers
+
+{options}
+
+## Fixtures
+"""
+
+
+def fixtures() -> str:
+    """Of the plugin of pytest, and what they give."""
+    from tinymetafed import pytest_plugin, testing
+
+    source = inspect.getsource(pytest_plugin)
+    names = re.findall(r"^@pytest\.fixture.*\ndef (tmf_\w+)", source, re.MULTILINE)
+    options = _pytest_options(pytest_plugin)
+    rows = "".join(f"| `{name}` | {text} |\n" for name, text in options)
+    parts = [FIXTURES.format(options=f"| | |\n| --- | --- |\n{rows}")]
+    parts += [_object(f"tinymetafed.pytest_plugin.{name}") for name in names]
+    parts.append("\n## What they give\n")
+    for one in (testing.Federation, testing.Node):
+        parts.append(_object(f"{one.__module__}.{one.__qualname__}"))
+    return "".join(parts)
+
+
+def _pytest_options(plugin: Any) -> list[tuple[str, str]]:
+    """Options, keys of the configuration and markers, and what each is for."""
+    import pytest
+
+    found: list[tuple[str, str]] = []
+
+    class Parser:
+        def getgroup(self, name: str) -> "Parser":
+            return self
+
+        def addoption(self, name: str, **options: Any) -> None:
+            found.append((f"{name} {options['metavar']}", options["help"]))
+
+        def addini(self, name: str, text: str, **options: Any) -> None:
+            found.append((f"{name} = …", f"In pytest's configuration. {text}"))
+
+    class Config:
+        def addinivalue_line(self, name: str, text: str) -> None:
+            head, _, tail = text.partition("): ")
+            found.append((f"@pytest.mark.{head})", tail))
+
+    parser: pytest.Parser | Any = Parser()
+    config: pytest.Config | Any = Config()
+    plugin.pytest_addoption(parser)
+    plugin.pytest_configure(config)
+    return found
+
+
+KEYWORDS = """# Keywords of Robot Framework
+
+`Library    tinymetafed.robot`, for Robot Framework 6.1 or later; [Your CI](your-ci.md) shows how it is used.
+
+"""
+
+
+def keywords() -> str:
+    """Of the library, as Robot Framework's own documentation tool has them."""
+    library = LibraryDocumentation("tinymetafed.robot")
+    names = [one.name for one in library.keywords]
+    library.convert_docs_to_html()
+    parts = [KEYWORDS, _html(library.doc, names), "\n## Keywords\n"]
+    for one in library.keywords:
+        parts.append(f"\n### {one.name} {{ #{_anchor(one.name)} }}\n\n")
+        if arguments := ", ".join(f"`{argument}`" for argument in one.args):
+            parts.append(f"Arguments: {arguments}\n\n")
+        parts.append(_html(one.doc, names))
+    return "".join(parts)
+
+
+def _html(text: str, names: list[str]) -> str:
+    """With links to the keywords as they are named on the page."""
+    for name in names:
+        text = text.replace(f'href="#{name.replace(" ", "%20")}"', f'href="#{_anchor(name)}"')
+    text = re.sub(r"<h(\d)", lambda found: f"<h{int(found[1])}", text)
+    return f"<div>\n{text}\n</div>\n"
+
+
+PROTOCOL = """# Protocol
+
+What the server and a node say to each other, as CDDL ([RFC 8610](https://www.rfc-editor.org/rfc/rfc8610)). The C codec
+is generated from this file, and `orchestrator/tinymetafed/link/messages.py` mirrors it.
+[The firmware](firmware-design.md) gives the reasons.
+
+```cddl
+{text}```
+"""
+
+
+def protocol() -> str:
+    """The contract between the server and a node."""
+    return PROTOCOL.format(text=(PROJECT / "firmware/protocol.cddl").read_text("utf-8"))
