@@ -277,9 +277,10 @@ class Store(Keeping):
         """The text of what is a user's own, by its file or module."""
         return dict(self._all("SELECT name, text FROM source WHERE run = ? ORDER BY name", run))
 
-    def evaluations(self, run: int) -> list[DeviceEvaluation]:
-        """The evaluations, by round and device."""
-        return self._rows(DeviceEvaluation, "evaluation", run, "round, device")
+    def evaluations(self, run: int, done: int | None = None) -> list[DeviceEvaluation]:
+        """The evaluations, by round and device; those after so many rounds, where given."""
+        where = "TRUE" if done is None else f"round = {done}"
+        return self._rows(DeviceEvaluation, "evaluation", run, "round, device", where)
 
     def events(self, run: int, *kinds: str, most: int = -1) -> list[Event]:
         """Faults, restarts, repeated frames and the like in their order: of these kinds, or of all;
