@@ -110,7 +110,7 @@ CLASSES = (
         ("seeds = [1, 2]", "seeds = [1, 1]", "seeds: 1 is there twice"),
         ("seeds = [1, 2]", "seeds = []", "seeds: [] is not allowed; use a list of values at least"),
         ("seeds = [1, 2]", "seeds = [-1]", "seeds.0: -1 is not allowed; use a whole number at"),
-        ("seeds", "sedes = [1]\nseeds", "sedes: unknown key; known are: name, seeds, emulate"),
+        ("seeds", "sedes = [1]\nseeds", "sedes: unknown key; known are: name, seeds, baseline, "),
         ("seeds", "devices = ['nrf1']\nseeds", "devices.0: 'nrf1' is not allowed; use nrf52840"),
         ("seeds", "radios = ['lora']\nseeds", "radios.0: 'lora' is not allowed; use ble1m"),
         ("seeds", "radios = ['uart', 'uart']\nseeds", "radios: 'uart' is there twice"),

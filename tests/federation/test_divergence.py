@@ -26,7 +26,7 @@ from tinymetafed.federation.engines import HostEngine
 from tinymetafed.federation.federation import Federation, RoundResult
 from tinymetafed.federation.state import FederationState
 from tinymetafed.nodes.update import Update
-from tinymetafed.report import comparison, figure, page, summary
+from tinymetafed.report import comparison, comparison_tables, figure, page, summary
 from tinymetafed.report.results import Result
 from tinymetafed.results.store import NodeRound, Store
 from tinymetafed.strategies import Reptile, Round, ServerState
@@ -365,7 +365,7 @@ def test_a_comparison_has_what_did_not_diverge(tmp_path: Path):
     assert shares <= quantities["few"]
     assert not shares & quantities["Reptile"]
     assert {one.value for one in found.values if one.quantity in shares} == {1}
-    learnt = " ".join(printed(*comparison.tables(settings, compared, found)).split())
+    learnt = " ".join(printed(*comparison_tables.tables(settings, compared, found)).split())
     assert "% diverged ┃ % adaptation diverged" in learnt
 
     def no_number(text: str) -> NoReturn:

@@ -18,7 +18,9 @@ from tinymetafed.experiments import runner
 from tinymetafed.experiments.comparison import ComparisonSettings
 from tinymetafed.experiments.scheduler import Comparison
 from tinymetafed.report import comparison as report
-from tinymetafed.report.comparison import Outcome, Result, RunState, Value
+from tinymetafed.report.comparison import Outcome, RunState, Value
+from tinymetafed.report.comparison_tables import tables
+from tinymetafed.report.over_seeds import Result, UntilTarget
 from tinymetafed.results.store import Store
 
 Done = tuple[ComparisonSettings, Comparison, Outcome, Path]
@@ -38,6 +40,11 @@ def _target(folder: Path) -> float:
 
 def _values(found: Outcome, quantity: str) -> dict[tuple[str, int], float]:
     return {(one.strategy, one.seed): one.value for one in found.values if one.quantity == quantity}
+
+
+def _is_until(value: Value, run: RunState) -> bool:
+    mine = (value.strategy, value.seed) == (run.strategy, run.seed)
+    return mine and value.quantity.endswith("until target")
 
 
 def _query(path: Path, query: str, run: int, *arguments: float) -> float:
@@ -71,10 +78,11 @@ def test_quantities_are_those_of_the_rows(tmp_path: Path):
             one.run,
             target,
         )  # fmt: skip
+        censored = first is None
         if first is None:
-            assert "rounds until target" not in mine
-            continue
-        reached += 1
+            first = 4
+        assert {value.censored for value in found.values if _is_until(value, one)} == {censored}
+        reached += not censored
         assert mine["rounds until target"] == first
         total = "SELECT total(bytes_down + bytes_up) FROM node_round WHERE run = ? AND round <= ?"
         assert mine["bytes until target"] == _query(path, total, one.run, first)
@@ -102,7 +110,7 @@ def test_results_are_over_the_seeds(tmp_path: Path):
 
 def test_the_tables_of_a_comparison(tmp_path: Path):
     settings, compared, found, _ = _compare(tmp_path)
-    text = printed(*report.tables(settings, compared, found))
+    text = printed(*tables(settings, compared, found))
     assert "sine: at the end of training, on 5 unseen devices" in text
     assert "sine: until loss ≤ 100 after adaptation" in text
     assert "Judged every 2 rounds" in text
@@ -122,7 +130,7 @@ def test_what_is_not_the_same_of_all_strategies_is_said_of_each(tmp_path: Path):
         ("seeds = [1, 2]", "seeds = [1]\nemulate = 1"),
         ("percent = 10", f"percent = 10\n{changes}"),
     )
-    text = " ".join(printed(*report.tables(*done[:3])).split())
+    text = " ".join(printed(*tables(*done[:3])).split())
     assert "at the end of training, on 4 (few), 5 (Reptile) unseen devices" in text
     assert "Judged every 3 (few), 2 (Reptile) rounds, so it may have been reached up to as" in text
     assert "Emulated: 1 of each run's rounds" in text
@@ -130,39 +138,61 @@ def test_what_is_not_the_same_of_all_strategies_is_said_of_each(tmp_path: Path):
 
 def test_labels_are_shown_as_they_are_written(tmp_path: Path):
     labels = ('"few"', '"few [p=10]"'), ('"sine"', '"sine [easy]"')
-    text = printed(*report.tables(*_compare(tmp_path, *labels)[:3]))
-    assert text.count("│ few [p=10]") == 2
+    text = printed(*tables(*_compare(tmp_path, *labels)[:3]))
+    assert text.count("│ few [p=10]") == 4
     assert "sine [easy]: at the end" in text
 
 
 def test_where_the_target_is_not_reached_by_all(tmp_path: Path):
     target = _target(tmp_path)
     settings, compared, found, _ = _compare(tmp_path, ("target = 100", f"target = {target!r}"))
-    text = printed(*report.tables(settings, compared, found)).partition("until loss")[2]
-    there = _values(found, "rounds until target")
-    for strategy in ("few", "Reptile"):
-        seeds = sum(name == strategy for name, _ in there)
-        line = next(line for line in text.splitlines() if line.startswith(f"│ {strategy}"))
-        assert line.split("│")[2].strip() == f"{seeds} of 2"
-        assert ("not reached" in line) == (seeds < 2)
+    text = printed(*tables(settings, compared, found)).partition("until loss")[2]
+    rounds = {
+        (one.strategy, one.seed): one for one in found.values
+        if one.quantity == "rounds until target"
+    }  # fmt: skip
+    results = {one.strategy: one for one in found.results if one.quantity == "rounds until target"}
+    assert any(one.censored for one in rounds.values())
+    for one in found.until_target:
+        if one.quantity != "rounds until target":
+            continue
+        mine = [rounds[one.strategy, seed] for seed in (1, 2)]
+        reached = sum(not value.censored for value in mine)
+        assert (one.runs, one.reached, one.target) == (2, reached, target)
+        result = results[one.strategy]
+        assert result.censored == 2 - reached
+        assert result.mean == np.mean([value.value for value in mine])  # all end after 4 rounds
+        # The median is known where half of them have reached it.
+        first = min((value.value for value in mine if not value.censored), default=None)
+        assert one.median == first
+        line = next(line for line in text.splitlines() if line.startswith(f"│ {one.strategy}"))
+        assert line.split("│")[2].strip() == f"{reached} of 2"
+        if reached < 2:
+            shown = "> 4" if not reached else f"≥ {result.mean:,.0f}, median {first:,.0f}"
+            assert line.split("│")[3].strip() == shown
 
 
 def test_one_seed_has_no_interval(tmp_path: Path):
     settings, compared, found, _ = _compare(tmp_path, ("seeds = [1, 2]", "seeds = [1]"))
     assert all((one.low, one.high) == (None, None) for one in found.results)
-    text = printed(*report.tables(settings, compared, found))
+    # But the devices of one seed have told the strategies apart or not.
+    of_devices = {one.quantity for one in found.results if one.difference_low is not None}
+    assert "loss after adaptation" in of_devices
+    assert "bytes" not in of_devices
+    text = printed(*tables(settings, compared, found))
     assert "over 1 seed." in text
     assert f"{_values(found, 'loss after adaptation')['few', 1]:.3f} ± –" in text
 
 
 def test_a_run_that_failed_is_shown_with_its_reason(tmp_path: Path):
     settings, compared, found, _ = _compare(tmp_path, DIVERGING, STOPPING)
-    text = printed(*report.tables(settings, compared, found))
+    text = printed(*tables(settings, compared, found))
     failed = text.partition("Failed")[2]
     assert failed.count("│ sine │ few") == 2
     assert "diverged" in failed
     assert {one.strategy for one in found.values} == {"Reptile"}
-    learnt = next(line for line in text.splitlines() if line.startswith("│ few"))
+    at_the_end = text.partition("at the end of training")[2]
+    learnt = next(line for line in at_the_end.splitlines() if line.startswith("│ few"))
     assert [cell.strip() for cell in learnt.split("│")[2:4]] == ["0", "–"]
     assert [one.failed == "" for one in found.runs] == [False, False, True, True]
 
@@ -178,7 +208,7 @@ def test_a_task_with_classes_is_judged_by_accuracy(data: Path, use_card: UseCard
     compared = Comparison(cells, store)
     assert compared.unfinished == []
     found = report.outcome(settings, compared, store)
-    text = printed(*report.tables(settings, compared, found))
+    text = printed(*tables(settings, compared, found))
     assert "until accuracy ≥ 0.1%" in text
     accuracy = _values(found, "accuracy after adaptation")
     mean = "SELECT avg(accuracy_after) FROM evaluation WHERE run = ? AND round = 4"
@@ -190,7 +220,8 @@ def test_a_task_with_classes_is_judged_by_accuracy(data: Path, use_card: UseCard
         100 * np.mean([accuracy[name, seed] for seed in (1, 2)]) for name in ("few", "Reptile")
     ]
     for name, value in zip(("few", "Reptile"), shown, strict=True):
-        line = next(line for line in text.splitlines() if line.startswith(f"│ {name}"))
+        lines = text.partition("at the end of training")[2].splitlines()
+        line = next(line for line in lines if line.startswith(f"│ {name}"))
         assert line.split("│")[6].split("±")[0].strip() == f"{value:.1f}"
 
 
@@ -198,7 +229,7 @@ def test_energy_of_an_emulated_sample(tmp_path: Path):
     """The radio by every round's own bytes; what is computed by the sample's mean."""
     changes = ("seeds = [1, 2]", "seeds = [1]\nemulate = 1\nradios = ['ble1m', 'lora7']")
     settings, compared, found, path = _compare(tmp_path, changes)
-    text = " ".join(printed(*report.tables(settings, compared, found)).split())
+    text = " ".join(printed(*tables(settings, compared, found)).split())
     for radio in ("ble1m", "lora7"):
         assert f"sine: J of the whole training, nrf52840, {radio}" in text
     assert "Emulated: 1 of each run's rounds" in text
@@ -239,7 +270,7 @@ def test_what_a_node_did_that_was_not_counted_is_said(tmp_path: Path):
 
     def text() -> str:
         found = report.outcome(settings, compared, store)
-        return " ".join(printed(*report.tables(settings, compared, found)).split())
+        return " ".join(printed(*tables(settings, compared, found)).split())
 
     assert "not counted" not in text()
     store._db.execute(
@@ -264,7 +295,7 @@ def test_how_many_were_late_or_away(tmp_path: Path):
     assert _values(found, "share of node rounds away") == {("few", 1): (12 - rows) / 12}
     assert _values(found, "share of updates late") == {("few", 1): late / rows}
     assert 0 < late < rows < 12
-    learnt = " ".join(printed(list(report.tables(settings, compared, found))[1]).split())
+    learnt = " ".join(printed(list(tables(settings, compared, found))[3]).split())
     assert "% away ┃ % late" in learnt
     assert f"│ {100 * (12 - rows) / 12:.1f} ± – │ {100 * late / rows:.1f} ± – │" in learnt
     assert "– │ – │" in learnt  # of the other strategy
@@ -279,8 +310,11 @@ def test_files_have_what_was_found(tmp_path: Path):
         [RunState(**row) for row in written["runs"]],
         [Value(**row) for row in written["values"]],
         [Result(**row) for row in written["results"]],
+        [UntilTarget(**row) for row in written["until_target"]],
+        written["baseline"],
+        written["no_federation"],
     )
-    for name in ("runs", "values", "results"):
+    for name in ("runs", "values", "results", "until_target"):
         with (tmp_path / f"out/{name}.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         expected = [

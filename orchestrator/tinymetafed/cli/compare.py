@@ -20,7 +20,11 @@ JobsOption = Annotated[
     int | None, typer.Option(min=1, help="Runs side by side; by the processor's cores.")
 ]
 CsvOption = Annotated[
-    Path | None, typer.Option(metavar="FOLDER", help="Write runs, values, results as CSV.")
+    Path | None, typer.Option(metavar="FOLDER", help="Write tables of what was found as CSV.")
+]
+BaselineOption = Annotated[
+    str | None,
+    typer.Option(metavar="LABEL", help="The strategy to compare the others with; the first."),
 ]
 FileOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="The same as JSON.")
@@ -31,6 +35,7 @@ def compare(
     file: Annotated[Path, given("comparison")],
     tag: TagOption = None,
     note: NoteOption = None,
+    baseline: BaselineOption = None,
     jobs: JobsOption = None,
     csv: CsvOption = None,
     json: FileOption = None,
@@ -40,7 +45,9 @@ def compare(
     faults.tolerate = true."""
     from ..experiments.comparison import read
 
-    _compare(*read(file), Labels(tuple(tag or ()), note or ""), jobs, csv, json)
+    settings, cells = read(file)
+    labels = Labels(tuple(tag or ()), note or "")
+    _compare(settings.beside(baseline), cells, labels, jobs, csv, json)
 
 
 def sweep(
@@ -59,6 +66,7 @@ def sweep(
     ] = None,
     tag: TagOption = None,
     note: NoteOption = None,
+    baseline: BaselineOption = None,
     jobs: JobsOption = None,
     csv: CsvOption = None,
     json: FileOption = None,
@@ -67,8 +75,9 @@ def sweep(
     the store; compare them as 'compare' does."""
     from ..experiments.grid import read
 
+    settings, cells = read(experiment, override or (), target or None)
     labels = Labels(tuple(tag or ()), note or "")
-    _compare(*read(experiment, override or (), target or None), labels, jobs, csv, json)
+    _compare(settings.beside(baseline), cells, labels, jobs, csv, json)
 
 
 def _compare(
@@ -82,19 +91,17 @@ def _compare(
     """Raises typer.Exit with the command's status."""
     # What runs nodes, and SciPy, are slow to import.
     from ..experiments.scheduler import Comparison, default_jobs
-    from ..report import comparison as comparison_tables
+    from ..report import comparison as found
+    from ..report.comparison_tables import tables
 
     store = Store(STORE)
     store.labels = labels
     comparison = Comparison(cells, store)
     _execute(settings.name, cells, comparison, jobs or default_jobs(cells))
-    outcome = comparison_tables.outcome(settings, comparison, store)
-    for part in comparison_tables.tables(settings, comparison, outcome):
+    outcome = found.outcome(settings, comparison, store)
+    for part in tables(settings, comparison, outcome):
         console.print(part)
-    for target, write in (
-        (csv, comparison_tables.write_csv),
-        (json, comparison_tables.write_json),
-    ):
+    for target, write in ((csv, found.write_csv), (json, found.write_json)):
         if target is not None:
             write(outcome, target)
             console.print(f"Runs, values and results written to {target}", soft_wrap=True)

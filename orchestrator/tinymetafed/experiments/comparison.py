@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, model_validator
 from .. import plugins, settings
 from ..energy import power
 from ..energy.settings import DeviceName, RadioName
-from ..errors import TinyMetaFedError
+from ..errors import TinyMetaFedError, printable
 from ..federation.settings import Seed
 from ..settings import Settings
 from . import shipped
@@ -77,6 +77,8 @@ class ComparisonSettings(Settings):
     """Name of its runs."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     """Each combination of task and strategy is run with each of them."""
+    baseline: str | None = None
+    """Label of the strategy that the others are compared with; the first where not given."""
     emulate: Annotated[int, Field(ge=0)] = 0
     """Rounds of each run that QEMU nodes play again, for cycles and energy; the others are played
     on `host` nodes. 0 leaves the experiments' own nodes."""
@@ -96,6 +98,29 @@ class ComparisonSettings(Settings):
         for key in ("tasks", "strategies"):
             _distinct(f"{key}.label", [one.label for one in getattr(self, key)])
         return self
+
+    @model_validator(mode="after")
+    def _baseline_is_a_strategy(self) -> "ComparisonSettings":
+        labels = [one.label for one in self.strategies]
+        if self.baseline is not None and self.baseline not in labels:
+            raise ValueError(f"baseline: no label of a strategy; there are: {', '.join(labels)}")
+        return self
+
+    @property
+    def compared_with(self) -> str:
+        """The label of the baseline."""
+        return self.strategies[0].label if self.baseline is None else self.baseline
+
+    def beside(self, baseline: str | None) -> "ComparisonSettings":
+        """The same with another baseline, where one is given. Raises TinyMetaFedError where it is
+        none of the strategies."""
+        labels = [one.label for one in self.strategies]
+        if baseline is not None and baseline not in labels:
+            raise TinyMetaFedError(
+                f"--baseline {printable(baseline)}: no label of a strategy; there are: "
+                f"{', '.join(labels)}"
+            )
+        return self if baseline is None else self.model_copy(update={"baseline": baseline})
 
     @model_validator(mode="after")
     def _settings_are_for_a_strategy(self) -> "ComparisonSettings":
