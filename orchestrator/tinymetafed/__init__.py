@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import (
         Adapted,
+        Comparison,
         Experiment,
         Result,
         RoundReport,
         Rounds,
         build_experiment,
+        comparison,
         read_experiment,
         result,
         resume,
@@ -66,8 +68,9 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "api": (
-        "Adapted", "Experiment", "Result", "RoundReport", "Rounds", "build_experiment",
-        "read_experiment", "result", "resume", "rounds", "run", "runs",
+        "Adapted", "Comparison", "Experiment", "Result", "RoundReport", "Rounds",
+        "build_experiment", "comparison", "read_experiment", "result", "resume", "rounds", "run",
+        "runs",
     ),
     "errors": ("FirmwareFault", "TinyMetaFedError"),
     "models.layers": ("Shape",),
@@ -89,12 +92,13 @@ _PLACES = {
 _PLACE = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
-    "Adapted", "Averaging", "Backend", "Batch", "Count", "Evaluate", "Experiment", "FirmwareFault",
-    "Limits", "Mark", "MiniBatchSGD", "Model", "NodeLost", "OnlineSGD", "PluginError", "Program",
-    "Rate", "Renew", "Result", "Round", "RoundReport", "Rounds", "Samples", "Select", "Send",
-    "ServerState", "Shape", "Store", "Strategy", "Task", "TinyMetaFedError", "Train", "Transport",
-    "Update", "Variate", "WithoutSupport", "annealed", "build_experiment", "mean_update",
-    "read_experiment", "result", "resume", "rounds", "run", "runs", "send_all",
+    "Adapted", "Averaging", "Backend", "Batch", "Comparison", "Count", "Evaluate", "Experiment",
+    "FirmwareFault", "Limits", "Mark", "MiniBatchSGD", "Model", "NodeLost", "OnlineSGD",
+    "PluginError", "Program", "Rate", "Renew", "Result", "Round", "RoundReport", "Rounds",
+    "Samples", "Select", "Send", "ServerState", "Shape", "Store", "Strategy", "Task",
+    "TinyMetaFedError", "Train", "Transport", "Update", "Variate", "WithoutSupport", "annealed",
+    "build_experiment", "comparison", "mean_update", "read_experiment", "result", "resume",
+    "rounds", "run", "runs", "send_all",
 ]  # fmt: skip
 
 

@@ -10,12 +10,13 @@ from ..experiments import experiment as files
 from ..experiments.experiment import Experiment
 from ..experiments.round_report import RoundReport
 from ..results.store import Store
+from .comparison import Comparison
 from .result import Adapted, Result
 from .rounds import Rounds
 
 __all__ = [
-    "Adapted", "Experiment", "Result", "RoundReport", "Rounds", "build_experiment",
-    "read_experiment", "result", "resume", "rounds", "run", "runs",
+    "Adapted", "Comparison", "Experiment", "Result", "RoundReport", "Rounds", "build_experiment",
+    "comparison", "read_experiment", "result", "resume", "rounds", "run", "runs",
 ]  # fmt: skip
 
 AnyPath = str | PathLike[str]
@@ -108,6 +109,15 @@ def runs(*, store: AnyPath | None = None) -> list[Result]:
         return [Result(folder, one.id) for one in found.runs()]
     finally:
         found.close()
+
+
+def comparison(
+    file: AnyPath, *, baseline: str | None = None, store: AnyPath | None = None
+) -> Comparison:
+    """What the runs of a comparison file came to, as far as they are in the store; `tinymetafed
+    compare` makes them. baseline: label of the strategy to compare the others with; the file's, or
+    its first. Raises TinyMetaFedError."""
+    return Comparison(Path(file), _folder(store), baseline)
 
 
 def _all(every: Rounds, on_round: Callable[[RoundReport], None] | None) -> Result:

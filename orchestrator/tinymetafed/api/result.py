@@ -116,14 +116,14 @@ class Result:
         adaptation of unseen devices. Accuracies are 0 to 1, NaN where there are no classes."""
         with self._store() as store:
             rows = store.judged(self.id)
-            return self._without_classes(store, rows, _frame(Judged, rows, "round"))
+            return self._without_classes(store, rows, frame(Judged, rows, "round"))
 
     @property
     def evaluations(self) -> "DataFrame":
         """The same, by `round` and `device`; NaN where its adaptation diverged."""
         with self._store() as store:
             rows = store.evaluations(self.id)
-            found = _frame(DeviceEvaluation, rows, "round", "device")
+            found = frame(DeviceEvaluation, rows, "round", "device")
             return self._without_classes(store, rows, found)
 
     def _without_classes(
@@ -139,7 +139,7 @@ class Result:
         """By `round` (from 1) and `node`: device, bytes_down, bytes_up, bytes_sensor, and whether
         it was counted, late, diverged."""
         with self._store() as store:
-            found = _frame(NodeRound, store.node_rounds(self.id), "round", "node")
+            found = frame(NodeRound, store.node_rounds(self.id), "round", "node")
         return found.drop(columns=["sequence", "messages", "frames"])
 
     @property
@@ -150,14 +150,14 @@ class Result:
         with self._store() as store:
             run = store.run(str(self.id))
             entries = described.describe(store, run).account(store, run).entries()
-            return _frame(Entry, entries, "round", "node", "account")
+            return frame(Entry, entries, "round", "node", "account")
 
     @property
     def events(self) -> "DataFrame":
         """Faults, restarts, repeated frames and the like, in their order: round (NaN outside of
         rounds), node, device, kind, and text."""
         with self._store() as store:
-            found = _frame(Event, store.events(self.id))
+            found = frame(Event, store.events(self.id))
         texts = [json.loads(detail).get("text", "") for detail in found.pop("detail")]
         found["text"] = texts
         return found
@@ -270,7 +270,7 @@ def _by_layer(client: Client, theta: NDArray[np.float32]) -> Weights:
     return found
 
 
-def _frame(kind: Any, rows: Iterable[Any], *index: str) -> "DataFrame":
+def frame(kind: Any, rows: Iterable[Any], *index: str) -> "DataFrame":
     try:
         pandas = importlib.import_module("pandas")
     except ImportError:
