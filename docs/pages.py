@@ -21,18 +21,20 @@ PROJECT = Path(__file__).parent.parent
 INTRODUCTIONS = {
     "experiment": """# Experiment files
 
-All keys of an experiment file (TOML), made from the settings that the program checks. A key that does not
-exist, or a value out of range, is an error that names the file, the key and what is allowed.
-`--set KEY=VALUE` changes any of them on the command line, an index of a list being a key from 0 on:
+All keys of an experiment file (TOML), made from the settings that the program checks. A key that
+does not exist, or a value out of range, is an error that names the file, the key and what is
+allowed. `--set KEY=VALUE` changes any of them on the command line, an index of a list being a key
+from 0 on:
 `--set model.layers.0.units=10`.
 
-An editor that knows TOML schemas (Taplo, Even Better TOML) checks and completes a file whose first line is
-`#:schema experiment.json`, where `tinymetafed schema experiment >experiment.json` has written that file.
+An editor that knows TOML schemas (Taplo, Even Better TOML) checks and completes a file whose first
+line is `#:schema experiment.json`, where `tinymetafed schema experiment >experiment.json` has
+written that file.
 """,
     "comparison": """# Comparison files
 
-All keys of a comparison file (TOML). [Comparing strategies](comparing.md) explains how they work together. The
-schema for editors is that of `tinymetafed schema comparison`.
+All keys of a comparison file (TOML). [Comparing strategies](comparing.md) explains how they work
+together. The schema for editors is that of `tinymetafed schema comparison`.
 """,
 }
 
@@ -40,11 +42,13 @@ schema for editors is that of `tinymetafed schema comparison`.
 def settings(kind: str) -> str:
     """Every key of the files of a kind."""
     root = schema(kind)
-    return INTRODUCTIONS[kind] + "".join(_table(root, root, "", 2))
+    return INTRODUCTIONS[kind] + "".join(_table(root, root, "", 2, set()))
 
 
-def _table(root: dict[str, Any], part: dict[str, Any], path: str, level: int) -> Iterator[str]:
-    """The keys of a table, and then the tables in it."""
+def _table(
+    root: dict[str, Any], part: dict[str, Any], path: str, level: int, done: set[str]
+) -> Iterator[str]:
+    """The keys of a table, and then the tables in it, each path once."""
     below: list[tuple[str, str, dict[str, Any]]] = []
     rows: list[str] = []
     for key, value in part.get("properties", {}).items():
@@ -61,23 +65,28 @@ def _table(root: dict[str, Any], part: dict[str, Any], path: str, level: int) ->
         yield "\n| key | type and range | default | |\n| --- | --- | --- | --- |\n"
         yield from rows
     for inner, title, value in below:
+        if inner in done:
+            continue
+        done.add(inner)
         yield f"\n{'#' * level} `{title}` {{ #{_anchor(inner)} }}\n"
         if text := _text(value):
             yield f"\n{text}\n"
-        yield from _kinds(root, value, inner, level)
+        yield from _kinds(root, value, inner, level, done)
 
 
-def _kinds(root: dict[str, Any], value: dict[str, Any], path: str, level: int) -> Iterator[str]:
+def _kinds(
+    root: dict[str, Any], value: dict[str, Any], path: str, level: int, done: set[str]
+) -> Iterator[str]:
     """The table that a value is; of several kinds, told apart by a key, each."""
     found = _tables(root, value)
     if len(found) == 1:
-        yield from _table(root, found[0], path, level + 1)
+        yield from _table(root, found[0], path, level + 1, done)
         return
     for one in found:
         tag, name = _tag(one)
         yield f"\n{'#' * (level + 1)} `{tag} = {name}` {{ #{_anchor(path)}-{_anchor(name)} }}\n"
         yield f"\n{_text(one)}\n"
-        yield from _table(root, one, path, min(level + 2, 6))
+        yield from _table(root, one, path, min(level + 2, 6), done)
 
 
 def _tables(root: dict[str, Any], value: dict[str, Any]) -> list[dict[str, Any]]:
@@ -187,17 +196,21 @@ def _range(value: dict[str, Any]) -> str:
 
 
 def commands() -> str:
-    """Every command with its options."""
-    command = typer.main.get_command(cli.app)
+    """Every command with its options, the list of them with the first sentence of each."""
+    command: Any = typer.main.get_command(cli.app)
     context = command.make_context("tinymetafed", [], resilient_parsing=True)
     text = get_docs_for_click(obj=command, ctx=context, name="tinymetafed", title="Command line")
-    return re.sub(r"^\* ", "- ", text, flags=re.MULTILINE)
+    for name, one in command.commands.items():
+        first = " ".join(str(one.help).split()).partition(". ")[0].rstrip(".")
+        line = f"* [`{name}`](#tinymetafed-{name}): {first}."
+        text = re.sub(rf"^\* `{name}`: .*$", lambda _, line=line: line, text, count=1, flags=re.M)
+    return text.replace("\n* ", "\n- ")
 
 
 API = """# Python API
 
-All of `tinymetafed.__all__`, by their docstrings. What is listed here stays as it is from version to version.
-[From Python](api.md) shows how the parts work together.
+All of `tinymetafed.__all__`, by their docstrings. What is listed here stays as it is from version
+to version. [From Python](api.md) shows how the parts work together.
 """
 GROUPS = {
     "Experiments and runs": (
@@ -223,7 +236,7 @@ def api() -> str:
     """What is public. Raises ValueError where a name is in no group, or in none of the package."""
     listed = [name for names in GROUPS.values() for name in names]
     if {*listed, *ALIASES} != set(tinymetafed.__all__):
-        raise ValueError(f"reference.py: {set(tinymetafed.__all__) ^ {*listed, *ALIASES}}")
+        raise ValueError(f"pages.py: {set(tinymetafed.__all__) ^ {*listed, *ALIASES}}")
     parts = [API]
     for title, names in GROUPS.items():
         parts.append(f"\n## {title}\n")
@@ -284,7 +297,8 @@ def _pytest_options(plugin: Any) -> list[tuple[str, str]]:
     class Config:
         def addinivalue_line(self, name: str, text: str) -> None:
             head, _, tail = text.partition("): ")
-            found.append((f"@pytest.mark.{head})", tail))
+            # Braces at the end of a cell would be its attributes.
+            found.append((f"@pytest.mark.{head})", re.sub(r"(\{.*?\})", r"`\1`", tail)))
 
     parser: pytest.Parser | Any = Parser()
     config: pytest.Config | Any = Config()
@@ -295,7 +309,8 @@ def _pytest_options(plugin: Any) -> list[tuple[str, str]]:
 
 KEYWORDS = """# Keywords of Robot Framework
 
-`Library    tinymetafed.robot`, for Robot Framework 6.1 or later; [Your CI](your-ci.md) shows how it is used.
+`Library    tinymetafed.robot`, for Robot Framework 6.1 or later; [Your CI](your-ci.md) shows how it
+is used.
 
 """
 
@@ -318,14 +333,16 @@ def _html(text: str, names: list[str]) -> str:
     """With links to the keywords as they are named on the page."""
     for name in names:
         text = text.replace(f'href="#{name.replace(" ", "%20")}"', f'href="#{_anchor(name)}"')
-    text = re.sub(r"<h(\d)", lambda found: f"<h{int(found[1])}", text)
+    text = text.replace("<b>*</b>", "***")  # sections of a suite, which are no bold type
+    text = text.replace("<pre>\n", "<pre><code>").replace("</pre>", "</code></pre>")
     return f"<div>\n{text}\n</div>\n"
 
 
 PROTOCOL = """# Protocol
 
-What the server and a node say to each other, as CDDL ([RFC 8610](https://www.rfc-editor.org/rfc/rfc8610)). The C codec
-is generated from this file, and `orchestrator/tinymetafed/link/messages.py` mirrors it.
+What the server and a node say to each other, as CDDL
+([RFC 8610](https://www.rfc-editor.org/rfc/rfc8610)). The C codec is generated from
+this file, and `orchestrator/tinymetafed/link/messages.py` mirrors it.
 [The firmware](firmware-design.md) gives the reasons.
 
 ```cddl
