@@ -44,7 +44,9 @@ def test_the_schema_beside_the_experiments_is_the_one_that_is_printed(kind: str,
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == schema.schema(kind)
     kept = (EXPERIMENTS / f"schema/{kind}.json").read_text("utf-8")
-    assert kept == done.stdout, f"write it anew: tinymetafed schema {kind} >experiments/schema/…"
+    assert kept == done.stdout, (
+        f"write it anew: tinymetafed schema {kind} >experiments/schema/{kind}.json"
+    )
 
 
 DEMO = tomllib.loads((EXPERIMENTS / "demo.toml").read_text())
