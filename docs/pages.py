@@ -24,8 +24,7 @@ INTRODUCTIONS = {
 All keys of an experiment file (TOML), made from the settings that the program checks. A key that
 does not exist, or a value out of range, is an error that names the file, the key and what is
 allowed. `--set KEY=VALUE` changes any of them on the command line, an index of a list being a key
-from 0 on:
-`--set model.layers.0.units=10`.
+from 0 on: `--set model.layers.0.units=10`.
 
 An editor that knows TOML schemas (Taplo, Even Better TOML) checks and completes a file whose first
 line is `#:schema experiment.json`, where `tinymetafed schema experiment >experiment.json` has
@@ -42,13 +41,14 @@ together. The schema for editors is that of `tinymetafed schema comparison`.
 def settings(kind: str) -> str:
     """Every key of the files of a kind."""
     root = schema(kind)
-    return INTRODUCTIONS[kind] + "".join(_table(root, root, "", 2, set()))
+    return INTRODUCTIONS[kind] + "".join(_table(root, root, "", 2, {}))
 
 
 def _table(
-    root: dict[str, Any], part: dict[str, Any], path: str, level: int, done: set[str]
+    root: dict[str, Any], part: dict[str, Any], path: str, level: int, done: dict[str, str]
 ) -> Iterator[str]:
-    """The keys of a table, and then the tables in it, each path once."""
+    """The keys of a table, and then the tables in it. done: anchors of what is on the page already,
+    by path, and of kinds by their class: each is there once."""
     below: list[tuple[str, str, dict[str, Any]]] = []
     rows: list[str] = []
     for key, value in part.get("properties", {}).items():
@@ -67,7 +67,7 @@ def _table(
     for inner, title, value in below:
         if inner in done:
             continue
-        done.add(inner)
+        done[inner] = _anchor(inner)
         yield f"\n{'#' * level} `{title}` {{ #{_anchor(inner)} }}\n"
         if text := _text(value):
             yield f"\n{text}\n"
@@ -75,13 +75,19 @@ def _table(
 
 
 def _kinds(
-    root: dict[str, Any], value: dict[str, Any], path: str, level: int, done: set[str]
+    root: dict[str, Any], value: dict[str, Any], path: str, level: int, done: dict[str, str]
 ) -> Iterator[str]:
     """The table that a value is; of several kinds, told apart by a key, each."""
     found = _tables(root, value)
     if len(found) == 1:
         yield from _table(root, found[0], path, level + 1, done)
         return
+    if all(one["title"] in done for one in found):
+        links = [f"[`{_tag(one)[1]}`](#{done[one['title']]})" for one in found]
+        yield f"\nIts settings are those of {', '.join(links)}.\n"
+        return
+    for one in found:
+        done[one["title"]] = f"{_anchor(path)}-{_anchor(_tag(one)[1])}"
     for one in found:
         tag, name = _tag(one)
         yield f"\n{'#' * (level + 1)} `{tag} = {name}` {{ #{_anchor(path)}-{_anchor(name)} }}\n"
@@ -143,7 +149,14 @@ def _toml(value: Any) -> str:
         else str(value)  # fmt: skip
 
 
-KINDS = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true, false"}
+KINDS = {
+    "integer": "whole number", "number": "number", "string": "text", "boolean": "true, false",
+    "object": "table",
+}  # fmt: skip
+
+
+FILES = {":": "./FILE.py:CLASS", r"\.toml$": "./FILE.toml"}
+"""What a text is that names a file of a user's own, by its pattern."""
 
 
 def _type(root: dict[str, Any], value: dict[str, Any], path: str) -> str:
@@ -161,8 +174,8 @@ def _type(root: dict[str, Any], value: dict[str, Any], path: str) -> str:
     if "anyOf" in value:
         kinds = [_type(root, one, path) for one in value["anyOf"] if one.get("type") != "null"]
         return ", or ".join(dict.fromkeys(kinds))
-    if value.get("pattern") == ":":
-        return '`"FILE.py:CLASS"`'
+    if value.get("pattern") in FILES:
+        return f'`"{FILES[value["pattern"]]}"`'
     if value.get("type") == "array":
         return _list(root, value, path)
     if "type" not in value:
@@ -174,16 +187,23 @@ def _list(root: dict[str, Any], value: dict[str, Any], path: str) -> str:
     if "prefixItems" in value:
         return f"[{', '.join(_type(root, one, path) for one in value['prefixItems'])}]"
     least = f", {value['minItems']} at least" if value.get("minItems", 0) > 1 else ""
-    return f"list of {_type(root, value['items'], path)}{least}"
+    what, comma, limits = _type(root, value["items"], path).partition(",")
+    what = what if what.startswith("`") else f"{what}s"
+    return f"list of {what}{comma}{limits}{least}"
+
+
+def _number(value: float) -> str:
+    """With commas between thousands, as a file may have underscores there."""
+    return f"{round(value):,}" if value == round(value) else f"{value:g}"
 
 
 def _range(value: dict[str, Any]) -> str:
     low, high = value.get("minimum"), value.get("maximum")
     above, below = value.get("exclusiveMinimum"), value.get("exclusiveMaximum")
     if low is not None and high is not None:
-        return f", {low:g} to {high:,}" if high < 2**53 else f", {low:g} or more"
+        return f", {_number(low)} to {_number(high)}" if high < 2**53 else f", ≥ {_number(low)}"
     parts = [
-        f"{sign} {limit:g}"
+        f"{sign} {_number(limit)}"
         for sign, limit in ((">", above), ("≥", low), ("<", below), ("≤", high))
         if limit is not None
     ]

@@ -71,6 +71,8 @@ def changed(dotted: str, value: Any, base: Any = DEMO) -> Any:
         ("nodes.backend", "qemuu", False),
         ("nodes.ports", "auto", True),
         ("nodes.ports", ["/dev/ttyACM0", "/dev/ttyACM1"], True),
+        ("energy", {"device": "nrf52840", "radio": "lora7"}, True),
+        ("energy", {"device": "nrf52841"}, False),
         ("strategy.percent", 101, False),
         ("strategy.percent", {"start": 100, "end": 10}, True),
         ("strategy.percent", {"start": 100}, False),
