@@ -105,6 +105,37 @@ def test_nothing_is_loaded_from_the_network(site: Path, pages: dict[Path, Page])
         assert not re.search(r"(url\(|@import)\W*(https?:)?//", path.read_text("utf-8")), path
 
 
+NARROW = ("comparing", "models", "reference-experiment", "reference-robot", "reference-pytest")
+"""Pages with the widest tables and code."""
+
+
+def test_it_can_be_read_and_searched_from_a_disk(site: Path):
+    api = pytest.importorskip("playwright.sync_api", reason="no playwright")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium on the PATH: apt-get install chromium")
+    with api.sync_playwright() as playwright:
+        sandbox = os.geteuid() != 0  # which Chromium has for none but root
+        browser = playwright.chromium.launch(executable_path=chromium, chromium_sandbox=sandbox)
+        tab = browser.new_page()
+        asked: list[str] = []
+        errors: list[str] = []
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.on("pageerror", lambda error: errors.append(str(error)))
+        tab.goto((site / "index.html").as_uri())
+        tab.locator(".md-search__input").click()
+        tab.keyboard.type("reconstruction")
+        tab.locator(".md-search-result__link").first.wait_for()
+        assert "ow it works" in " ".join(tab.locator(".md-search-result__item").all_inner_texts())
+        tab.set_viewport_size({"width": 400, "height": 900})
+        for name in NARROW:  # a page scrolls down only
+            tab.goto((site / f"{name}.html").as_uri())
+            assert tab.evaluate("document.documentElement.scrollWidth") <= 400, name
+        assert errors == []
+        assert [url for url in asked if not url.startswith(("file:", "blob:", "data:"))] == []
+        browser.close()
+
+
 def test_the_reference_has_every_key_and_command(pages: dict[Path, Page], site: Path):
     text = (site / "reference-experiment.html").read_text("utf-8")
     for name, one in schema.schema("experiment")["$defs"].items():
