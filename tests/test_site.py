@@ -1,6 +1,7 @@
 """The documentation's site: it builds strictly and without a network, has no dead link, and its
 commands, settings and tables are the program's."""
 
+import json
 import os
 import re
 import shlex
@@ -23,7 +24,7 @@ from calling import call
 from following import START, follow
 from tinymetafed import cli
 from tinymetafed.experiments import schema
-from tinymetafed.places import PROJECT
+from tinymetafed.places import PROJECT, TEMPLATES
 
 SOURCES = [
     *sorted((PROJECT / "docs").glob("*.md")),
@@ -255,7 +256,12 @@ def test_who_follows_the_start_gets_there(tmp_path: Path):
     assert (tmp_path / "mine/pumps.toml").is_file()
 
 
-@pytest.mark.skipif(not shutil.which("qemu-system-arm"), reason="qemu-system-arm is not installed")
+QEMU = pytest.mark.skipif(
+    not shutil.which("qemu-system-arm"), reason="qemu-system-arm is not installed"
+)
+
+
+@QEMU
 def test_the_plan_is_the_one_that_is_printed(tmp_path: Path):
     """But for what the compiler of the image changes: its size, cycles, what follows from them."""
     text = (PROJECT / "docs/planning.md").read_text("utf-8")
@@ -265,6 +271,27 @@ def test_the_plan_is_the_one_that_is_printed(tmp_path: Path):
         rows = [line for line in part.splitlines() if line.startswith("│")]
         assert rows
         assert not [row for row in rows if row not in printed]
+
+
+@QEMU
+@pytest.mark.parametrize("strategy", ["reptile", "scaffold"])
+def test_what_scaffold_costs(tmp_path: Path, strategy: str):
+    text = (PROJECT / "docs/strategies.md").read_text("utf-8").replace("\n", " ")
+    printed = call(tmp_path, "plan", "reptile", "--json", "--set", f"strategy.name={strategy}")
+    plan = json.loads(printed.stdout)
+    memory, down = plan["memory"]["needed"], plan["rounds"]["later"]["bytes_down"]
+    if strategy == "reptile":
+        assert f"where `reptile` takes {memory:,}, and" in text
+        assert f"where `reptile` takes {down:,} (" in text
+    else:
+        assert f"{memory:,} bytes on a node" in text
+        assert f"{down:,} bytes down" in text
+
+
+def test_the_workflow_is_the_one_of_a_new_project():
+    text = (PROJECT / "docs/your-ci.md").read_text("utf-8")
+    workflow = (TEMPLATES / "project/.github/workflows/ci.yml").read_text("utf-8")
+    assert re.findall(r"- run: .*", text) == re.findall(r"- run: .*", workflow)
 
 
 def test_the_citation_is_of_this_version():
