@@ -14,7 +14,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).parent))
-import reference  # noqa: E402 (a module beside this one, which is no package)
+import pages
 
 log = logging.getLogger("mkdocs.plugins.tinymetafed")
 PROJECT = Path(__file__).parent.parent
@@ -28,13 +28,13 @@ COPIES = {
 """Pages that are files of the project, by the page's name."""
 
 MADE: dict[str, Callable[[], str]] = {
-    "reference-experiment.md": lambda: reference.settings("experiment"),
-    "reference-comparison.md": lambda: reference.settings("comparison"),
-    "reference-cli.md": reference.commands,
-    "reference-api.md": reference.api,
-    "reference-robot.md": reference.keywords,
-    "reference-pytest.md": reference.fixtures,
-    "protocol.md": reference.protocol,
+    "reference-experiment.md": lambda: pages.settings("experiment"),
+    "reference-comparison.md": lambda: pages.settings("comparison"),
+    "reference-cli.md": pages.commands,
+    "reference-api.md": pages.api,
+    "reference-robot.md": pages.keywords,
+    "reference-pytest.md": pages.fixtures,
+    "protocol.md": pages.protocol,
 }
 
 LINK = re.compile(r"(?<![!`])\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)|(!\[[^\]]*\])\(([^)\s]+)\)")
@@ -80,3 +80,16 @@ def _link(found: re.Match[str], folder: Path, page: Page) -> str:
         return text if found[1] is not None else ""
     shown = f"[{text}]" if found[1] is not None else text
     return f"{shown}({name}{hash_}{anchor})"
+
+
+SHIM = re.compile(r"https://unpkg\.com/iframe-worker/shim")
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """The theme would load from the network what the search needs on a page from a disk."""
+    return SHIM.sub("iframe-worker.js", output)
+
+
+def on_post_template(output_content: str, template_name: str, config: MkDocsConfig) -> str:
+    """As of pages."""
+    return SHIM.sub("iframe-worker.js", output_content)

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from elftools.elf.sections import NoteSection
 
-from following import follow
+from following import START, follow
 from tinymetafed.energy.program import open_elf
 from tinymetafed.places import HOST_LIBRARY, MPS2_IMAGE, PROJECT
 
@@ -107,12 +107,14 @@ def prove(wheel: Path, python: str, folder: Path) -> None:
     assert "mine/.github/workflows/ci.yml" in written, written
     assert "60 of 60 rounds" in tinymetafed("run", "mine/pumps.toml")
     tinymetafed("report", "demo")
-    say("following the tutorial")
+    say("following the start and the tutorial")
     quiet(str(place / "venv/bin/python"), "-m", "pip", "install", "--quiet", "scikit-learn")
     for tool in ("head", "tail", "wc"):
         (place / "bin" / tool).symlink_to(shutil.which(tool) or "/nowhere")
-    (place / "tutorial").mkdir()
+    for page in ("start", "tutorial"):
+        (place / page).mkdir()
     path = f"{place}/venv/bin:{environment['PATH']}"
+    follow(place / "start", environment | {"PATH": path}, START)
     follow(place / "tutorial", environment | {"PATH": path})
     said = tinymetafed("firmware", "build", "--model", "last", status=1)
     assert said.count("\n") == 1, said

@@ -1,5 +1,5 @@
-"""Follows a page of the documentation: writes the files that it has, types its commands, and looks for
-what it says that they print."""
+"""Follows a page of the documentation: writes the files that it has, types its commands, and looks
+for what it says that they print."""
 
 import os
 import re

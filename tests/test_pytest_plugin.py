@@ -212,8 +212,8 @@ def test_pytest_finds_the_plugin():
     assert EntryPoint(name, value, "pytest11").load() is pytest_plugin
 
 
-def test_the_code_of_the_readme(project: pytest.Pytester):
-    text = (PROJECT / "README.md").read_text()
+def test_the_code_of_the_documentation(project: pytest.Pytester):
+    text = (PROJECT / "docs/your-ci.md").read_text()
     section = text.partition("## Tests in pytest")[2]
     code = section.partition("```python\n")[2].partition("```")[0]
     shutil.copy(PROJECT / "experiments/smoke.toml", project.path / "mine.toml")

@@ -44,7 +44,9 @@ def test_the_schema_beside_the_experiments_is_the_one_that_is_printed(kind: str,
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == schema.schema(kind)
     kept = (EXPERIMENTS / f"schema/{kind}.json").read_text("utf-8")
-    assert kept == done.stdout, f"write it anew: tinymetafed schema {kind} >experiments/schema/…"
+    assert kept == done.stdout, (
+        f"write it anew: tinymetafed schema {kind} >experiments/schema/{kind}.json"
+    )
 
 
 DEMO = tomllib.loads((EXPERIMENTS / "demo.toml").read_text())
@@ -69,6 +71,8 @@ def changed(dotted: str, value: Any, base: Any = DEMO) -> Any:
         ("nodes.backend", "qemuu", False),
         ("nodes.ports", "auto", True),
         ("nodes.ports", ["/dev/ttyACM0", "/dev/ttyACM1"], True),
+        ("energy", {"device": "nrf52840", "radio": "lora7"}, True),
+        ("energy", {"device": "nrf52841"}, False),
         ("strategy.percent", 101, False),
         ("strategy.percent", {"start": 100, "end": 10}, True),
         ("strategy.percent", {"start": 100}, False),

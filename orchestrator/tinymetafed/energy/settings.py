@@ -30,8 +30,9 @@ class _Choice:
             self._choose, serialization=core_schema.simple_ser_schema("any")
         )
 
-    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, str]:
-        return {"type": "string"}
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        own = {"type": "string", "pattern": r"\.toml$"}
+        return {"anyOf": [{"enum": settings.names(self.folder)}, own]}
 
     def _choose(self, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, self.kinds):

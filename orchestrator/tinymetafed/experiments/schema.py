@@ -63,6 +63,7 @@ class _Described(GenerateJsonSchema):
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         found = super().model_schema(schema)
         if found.get("type") == "object":
+            found["description"] = " ".join(found.get("description", "").split())
             texts = descriptions(schema["cls"])
             for key, value in found.get("properties", {}).items():
                 if key in texts:

@@ -21,18 +21,19 @@ PROJECT = Path(__file__).parent.parent
 INTRODUCTIONS = {
     "experiment": """# Experiment files
 
-All keys of an experiment file (TOML), made from the settings that the program checks. A key that does not
-exist, or a value out of range, is an error that names the file, the key and what is allowed.
-`--set KEY=VALUE` changes any of them on the command line, an index of a list being a key from 0 on:
-`--set model.layers.0.units=10`.
+All keys of an experiment file (TOML), made from the settings that the program checks. A key that
+does not exist, or a value out of range, is an error that names the file, the key and what is
+allowed. `--set KEY=VALUE` changes any of them on the command line, an index of a list being a key
+from 0 on: `--set model.layers.0.units=10`.
 
-An editor that knows TOML schemas (Taplo, Even Better TOML) checks and completes a file whose first line is
-`#:schema experiment.json`, where `tinymetafed schema experiment >experiment.json` has written that file.
+An editor that knows TOML schemas (Taplo, Even Better TOML) checks and completes a file whose first
+line is `#:schema experiment.json`, where `tinymetafed schema experiment >experiment.json` has
+written that file.
 """,
     "comparison": """# Comparison files
 
-All keys of a comparison file (TOML). [Comparing strategies](comparing.md) explains how they work together. The
-schema for editors is that of `tinymetafed schema comparison`.
+All keys of a comparison file (TOML). [Comparing strategies](comparing.md) explains how they work
+together. The schema for editors is that of `tinymetafed schema comparison`.
 """,
 }
 
@@ -40,11 +41,14 @@ schema for editors is that of `tinymetafed schema comparison`.
 def settings(kind: str) -> str:
     """Every key of the files of a kind."""
     root = schema(kind)
-    return INTRODUCTIONS[kind] + "".join(_table(root, root, "", 2))
+    return INTRODUCTIONS[kind] + "".join(_table(root, root, "", 2, {}))
 
 
-def _table(root: dict[str, Any], part: dict[str, Any], path: str, level: int) -> Iterator[str]:
-    """The keys of a table, and then the tables in it."""
+def _table(
+    root: dict[str, Any], part: dict[str, Any], path: str, level: int, done: dict[str, str]
+) -> Iterator[str]:
+    """The keys of a table, and then the tables in it. done: anchors of what is on the page already,
+    by path, and of kinds by their class: each is there once."""
     below: list[tuple[str, str, dict[str, Any]]] = []
     rows: list[str] = []
     for key, value in part.get("properties", {}).items():
@@ -61,23 +65,34 @@ def _table(root: dict[str, Any], part: dict[str, Any], path: str, level: int) ->
         yield "\n| key | type and range | default | |\n| --- | --- | --- | --- |\n"
         yield from rows
     for inner, title, value in below:
+        if inner in done:
+            continue
+        done[inner] = _anchor(inner)
         yield f"\n{'#' * level} `{title}` {{ #{_anchor(inner)} }}\n"
         if text := _text(value):
             yield f"\n{text}\n"
-        yield from _kinds(root, value, inner, level)
+        yield from _kinds(root, value, inner, level, done)
 
 
-def _kinds(root: dict[str, Any], value: dict[str, Any], path: str, level: int) -> Iterator[str]:
+def _kinds(
+    root: dict[str, Any], value: dict[str, Any], path: str, level: int, done: dict[str, str]
+) -> Iterator[str]:
     """The table that a value is; of several kinds, told apart by a key, each."""
     found = _tables(root, value)
     if len(found) == 1:
-        yield from _table(root, found[0], path, level + 1)
+        yield from _table(root, found[0], path, level + 1, done)
         return
+    if all(one["title"] in done for one in found):
+        links = [f"[`{_tag(one)[1]}`](#{done[one['title']]})" for one in found]
+        yield f"\nIts settings are those of {', '.join(links)}.\n"
+        return
+    for one in found:
+        done[one["title"]] = f"{_anchor(path)}-{_anchor(_tag(one)[1])}"
     for one in found:
         tag, name = _tag(one)
         yield f"\n{'#' * (level + 1)} `{tag} = {name}` {{ #{_anchor(path)}-{_anchor(name)} }}\n"
         yield f"\n{_text(one)}\n"
-        yield from _table(root, one, path, min(level + 2, 6))
+        yield from _table(root, one, path, min(level + 2, 6), done)
 
 
 def _tables(root: dict[str, Any], value: dict[str, Any]) -> list[dict[str, Any]]:
@@ -134,7 +149,14 @@ def _toml(value: Any) -> str:
         else str(value)  # fmt: skip
 
 
-KINDS = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true, false"}
+KINDS = {
+    "integer": "whole number", "number": "number", "string": "text", "boolean": "true, false",
+    "object": "table",
+}  # fmt: skip
+
+
+FILES = {":": "./FILE.py:CLASS", r"\.toml$": "./FILE.toml"}
+"""What a text is that names a file of a user's own, by its pattern."""
 
 
 def _type(root: dict[str, Any], value: dict[str, Any], path: str) -> str:
@@ -152,8 +174,8 @@ def _type(root: dict[str, Any], value: dict[str, Any], path: str) -> str:
     if "anyOf" in value:
         kinds = [_type(root, one, path) for one in value["anyOf"] if one.get("type") != "null"]
         return ", or ".join(dict.fromkeys(kinds))
-    if value.get("pattern") == ":":
-        return '`"FILE.py:CLASS"`'
+    if value.get("pattern") in FILES:
+        return f'`"{FILES[value["pattern"]]}"`'
     if value.get("type") == "array":
         return _list(root, value, path)
     if "type" not in value:
@@ -165,16 +187,23 @@ def _list(root: dict[str, Any], value: dict[str, Any], path: str) -> str:
     if "prefixItems" in value:
         return f"[{', '.join(_type(root, one, path) for one in value['prefixItems'])}]"
     least = f", {value['minItems']} at least" if value.get("minItems", 0) > 1 else ""
-    return f"list of {_type(root, value['items'], path)}{least}"
+    what, comma, limits = _type(root, value["items"], path).partition(",")
+    what = what if what.startswith("`") else f"{what}s"
+    return f"list of {what}{comma}{limits}{least}"
+
+
+def _number(value: float) -> str:
+    """With commas between thousands, as a file may have underscores there."""
+    return f"{round(value):,}" if value == round(value) else f"{value:g}"
 
 
 def _range(value: dict[str, Any]) -> str:
     low, high = value.get("minimum"), value.get("maximum")
     above, below = value.get("exclusiveMinimum"), value.get("exclusiveMaximum")
     if low is not None and high is not None:
-        return f", {low:g} to {high:,}" if high < 2**53 else f", {low:g} or more"
+        return f", {_number(low)} to {_number(high)}" if high < 2**53 else f", ≥ {_number(low)}"
     parts = [
-        f"{sign} {limit:g}"
+        f"{sign} {_number(limit)}"
         for sign, limit in ((">", above), ("≥", low), ("<", below), ("≤", high))
         if limit is not None
     ]
@@ -187,17 +216,21 @@ def _range(value: dict[str, Any]) -> str:
 
 
 def commands() -> str:
-    """Every command with its options."""
-    command = typer.main.get_command(cli.app)
+    """Every command with its options, the list of them with the first sentence of each."""
+    command: Any = typer.main.get_command(cli.app)
     context = command.make_context("tinymetafed", [], resilient_parsing=True)
     text = get_docs_for_click(obj=command, ctx=context, name="tinymetafed", title="Command line")
-    return re.sub(r"^\* ", "- ", text, flags=re.MULTILINE)
+    for name, one in command.commands.items():
+        first = " ".join(str(one.help).split()).partition(". ")[0].rstrip(".")
+        line = f"* [`{name}`](#tinymetafed-{name}): {first}."
+        text = re.sub(rf"^\* `{name}`: .*$", lambda _, line=line: line, text, count=1, flags=re.M)
+    return text.replace("\n* ", "\n- ")
 
 
 API = """# Python API
 
-All of `tinymetafed.__all__`, by their docstrings. What is listed here stays as it is from version to version.
-[From Python](api.md) shows how the parts work together.
+All of `tinymetafed.__all__`, by their docstrings. What is listed here stays as it is from version
+to version. [From Python](api.md) shows how the parts work together.
 """
 GROUPS = {
     "Experiments and runs": (
@@ -223,7 +256,7 @@ def api() -> str:
     """What is public. Raises ValueError where a name is in no group, or in none of the package."""
     listed = [name for names in GROUPS.values() for name in names]
     if {*listed, *ALIASES} != set(tinymetafed.__all__):
-        raise ValueError(f"reference.py: {set(tinymetafed.__all__) ^ {*listed, *ALIASES}}")
+        raise ValueError(f"pages.py: {set(tinymetafed.__all__) ^ {*listed, *ALIASES}}")
     parts = [API]
     for title, names in GROUPS.items():
         parts.append(f"\n## {title}\n")
@@ -284,7 +317,8 @@ def _pytest_options(plugin: Any) -> list[tuple[str, str]]:
     class Config:
         def addinivalue_line(self, name: str, text: str) -> None:
             head, _, tail = text.partition("): ")
-            found.append((f"@pytest.mark.{head})", tail))
+            # Braces at the end of a cell would be its attributes.
+            found.append((f"@pytest.mark.{head})", re.sub(r"(\{.*?\})", r"`\1`", tail)))
 
     parser: pytest.Parser | Any = Parser()
     config: pytest.Config | Any = Config()
@@ -295,7 +329,8 @@ def _pytest_options(plugin: Any) -> list[tuple[str, str]]:
 
 KEYWORDS = """# Keywords of Robot Framework
 
-`Library    tinymetafed.robot`, for Robot Framework 6.1 or later; [Your CI](your-ci.md) shows how it is used.
+`Library    tinymetafed.robot`, for Robot Framework 6.1 or later; [Your CI](your-ci.md) shows how it
+is used.
 
 """
 
@@ -318,14 +353,16 @@ def _html(text: str, names: list[str]) -> str:
     """With links to the keywords as they are named on the page."""
     for name in names:
         text = text.replace(f'href="#{name.replace(" ", "%20")}"', f'href="#{_anchor(name)}"')
-    text = re.sub(r"<h(\d)", lambda found: f"<h{int(found[1])}", text)
+    text = text.replace("<b>*</b>", "***")  # sections of a suite, which are no bold type
+    text = text.replace("<pre>\n", "<pre><code>").replace("</pre>", "</code></pre>")
     return f"<div>\n{text}\n</div>\n"
 
 
 PROTOCOL = """# Protocol
 
-What the server and a node say to each other, as CDDL ([RFC 8610](https://www.rfc-editor.org/rfc/rfc8610)). The C codec
-is generated from this file, and `orchestrator/tinymetafed/link/messages.py` mirrors it.
+What the server and a node say to each other, as CDDL
+([RFC 8610](https://www.rfc-editor.org/rfc/rfc8610)). The C codec is generated from
+this file, and `orchestrator/tinymetafed/link/messages.py` mirrors it.
 [The firmware](firmware-design.md) gives the reasons.
 
 ```cddl
