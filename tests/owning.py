@@ -49,7 +49,7 @@ class Shifted(Task):
     def target_is_class(self):
         return False
 
-    def device(self, seed, device, support, query, *, unseen=False):
+    def device(self, seed, device, support, query, *, part="seen"):
         x = np.random.default_rng([seed, device]).random((support + query, 1))
         y = self.scale * x + device / 1000
         return Samples(x[:support], y[:support]), Samples(x[support:], y[support:])

@@ -62,7 +62,8 @@ def short(name: str, rounds: int, backend: str = "host") -> Experiment:
     """The experiment with so many rounds, judged on few devices before them, in their middle and
     after them."""
     whole = experiment(name)
-    judged = {"every": max(1, rounds // 2), "devices": min(JUDGED, whole.evaluation.devices)}
+    devices = min(JUDGED, whole.evaluation.devices)
+    judged = {"every": max(1, rounds // 2), "devices": devices, "unseen": 1}
     return _changed(whole, backend, {"rounds": rounds, "evaluation": judged})
 
 
@@ -76,8 +77,8 @@ def _changed(whole: Experiment, backend: str, changes: dict[str, Any]) -> Experi
 def files(settings: Experiment) -> list[datasets.File]:
     """Of the data set that the experiment's task takes its samples from."""
     match settings.task:
-        case omniglot.Omniglot(seen=seen, unseen=unseen):
-            archives = sorted({entry.partition("/")[0] for entry in (*seen, *unseen)})
+        case omniglot.Omniglot(seen=seen, validation=validation, unseen=unseen):
+            archives = sorted({entry.partition("/")[0] for entry in (*seen, *validation, *unseen)})
             return [datasets.card(omniglot.Card, "omniglot").files[one] for one in archives]
         case keywords.Keywords(data=data):
             return [datasets.card(keywords.Card, data).file]
@@ -99,7 +100,7 @@ class Outcome:
 
     theta: its weights, float32, little-endian. sha256: of these bytes. bytes_down, bytes_up,
     bytes_sensor: of all nodes in all rounds. loss, accuracy: after adaptation in the last
-    evaluation, the mean over the devices.
+    evaluation, the mean over the devices for validation.
     """
 
     run: int
@@ -120,7 +121,10 @@ def play(settings: Experiment, folder: Path) -> Outcome:
     """Runs the experiment into a store in `folder`. Raises TinyMetaFedError."""
     store, run = execute(settings, folder)
     rows = store.node_rounds(run.id)
-    judged = [row for row in store.evaluations(run.id) if row.round == settings.rounds]
+    judged = [
+        row for row in store.evaluations(run.id)
+        if row.round == settings.rounds and row.part == "validation"
+    ]  # fmt: skip
     return Outcome(
         run.id, run.done, run.theta, sum(row.bytes_down for row in rows),
         sum(row.bytes_up for row in rows), sum(row.bytes_sensor for row in rows),

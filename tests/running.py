@@ -82,10 +82,10 @@ class _Stopped(Exception):
 
 
 def in_pieces(
-    experiment: Experiment, folder: Path, stops: Sequence[int] | None = None
+    experiment: Experiment, folder: Path, stops: Sequence[int] | None = None, *, ends: bool = True
 ) -> tuple[Store, Run]:
     """Runs the experiment and stops after so many rounds, in ascending order, after each where not
-    given; each time another run goes on with the one before."""
+    given; each time another run goes on with the one before. ends: and at last to its end."""
     store, run = Store(folder), None
     for last in range(1, experiment.rounds) if stops is None else stops:
 
@@ -97,7 +97,9 @@ def in_pieces(
             runner.execute(experiment, store, run, stop)
         run = store.run("last")
         assert run.done == last
-    run, _ = runner.execute(experiment, store, run, lambda done, doing: None)
+    if ends:
+        run, _ = runner.execute(experiment, store, run, lambda done, doing: None)
+    assert run is not None
     assert len(store.runs()) == 1
     return store, run
 

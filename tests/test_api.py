@@ -229,7 +229,15 @@ def test_tables_are_what_the_store_has(small: tmf.Experiment, folder: Path):
     evaluated = store.evaluations(run.id)
     assert result.evaluations["loss_after"].tolist() == [one.loss_after for one in evaluated]
     assert np.isnan(result.evaluations["accuracy_after"].to_numpy()).all()
-    assert result.learning_curve["devices"].tolist() == [5, 5, 5]
+    assert result.evaluations["part"].tolist() == [one.part for one in evaluated]
+    for found, part, rounds in (
+        (result.learning_curve, "validation", [0, 2, 4]), (result.final, "unseen", [4]),
+    ):  # fmt: skip
+        assert found.index.tolist() == rounds
+        assert found["devices"].tolist() == [5] * len(rounds)
+        assert set(found["part"]) == {part}
+        mean = np.mean([row.loss_after for row in evaluated if row.part == part and row.round == 4])
+        assert found["loss_after"][4] == pytest.approx(mean)
     assert result.energy.empty  # on host nodes
     assert result.events.empty
     assert result.faults.empty

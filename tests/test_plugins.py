@@ -319,6 +319,9 @@ def test_nonsense_that_a_strategy_returns(tmp_path: Path, text: str, says: str, 
         ("return Shape(1, 1, 1)", "return 1", "f.toml: task.shape: 1 is no Shape(height, width"),
         ("def outputs(self):\n        return 1", "def outputs(self):\n        return 0",
          "f.toml: task.outputs: 0 is no whole number of at least 1"),
+        ('*, part="seen"', "*, unseen=False",
+         "f.toml: task.device(): it takes no part; write '*, part' as its last parameter, which is "
+         "'seen', 'validation', 'unseen'"),
     ],
 )  # fmt: skip
 def test_nonsense_that_a_task_returns(own: Path, old: str, new: str, says: str):

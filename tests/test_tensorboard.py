@@ -53,13 +53,16 @@ def test_curves_of_a_run_that_went_on(tmp_path: Path):
             number: sum(getattr(row, f"bytes_{way}") for row in rows if row.round == number)
             for number in (1, 2, 3, 4)
         }
-    judged = {one.round: one for one in store.judged(1) if one.round}
-    assert set(judged) == {2, 4}
-    for when in ("before", "after"):
-        found = curves[f"loss/{when}_adaptation"]
-        assert found == pytest.approx(
-            {number: getattr(one, f"loss_{when}") for number, one in judged.items()}, rel=1e-6
-        )
+    for tag, part, rounds in (
+        ("loss", "validation", {2, 4}), ("unseen_loss", "unseen", {4}),
+    ):  # fmt: skip
+        judged = {one.round: one for one in store.judged(1, part) if one.round}
+        assert set(judged) == rounds
+        for when in ("before", "after"):
+            found = curves[f"{tag}/{when}_adaptation"]
+            assert found == pytest.approx(
+                {number: getattr(one, f"loss_{when}") for number, one in judged.items()}, rel=1e-6
+            )
     assert sum(curves["seconds"].values()) <= store.run("1").seconds
     assert not any(math.isnan(value) for curve in curves.values() for value in curve.values())
     assert "accuracy/after_adaptation" not in curves

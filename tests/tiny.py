@@ -132,6 +132,6 @@ ON_TABLE = (
     "task={name='tabular', data='iris', rows=8}", "devices.seen=3",
     "model={loss='softmax_cross_entropy', layers=[{units=6, activation='tanh'}, {units=3}]}",
     "strategy={name='tinymetafed', support=3, query=5}",
-    "evaluation={devices=2, every=2, support=3, query=5}",
+    "evaluation={devices=1, every=2, support=3, query=5}",
 )  # fmt: skip
 """Changes to the small experiment that put it on the tiny table."""

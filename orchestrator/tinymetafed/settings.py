@@ -89,7 +89,8 @@ def check(model: type[T], tree: dict[str, Any], origin: str, folder: Path = HERE
 
 def described(model: type[BaseModel], error: ValidationError) -> list[str]:
     """A line for each thing that is wrong: the key, and what it may be."""
-    details = error.errors()
+    # What would follow from a value that is wrong itself is no error of its own.
+    details = [one for one in error.errors() if one["type"] != "default_factory_not_called"]
     # A list without what is wrong in it may be too short besides: no error of its own.
     wrong = {detail["loc"][:i] for detail in details for i in range(len(detail["loc"]))}
     return [_describe(model, detail) for detail in details if detail["loc"] not in wrong]

@@ -5,6 +5,7 @@ with TensorBoard("log") as board:
 """
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from os import PathLike
 from pathlib import Path
 from statistics import fmean
@@ -20,8 +21,9 @@ class TensorBoard:
     """Writes scalars by round to a folder for each run, run-1 and so on; a run that goes on adds to
     its own.
 
-    loss and accuracy before and after adaptation are means over unseen devices, of those where it
-    did not diverge, after rounds that were judged; bytes those of all nodes in a round. Raises
+    loss and accuracy before and after adaptation are means over devices for validation, of those
+    where it did not diverge, after rounds that were judged; unseen_loss and unseen_accuracy those
+    over unseen devices, after the last round; bytes those of all nodes in a round. Raises
     TinyMetaFedError where tensorboardX is not installed, the folder cannot be written, or has the
     rounds of another store.
     """
@@ -61,9 +63,11 @@ class TensorBoard:
         }
         measures = ("loss", "accuracy") if report.has_classes else ("loss",)
         for measure in measures:
-            for when in ("before", "after"):
-                every = [getattr(one, f"{measure}_{when}") for one in report.evaluations]
-                values |= {f"{measure}/{when}_adaptation": mean for mean in _mean(every)}
+            for part, when in product(("validation", "unseen"), ("before", "after")):
+                judged = [one for one in report.evaluations if one.part == part]
+                every = [getattr(one, f"{measure}_{when}") for one in judged]
+                name = measure if part == "validation" else f"unseen_{measure}"
+                values |= {f"{name}/{when}_adaptation": mean for mean in _mean(every)}
         for name, value in values.items():
             writer.add_scalar(name, value, report.number)
         writer.flush()

@@ -25,7 +25,7 @@ nodes = { backend = "host", count = 2 }
 devices = { seen = 3 }
 task = { name = "table", path = "data/t.csv", target = "activity", device_column = "user" }
 strategy = { name = "reptile", query = 10, batch = 5 }
-evaluation = { devices = 2, every = 2, support = 5, steps = 2, query = 20 }
+evaluation = { devices = 1, every = 2, support = 5, steps = 2, query = 20 }
 [model]
 loss = "softmax_cross_entropy"
 layers = [{ units = 4, activation = "relu" }, { units = 3 }]
@@ -47,12 +47,15 @@ def test_what_devices_hold_is_shown(mine: Path):
     assert called.returncode == 0, called.stderr
     lines = [" ".join(line.replace("│", " ").split()) for line in called.stdout.splitlines()]
     assert sum(line.startswith("seen user ") for line in lines) == 3
-    assert sum(line.startswith("unseen user ") and " 36 12 12 12 " in line for line in lines) == 2
-    assert "There are 3 seen and 2 unseen." in lines
+    for part in ("validation", "unseen"):
+        [line] = [line for line in lines if line.startswith(f"{part} user ")]
+        assert " 36 12 12 12 " in line
+    assert "There are 3 seen, 1 for validation and 1 unseen." in lines
     digest = sha256((mine / "exp/data/t.csv").read_bytes()).hexdigest()
     assert f"t.csv: sha256:{digest}" in lines
-    unseen = next(line for line in lines if line.startswith("task.unseen: "))
-    low = recorded().values[~_is(unseen.split(": ")[1])].min(axis=0)
+    others = [line for line in lines if line.startswith(("task.validation: ", "task.unseen: "))]
+    names = ", ".join(line.split(": ")[1] for line in others)
+    low = recorded().values[~_is(names)].min(axis=0)
     assert any(line.startswith(f"ay {low[1]:.4g} ") for line in lines)
     with Image.open(mine / "mine.png") as image:
         assert image.width > 500
@@ -154,8 +157,8 @@ def test_windows_that_overlap_count_for_more_than_one(mine: Path):
         "have too few"
     )
     experiment = read(mine / "exp/mine.toml", (*changes, "evaluation.query=6"))
-    for device in range(2):
-        support, query = experiment.task.device(1, 3 + device, 3, 6, unseen=True)
+    for number, part in ((3, "validation"), (4, "unseen")):
+        support, query = experiment.task.device(1, number, 3, 6, part=part)
         assert (len(support), len(query)) == (3, 6)
 
 

@@ -14,7 +14,7 @@ from tinymetafed.places import PROJECT
 def test_run_show_and_list(folder: Path):
     ran = call(folder, "run", "small.toml", "--profile")
     assert ran.returncode == 0, ran.stderr
-    for text in ("Mean loss on 5 unseen devices", "after 4 rounds", "bytes up", "Stored in runs/"):
+    for text in ("5 validation", "5 unseen", "after 4 rounds", "bytes up", "Stored in runs/"):
         assert text in ran.stdout
     assert "the orchestrator's own code" in ran.stdout
     assert (folder / "runs/1-test.png").read_bytes().startswith(b"\x89PNG")

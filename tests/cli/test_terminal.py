@@ -73,9 +73,9 @@ def test_runs_side_by_side_say_it_too(tmp_path: Path):
 @pytest.mark.parametrize(
     ("losses", "accuracies", "classes", "text"),
     [
-        ((1.0, 2.0, None), (0.0, 0.0, None), False, ", loss 1.500"),
-        ((1.0, 2.0, None), (0.5, 1.0, None), True, ", loss 1.500 (75.0%)"),
-        ((None, None), (None, None), True, ", diverged"),
+        ((1.0, 2.0, None), (0.0, 0.0, None), False, ", validation: loss 1.500"),
+        ((1.0, 2.0, None), (0.5, 1.0, None), True, ", validation: loss 1.500 (75.0%)"),
+        ((None, None), (None, None), True, ", validation: diverged"),
     ],
 )
 def test_what_was_judged(
@@ -86,7 +86,7 @@ def test_what_was_judged(
 ):
     judged = LastJudged()
     rows = [
-        DeviceEvaluation(1, i, None, loss, None, accuracy)
+        DeviceEvaluation(1, i, None, loss, None, accuracy, "validation")
         for i, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True))
     ]
     report = RoundReport(1, 1, 4, np.zeros(1, np.float32), [], rows, [], 0.0, classes)

@@ -128,6 +128,8 @@ CLASSES = (
         ("batch = 3", "changes = 3", "tasks.0.strategies.reptile.changes: 3 is not allowed"),
         ("target = 100", "target = 1\nchanges.model.layers = [{ units = 3 }]",
             "sine × few: model.layers.0: the task has 1 outputs, the last layer 3"),
+        ("target = 100", "target = 1\nchanges.evaluation = { devices = 0, unseen = 2 }",
+            "sine × few: target: it is looked for on devices for validation, and evaluation.dev"),
         ("target = 100", f"target = 70\n{CLASSES}", "sine × few: target: 70 is no accuracy; use 0"),
         ("target = 100", f"target = 0.7\n{CLASSES.replace('ways = 5', 'ways = 400')}",
             "sine × few: model.layers.1: the task has 400 outputs"),

@@ -48,7 +48,11 @@ def test_it_is_the_run_that_was_planned_so_only_where_nothing_is_scheduled(
     longer = _extend(store, run, 4, reschedule=True)
     assert (longer.rounds, longer.done, store.extensions(run.id)) == (4, 4, [2])
     assert described.settings(longer) == parse(SMALL, "SMALL", (*changes, "rounds=4"))
-    same = came_to(store, longer) == came_to(*planned)
+    # Unseen devices were judged at what was the end, and again at the new one.
+    judged = store.judged(run.id, "unseen")
+    assert [(one.round, one.devices) for one in judged] == [(2, 5), (4, 5)]
+    rows = [one for one in store.evaluations(run.id) if (one.round, one.part) != (2, "unseen")]
+    same = came_to(store, longer) | {"evaluations": rows} == came_to(*planned)
     assert same != scheduled(experiment.strategy)
     says = note([2], 4, experiment) or ""
     assert ("not the run" in says) != same

@@ -66,7 +66,10 @@ def test_a_node_s_loss_is_that_of_plain_numpy(tmp_path: Path, seed: int):
     large that any rounding grows from one to the next."""
     rounds, steps = 60, 8
     changes = (f"seed={seed}", f"rounds={rounds}", f"evaluation.steps={steps}")
-    settings = read(PROJECT / "experiments/sine.toml", (*changes, "evaluation.devices=10"))
+    settings = read(
+        PROJECT / "experiments/sine.toml",
+        (*changes, "evaluation.devices=10", "evaluation.unseen=10"),
+    )
     store, run = execute(settings, tmp_path)
 
     federation = Federation(settings, LinkEngine(Client(settings), []))
@@ -82,9 +85,9 @@ def test_a_node_s_loss_is_that_of_plain_numpy(tmp_path: Path, seed: int):
         theta = [p + rate * (m - p) for p, m in zip(theta, moved, strict=True)]
 
     judged = [row for row in store.evaluations(run.id) if row.round == rounds]
-    assert len(judged) == 10
+    assert [row.part for row in judged] == ["validation"] * 10 + ["unseen"] * 10
     for row in judged:
-        support, query = settings.task.device(seed, row.device, 10, 50, unseen=True)
+        support, query = settings.task.device(seed, row.device, 10, 50, part=row.part)
         x, y = support.inputs.astype(float), support.targets.astype(float)
         adapted = theta
         for _ in range(steps):
@@ -110,14 +113,15 @@ def test_unseen_devices_adapt_as_in_plain_numpy(tmp_path: Path, strategy: str):
     _, cells = comparison.read(PROJECT / "experiments/paper.toml")
     cell = next(cell for cell in cells if (cell.task, cell.strategy) == ("sine", strategy))
     tree = cell.experiment.model_dump()
-    tree["nodes"]["emulate"], tree["rounds"], tree["evaluation"]["devices"] = 0, 300, 10
+    tree["nodes"]["emulate"], tree["rounds"] = 0, 300
+    tree["evaluation"] |= {"devices": 10, "unseen": 10}
     settings = type(cell.experiment).model_validate(tree)
     store, run = execute(settings, tmp_path)
     theta = unpack(settings.built_model, run.weights)
     judged = [row for row in store.evaluations(run.id) if row.round == 300]
-    assert len(judged) == 10
+    assert [row.part for row in judged] == ["validation"] * 10 + ["unseen"] * 10
     for row in judged:
-        support, query = settings.task.device(run.seed, row.device, 10, 50, unseen=True)
+        support, query = settings.task.device(run.seed, row.device, 10, 50, part=row.part)
         x, y = support.inputs.astype(float), support.targets.astype(float)
         assert len(np.unique(x)) == 10
         assert np.array_equal(np.unique(query.inputs), np.linspace(-5, 5, 50, dtype=np.float32))

@@ -95,14 +95,15 @@ async def _session(
     experiment: Experiment, engine: Engine
 ) -> list[tuple[dict[str, Any], list[NodeRound], list[DeviceEvaluation]]]:
     federation = Federation(experiment, engine)
+    validation = experiment.devices_of("validation")
     try:
         state = await federation.start()
-        found = [(bits(state), list[NodeRound](), await federation.evaluate(state))]
+        found = [(bits(state), list[NodeRound](), await federation.judge(state))]
         for done in range(1, experiment.rounds + 1):
             result = await federation.round(state)
             state = result.state
             assert result.phases == []
-            judged = await federation.evaluate(state) if done % 2 else []
+            judged = await federation.evaluate(state, validation) if done % 2 else []
             found.append((bits(state), result.rows, judged))
     finally:
         await federation.close()

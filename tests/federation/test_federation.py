@@ -26,6 +26,7 @@ from tinymetafed.places import PROJECT
 from tinymetafed.report.summary import losses
 from tinymetafed.results.store import NodeRound
 from tinymetafed.tasks import Sine, datasets, keywords, omniglot
+from tinymetafed.tasks.base import Part
 
 
 @pytest.mark.parametrize("name", ["demo", "reptile"])
@@ -35,7 +36,7 @@ def test_adaptation_on_unseen_devices_improves_to_three_tenths(
 ):
     changes = (f"seed={seed}", "nodes.backend=host", "evaluation.every=300")
     store, run = execute(read(PROJECT / f"experiments/{name}.toml", changes), tmp_path)
-    start, end = losses(store, run)
+    start, end = losses(store.learning(run.id))
     assert (start.round, end.round, end.devices) == (0, 300, 50)
     assert end.after <= 0.3 * start.after
 
@@ -75,28 +76,29 @@ def test_a_run_moves_the_same_bytes_however_often_it_is_judged(
     assert rows[0] == rows[1]
 
 
-def test_judged_devices_are_unseen_and_others_are_not(
+def test_devices_are_asked_for_by_their_part(
     tmp_path: Path, experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
 ):
-    asked: set[tuple[int, bool]] = set()
+    asked: set[tuple[int, Part]] = set()
     device = Sine.device
 
-    def recorded(self: Sine, seed: int, number: int, *counts: int, unseen: bool = False):
-        asked.add((number, unseen))
-        return device(self, seed, number, *counts, unseen=unseen)
+    def recorded(self: Sine, seed: int, number: int, *counts: int, part: Part = "seen"):
+        asked.add((number, part))
+        return device(self, seed, number, *counts, part=part)
 
     population = Sine.population
 
     def of_training(
         self: Sine, seed: int, devices: Sequence[int], support: int, queries: Sequence[int]
     ):
-        asked.update((number, False) for number in devices)
+        asked.update((number, "seen") for number in devices)
         return population(self, seed, devices, support, queries)
 
     monkeypatch.setattr(Sine, "device", recorded)
     monkeypatch.setattr(Sine, "population", of_training)
     execute(experiment("devices.seen=3"), tmp_path)
-    assert asked == {(number, number >= 3) for number in range(8)}
+    parts = ["seen"] * 3 + ["validation"] * 5 + ["unseen"] * 5
+    assert asked == set(enumerate(parts))
 
 
 @pytest.mark.parametrize("name", ["omniglot", "digits"])
@@ -112,7 +114,7 @@ def test_training_makes_a_few_samples_of_real_data_tell_more(
     changes = ("rounds=75", "evaluation.every=75", "evaluation.devices=20")
     settings = read(PROJECT / f"experiments/{name}.toml", changes)
     store, run = execute(settings, tmp_path)
-    start, end = losses(store, run)
+    start, end = losses(store.learning(run.id))
     assert end.accuracy_after >= start.accuracy_after + 0.1
     assert end.after < start.after
     # Labels are given anew on every device, so without adaptation there is nothing to know.
@@ -240,15 +242,15 @@ def test_rounds_and_evaluations_do_without_a_node_that_is_unplugged(experiment: 
         with private_directory() as directory:
             federation, nodes = linked(settings, directory)
             state = await federation.start()
-            judged = await federation.evaluate(state)
+            judged = await federation.judge(state)
             chosen: list[set[int]] = []
             for done in range(12):
                 if done == 4:
                     await federation.unplug(1)
                     await federation.unplug(2)
-                    assert await federation.evaluate(state) != judged
+                    assert await federation.judge(state) != judged
                     first = federation.first_state()
-                    assert await federation.evaluate(first) == judged  # whoever judges
+                    assert await federation.judge(first) == judged  # whoever judges
                     assert [node.transport is None for node in nodes] == [
                         False, True, True, False,
                     ]  # fmt: skip

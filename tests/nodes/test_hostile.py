@@ -262,7 +262,7 @@ def test_they_are_treated_as_a_device_that_diverged(
             result = await one.round(state)
             assert [row.diverged for row in result.rows] == [False, True, False]
             assert np.isfinite(result.state.theta).all()
-            judged = await one.evaluate(result.state)
+            judged = await one.evaluate(result.state, settings.devices_of("validation"))
             gone = [row.loss_after is None for row in judged]
             assert gone == [False, name == "loss", False]
         finally:

@@ -27,8 +27,8 @@ def stored(
 
 
 def _accuracy(store: Store, run: Run, name: str) -> list[float]:
-    """Mean over the devices after 0, 2 and 4 rounds."""
-    rows = store.evaluations(run.id)
+    """Mean over the devices for validation after 0, 2 and 4 rounds."""
+    rows = [row for row in store.evaluations(run.id) if row.part == "validation"]
     return [
         float(np.mean([getattr(row, f"accuracy_{name}") for row in rows if row.round == done]))
         for done in (0, 2, 4)
@@ -38,14 +38,17 @@ def _accuracy(store: Store, run: Run, name: str) -> list[float]:
 def test_the_table_has_accuracy_too(stored: tuple[Store, Run]):
     store, run = stored
     text = printed(*summary.summary(store, run, None))
-    assert "Mean loss (accuracy) on 2 unseen devices" in text
+    assert "Mean loss (accuracy) on devices that training never sees" in text
     shown = [line for line in text.splitlines() if "start of" in line or "after 4" in line]
     before, after = (_accuracy(store, run, name) for name in ("before", "after"))
-    for line, i in zip(shown, (0, 2), strict=True):
-        shown_before, shown_after = line.split("│")[2:4]
+    assert [line.split("│")[1].strip() for line in shown] == ["1 validation"] * 2 + ["1 unseen"]
+    for line, i in zip(shown[:2], (0, 2), strict=True):
+        shown_before, shown_after = line.split("│")[3:5]
         assert f"({before[i]:.1%})" in shown_before
         assert f"({after[i]:.1%})" in shown_after
-    assert f"{after[2]:.1%}" in printed(summary.run_list(store, store.runs())[0])
+    [last] = store.judged(run.id, "unseen")
+    assert f"({last.accuracy_after:.1%})" in shown[2]
+    assert f"({last.accuracy_after:.1%})" in printed(summary.run_list(store, store.runs())[0])
 
 
 def test_without_classes_there_is_no_accuracy(tmp_path: Path, experiment: MakeExperiment):

@@ -34,8 +34,11 @@ def _compare(folder: Path, *changes: tuple[str, str]) -> Done:
 
 def _target(folder: Path) -> float:
     """A loss that one strategy comes to with both seeds, the other with none or one."""
-    _, _, found, _ = _compare(folder)
-    return sorted(_values(found, "loss after adaptation").values())[1] + 1e-9
+    _, _, found, path = _compare(folder)
+    last = (
+        "SELECT avg(loss_after) FROM evaluation WHERE run = ? AND part = 'validation' AND round = 4"
+    )
+    return sorted(_query(path, last, one.run or 0) for one in found.runs)[1] + 1e-9
 
 
 def _values(found: Outcome, quantity: str) -> dict[tuple[str, int], float]:
@@ -65,8 +68,8 @@ def test_quantities_are_those_of_the_rows(tmp_path: Path):
             if (value.strategy, value.seed) == (one.strategy, one.seed)
         }
         for when in ("before", "after"):
-            mean = f"SELECT avg(loss_{when}) FROM evaluation WHERE run = ? AND round = ?"
-            assert mine[f"loss {when} adaptation"] == pytest.approx(_query(path, mean, one.run, 4))
+            mean = f"SELECT avg(loss_{when}) FROM evaluation WHERE run = ? AND part = 'unseen'"
+            assert mine[f"loss {when} adaptation"] == pytest.approx(_query(path, mean, one.run))
         for way in ("down", "up"):
             total = f"SELECT sum(bytes_{way}) FROM node_round WHERE run = ?"
             assert mine[f"bytes {way}"] == _query(path, total, one.run)
@@ -74,7 +77,7 @@ def test_quantities_are_those_of_the_rows(tmp_path: Path):
         first = _query(
             path,
             "SELECT min(round) FROM (SELECT round, avg(loss_after) AS loss FROM evaluation "
-            "WHERE run = ? GROUP BY round) WHERE loss <= ?",
+            "WHERE run = ? AND part = 'validation' GROUP BY round) WHERE loss <= ?",
             one.run,
             target,
         )  # fmt: skip
@@ -113,7 +116,7 @@ def test_the_tables_of_a_comparison(tmp_path: Path):
     text = printed(*tables(settings, compared, found))
     assert "sine: at the end of training, on 5 unseen devices" in text
     assert "sine: until loss ≤ 100 after adaptation" in text
-    assert "Judged every 2 rounds" in text
+    assert "Judged on devices for validation every 2 rounds" in " ".join(text.split())
     assert "Nothing is counted on host nodes" in text
     result = next(one for one in found.results if one.quantity == "loss after adaptation")
     assert result.high is not None
@@ -132,7 +135,10 @@ def test_what_is_not_the_same_of_all_strategies_is_said_of_each(tmp_path: Path):
     )
     text = " ".join(printed(*tables(*done[:3])).split())
     assert "at the end of training, on 4 (few), 5 (Reptile) unseen devices" in text
-    assert "Judged every 3 (few), 2 (Reptile) rounds, so it may have been reached up to as" in text
+    assert (
+        "for validation every 3 (few), 2 (Reptile) rounds, so it may have been reached up to as"
+        in text
+    )
     assert "Emulated: 1 of each run's rounds" in text
 
 
@@ -211,7 +217,7 @@ def test_a_task_with_classes_is_judged_by_accuracy(data: Path, use_card: UseCard
     text = printed(*tables(settings, compared, found))
     assert "until accuracy ≥ 0.1%" in text
     accuracy = _values(found, "accuracy after adaptation")
-    mean = "SELECT avg(accuracy_after) FROM evaluation WHERE run = ? AND round = 4"
+    mean = "SELECT avg(accuracy_after) FROM evaluation WHERE run = ? AND part = 'unseen'"
     for one in found.runs:
         assert one.run is not None
         value = accuracy[one.strategy, one.seed]

@@ -20,7 +20,7 @@ from tinymetafed.report.comparison_tables import tables
 from tinymetafed.report.judged import Devices, spread
 from tinymetafed.report.measured import PLAIN, SPREAD, WORSE, Figure, Key, Measured
 from tinymetafed.report.over_seeds import Result, results, until_target
-from tinymetafed.report.summary import LossOnUnseen
+from tinymetafed.report.summary import MeanLosses
 from tinymetafed.results.store import Store
 
 LOCAL = ('label = "few"', 'label = "alone"\nname = "local"\n[[strategies]]\nlabel = "few"')
@@ -133,8 +133,8 @@ def test_the_baseline_is_the_readers(tmp_path: Path):
 
 
 def test_the_spread_is_of_the_last_fifth():
-    def at(number: int, loss: float, accuracy: float) -> LossOnUnseen:
-        return LossOnUnseen(number, 5, 0, 0.0, loss, 0.0, accuracy)
+    def at(number: int, loss: float, accuracy: float) -> MeanLosses:
+        return MeanLosses(number, 5, 0, 0.0, loss, 0.0, accuracy, "validation")
 
     curve = [at(number, loss, 1 - loss / 10) for number, loss in enumerate((9, 8, 7, 3, 1, 2))]
     assert spread(curve, classes=False) == pytest.approx(2**-0.5)  # of rounds 4 and 5

@@ -55,7 +55,11 @@ def test_a_curve_is_the_mean_over_seeds_of_the_mean_over_devices(compared: Store
     group = compare(_read(compared))[0].groups[0]
     for done, *expected in group.curve("loss", "after"):
         judged = [
-            [row.loss_after for row in compared.evaluations(run) if row.round == done]
+            [
+                row.loss_after
+                for row in compared.evaluations(run)
+                if (row.round, row.part) == (done, "validation")
+            ]
             for run in (1, 2, 3)
         ]
         means = np.array(judged, np.float64).mean(axis=1).tolist()

@@ -163,7 +163,7 @@ def test_what_happened_is_marked(ran: tuple[Store, Run], tmp_path: Path):
     assert len(late) > 0
     assert sorted(marks) == sorted([*late, ("repetition", 1, 3)])
     losses = [e["args"]["after adaptation"] for e in events if e["ph"] == "C"]
-    assert losses == [one.loss_after for one in store.judged(run.id)]
+    assert losses == [one.loss_after for one in store.judged(run.id, "validation")]
     sums = [event["args"] for event in events if event.get("cat") == "round"]
     rows = store.node_rounds(run.id)
     assert sum(one["bytes up"] for one in sums) == sum(row.bytes_up for row in rows)

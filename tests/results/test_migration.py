@@ -1,21 +1,22 @@
 """A store of every older schema becomes today's, as far as its data go, or stays as it was."""
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import pytest
 
 from conftest import SMALL
-from older import QEMU, as_old
+from older import QEMU, as_old, in_two_parts
 from printing import printed
-from running import execute, ledger
+from running import execute, in_pieces, ledger
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments import runner
 from tinymetafed.experiments.experiment import parse
-from tinymetafed.report import summary
+from tinymetafed.report import described, summary
 from tinymetafed.results import migration
 from tinymetafed.results.store import Store
 
@@ -26,10 +27,15 @@ def test_what_an_older_store_has_is_there(version: int, compared: Store, tmp_pat
     old, new = store.runs(), compared.runs()
     assert [run.schema for run in old] == [version] * len(new)
     for one, two in zip(old, new, strict=True):
-        assert (one.id, one.name, one.settings, one.theta) == (
-            two.id, two.name, two.settings, two.theta,
-        )  # fmt: skip
-        assert store.evaluations(one.id) == compared.evaluations(two.id)
+        assert (one.id, one.name, one.theta) == (two.id, two.name, two.theta)
+        before = json.loads(two.settings)
+        judged = {"devices": 0, "unseen": before["evaluation"]["devices"]}
+        assert json.loads(one.settings) == before | {"evaluation": before["evaluation"] | judged}
+        assert store.evaluations(one.id) == [
+            replace(row, part="unseen")
+            for row in compared.evaluations(two.id)
+            if row.part == "validation"
+        ]
         moved = [[(t.node, t.bytes_down, t.bytes_up) for t in some.node_totals(one.id)]
                  for some in (store, compared)]  # fmt: skip
         assert moved[0] == moved[1]
@@ -108,3 +114,71 @@ def test_a_damaged_row_of_what_was_executed_is_lost_alone(compared: Store, tmp_p
     store = Store(folder)
     assert {row.round for row in store.phases(QEMU)} == {1, 3, 4}
     assert {row.round for row in store.node_rounds(QEMU) if not row.counted} == {2}
+
+
+def test_runs_of_two_parts_keep_what_they_were_judged_on(compared: Store, tmp_path: Path):
+    store = Store(in_two_parts(compared, tmp_path / "old"))
+    assert [run.schema for run in store.runs()] == [12] * len(compared.runs())
+    for run in store.runs():
+        rows = compared.evaluations(run.id)
+        judged = [replace(one, part="unseen") for one in rows if one.part == "validation"]
+        assert store.evaluations(run.id) == judged
+        assert store.node_rounds(run.id) == compared.node_rounds(run.id)
+        settings = described.settings(run)
+        assert [one.device for one in judged if one.round == 0] == [*settings.devices_of("unseen")]
+        assert not settings.devices_of("validation")
+        assert [one.round for one in store.learning(run.id)] == sorted({o.round for o in judged})
+        text = printed(*summary.summary(store, run, None))
+        assert "(schema 12), which had no devices for validation: its curve is that of" in text
+        assert "5 unseen" in text
+        assert "5 validation" not in text
+    columns = [
+        [row[:3] for row in one._all("SELECT name, type, pk FROM pragma_table_info('evaluation')")]
+        for one in (store, compared)
+    ]
+    assert columns[0] == columns[1]
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "expected"),
+    [
+        ("sine", {}, {}), ("tabular", {"data": "iris"}, {"validation": 0.0}),
+        ("keywords", {"unseen": 0.3}, {"validation": 0.0}), ("omniglot", {}, {"validation": []}),
+        ("table", {"path": "t.csv"}, {"validation": 0.0}), ("./mine.py:Mine", {"x": 1}, {}),
+    ],
+)  # fmt: skip
+def test_a_run_of_two_parts_has_none_for_validation(
+    compared: Store, tmp_path: Path, task: str, given: dict[str, object],
+    expected: dict[str, object],
+):  # fmt: skip
+    folder = in_two_parts(compared, tmp_path / "old")
+    with closing(sqlite3.connect(folder / "runs.sqlite", isolation_level=None)) as db:
+        own = {"name": task, **given}
+        db.execute("UPDATE run SET settings = json_set(settings, '$.task', json(?))",
+                   (json.dumps(own),))  # fmt: skip
+        db.execute("UPDATE run SET settings = '{' WHERE id = 2")  # damaged, and stays so
+        db.execute("UPDATE run SET settings = '[1]' WHERE id = 3")
+    first, *others = Store(folder).runs()
+    tree = json.loads(first.settings)
+    assert tree["task"] == own | expected
+    assert (tree["evaluation"]["devices"], tree["evaluation"]["unseen"]) == (0, 5)
+    assert [run.settings for run in others[:2]] == ["{", "[1]"]
+
+
+def test_a_run_of_two_parts_goes_on_to_the_same_weights(tmp_path: Path):
+    experiment = parse(SMALL, "SMALL")
+    whole, undisturbed = execute(experiment, tmp_path / "undisturbed")
+    begun, _ = in_pieces(experiment, tmp_path / "begun", [2], ends=False)
+    store = Store(in_two_parts(begun, tmp_path / "old"))
+    run = store.run("1")
+    settings = described.settings(run)
+    end, _ = runner.execute(settings, store, run, lambda done, doing: None)
+    assert end.theta == undisturbed.theta
+    # At the end on those that it was judged on before.
+    last, expected = (
+        [replace(one, part="unseen") for one in some.evaluations(1)
+         if one.round == 4 and one.device < 1005]
+        for some in (store, whole)
+    )  # fmt: skip
+    assert last == expected
+    assert [one.round for one in store.judged(1)] == [0, 2, 4]

@@ -20,6 +20,7 @@ from conftest import FindReal, UseCard
 from tiny import ALPHABETS, SIDE, Origin, checked, make_omniglot, pack, png
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.tasks import Omniglot, datasets
+from tinymetafed.tasks.base import Part
 from tinymetafed.tasks.omniglot import DRAWINGS, Card, _ink
 
 SMALL = ("images_background_small1", "images_background_small2")
@@ -27,7 +28,8 @@ Drawings = dict[bytes, Origin]
 
 
 def _task(**settings: object) -> Omniglot:
-    return Omniglot.model_validate({"name": "omniglot", "size": SIDE, "ways": 3, **settings})
+    whole: dict[str, object] = {"name": "omniglot", "size": SIDE, "ways": 3}
+    return Omniglot.model_validate({**whole, "unseen": ["images_evaluation"], **settings})
 
 
 @pytest.fixture
@@ -40,37 +42,40 @@ def drawings(data: Path, use_card: UseCard) -> Drawings:
 @hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.integers(0, 2**63 - 1), st.integers(0, 10**6), st.integers(0, 5), st.integers(1, 5),
-    st.booleans(), st.booleans(),
+    st.sampled_from(("seen", "unseen")), st.booleans(),
 )  # fmt: skip
 def test_a_device_has_as_many_drawings_of_each_of_its_characters(
-    drawings: Drawings, seed: int, device: int, shots: int, queries: int, unseen: bool, turn: bool
+    drawings: Drawings, seed: int, device: int, shots: int, queries: int, part: Part, turn: bool
 ):
     task = _task(rotations=turn)
-    parts = task.device(seed, device, 3 * shots, 3 * queries, unseen=unseen)
+    parts = task.device(seed, device, 3 * shots, 3 * queries, part=part)
     found: dict[int, set[Origin]] = {0: set(), 1: set(), 2: set()}
     images: list[bytes] = []
-    for part, each in zip(parts, (shots, queries), strict=True):
-        assert part.inputs.dtype == np.float32
-        assert part.inputs.shape == (3 * each, task.inputs)
-        assert part.targets.dtype == np.uint32
-        assert np.bincount(part.targets.astype(int), minlength=3).tolist() == [each] * 3
-        for image, label in zip(part.inputs, part.targets, strict=True):
+    for samples, each in zip(parts, (shots, queries), strict=True):
+        assert samples.inputs.dtype == np.float32
+        assert samples.inputs.shape == (3 * each, task.inputs)
+        assert samples.targets.dtype == np.uint32
+        assert np.bincount(samples.targets.astype(int), minlength=3).tolist() == [each] * 3
+        for image, label in zip(samples.inputs, samples.targets, strict=True):
             images.append(image.tobytes())
             found[int(label)].add(drawings[image.tobytes()])
     assert len(images) == len(set(images))
     origins = [origin for (origin,) in found.values()]  # one character for each label
     assert len(set(origins)) == 3
-    archive = "images_evaluation" if unseen else "images_background"
+    archive = "images_evaluation" if part == "unseen" else "images_background"
     assert all(origin[0] == archive for origin in origins)
     assert turn or all(origin[-1] == "0" for origin in origins)
 
 
 def test_every_character_and_rotation_is_drawn(drawings: Drawings):
     task = _task()
-    for unseen, archive in ((False, "images_background"), (True, "images_evaluation")):
+    split: tuple[tuple[Part, str], ...] = (
+        ("seen", "images_background"), ("unseen", "images_evaluation"),
+    )  # fmt: skip
+    for part, archive in split:
         found: set[Origin] = set()
         for device in range(200):
-            _, query = task.device(1, device, 0, 3, unseen=unseen)
+            _, query = task.device(1, device, 0, 3, part=part)
             found |= {drawings[image.tobytes()] for image in query.inputs}
         assert found == {origin for origin in drawings.values() if origin[0] == archive}
 
@@ -92,11 +97,12 @@ def test_samples_come_in_random_order(drawings: Drawings):
 
 def test_single_alphabets_can_be_named(drawings: Drawings):
     task = _task(seen=["images_background/Latin"], unseen=["images_evaluation/Tibetan"])
-    for unseen, alphabet in ((False, "Latin"), (True, "Tibetan")):
+    split: tuple[tuple[Part, str], ...] = (("seen", "Latin"), ("unseen", "Tibetan"))
+    for part, alphabet in split:
         found = [
             drawings[image.tobytes()]
             for device in range(20)
-            for image in task.device(1, device, 0, 3, unseen=unseen)[1].inputs
+            for image in task.device(1, device, 0, 3, part=part)[1].inputs
         ]
         assert {origin[1] for origin in found} == {alphabet}
 
@@ -104,7 +110,7 @@ def test_single_alphabets_can_be_named(drawings: Drawings):
 def test_an_alphabet_of_two_archives_is_drawn_from_once(drawings: Drawings):
     both = _task(seen=["images_background_small1", "images_background"])
     one = _task(seen=["images_background"])
-    assert len(both.pool(1, unseen=False).classes) == len(one.pool(1, unseen=False).classes) == 20
+    assert len(both.pool(1, part="seen").classes) == len(one.pool(1, part="seen").classes) == 20
 
 
 def test_what_a_run_was_made_of(drawings: Drawings):
@@ -311,7 +317,7 @@ def test_the_small_archives_without_what_both_have(real_data: FindReal):
     real_data(card.files[SMALL[1]])
     others = [f"{SMALL[1]}/{name}" for name in ("Japanese_(katakana)", "Sanskrit", "Tagalog")]
     task = _task(size=14, ways=5, seen=[SMALL[0]], unseen=others)
-    seen, unseen = (task.pool(1, unseen=unseen) for unseen in (False, True))
+    seen, unseen = (task.pool(1, part=part) for part in ("seen", "unseen"))
     assert (len(seen.classes), len(unseen.classes)) == (4 * 136, 4 * 106)
     assert not set(map(bytes, seen.examples)) & set(map(bytes, unseen.examples))
     support, _ = task.device(1, 0, 25, 5)
@@ -323,7 +329,7 @@ def test_the_small_archives_without_what_both_have(real_data: FindReal):
 def test_an_alphabet_of_two_archives_is_the_same(real_data: FindReal):
     card = datasets.card(Card, "omniglot")
     real_data(card.files[SMALL[0]])
-    greek = [_task(size=28, seen=[f"{name}/Greek"]).pool(1, unseen=False) for name in SMALL]
+    greek = [_task(size=28, seen=[f"{name}/Greek"]).pool(1, part="seen") for name in SMALL]
     assert (greek[0].examples == greek[1].examples).all()
 
 

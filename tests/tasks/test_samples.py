@@ -21,6 +21,7 @@ from tinymetafed.nodes.host import open_host
 from tinymetafed.nodes.node import Node
 from tinymetafed.strategies import Round
 from tinymetafed.tasks import Sine, Task
+from tinymetafed.tasks.base import Part
 from tinymetafed.tasks.samples import Samples, SamplesError, check
 
 
@@ -204,8 +205,8 @@ def spoil(monkeypatch: pytest.MonkeyPatch, change: Callable[[Samples], Samples])
     """Has the query samples of the sine's device 3, and of unseen device 12, changed."""
     device = Sine.device
 
-    def other(self: Sine, seed: int, number: int, *counts: int, unseen: bool = False) -> Any:
-        support, query = device(self, seed, number, *counts, unseen=unseen)
+    def other(self: Sine, seed: int, number: int, *counts: int, part: Part = "seen") -> Any:
+        support, query = device(self, seed, number, *counts, part=part)
         return support, change(query) if number in (3, 12) else query
 
     monkeypatch.setattr(Sine, "device", other)
@@ -235,9 +236,9 @@ def test_a_task_is_told_whose_they_are(
     client.population([0, 1, 2, 4])
     with pytest.raises(TinyMetaFedError, match=f"^task sine, device 3: {says}"):
         client.population([1, 3, 4])
-    client.unseen(1)
+    client.never_seen(11)
     with pytest.raises(TinyMetaFedError, match=f"^task sine, device 12: {says}"):
-        client.unseen(2)
+        client.never_seen(12)
 
 
 @pytest.mark.parametrize("kind", ["host", "links"])
@@ -258,7 +259,7 @@ def test_no_engine_sends_them(
         with pytest.raises(TinyMetaFedError, match="^task sine, device 3: query row"):
             await engine.fit(RoundOrder([0, 1], program, state.broadcast, orders))
         with pytest.raises(TinyMetaFedError, match="^task sine, device 12: query row"):
-            await engine.evaluate(state.broadcast, 0, {0: [1, 2]})
+            await engine.evaluate(state.broadcast, 0, {0: [11, 12]})
         await federation.close()
 
     asyncio.run(session())

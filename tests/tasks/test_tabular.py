@@ -4,6 +4,7 @@ import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from conftest import FindReal, UseCard
 from tiny import ROWS, checked, make_table
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.tasks import Tabular, datasets
+from tinymetafed.tasks.base import Part
 from tinymetafed.tasks.partition import parts_of
 from tinymetafed.tasks.samples import Samples
 from tinymetafed.tasks.tabular import Card, _deal
@@ -23,7 +25,8 @@ Table = NDArray[np.float64]
 
 
 def _task(**settings: object) -> Tabular:
-    return Tabular.model_validate({"name": "tabular", "data": "iris", "rows": 8, **settings})
+    own = {"name": "tabular", "data": "iris", "rows": 8, "validation": 0, **settings}
+    return Tabular.model_validate(own)
 
 
 @pytest.fixture
@@ -33,10 +36,10 @@ def table(data: Path, use_card: UseCard) -> Table:
     return found
 
 
-def _population(task: Tabular, seed: int, first: int, *, unseen: bool) -> list[Samples]:
+def _population(task: Tabular, seed: int, first: int, *, part: Part) -> list[Samples]:
     """Of every device, all that it has."""
-    count = int(task.limits(unseen=unseen).devices)
-    return [task.device(seed, first + i, task.rows, 0, unseen=unseen)[0] for i in range(count)]
+    count = int(task.limits(part=part).devices)
+    return [task.device(seed, first + i, task.rows, 0, part=part)[0] for i in range(count)]
 
 
 @pytest.mark.parametrize("alpha", [None, 10.0, 0.1])
@@ -52,8 +55,11 @@ def test_devices_share_no_row_and_unseen_ones_have_others(
     seen_rows = np.setdiff1d(np.arange(ROWS), unseen_rows)
     values = table[:, :-1]
     scaled = (values - values[seen_rows].mean(axis=0)) / values[seen_rows].std(axis=0)
-    for rows, unseen, devices in ((seen_rows, False, 3), (unseen_rows, True, 2)):
-        population = _population(task, seed, 0, unseen=unseen)
+    split: tuple[tuple[Any, Part, int], ...] = (
+        (seen_rows, "seen", 3), (unseen_rows, "unseen", 2),
+    )  # fmt: skip
+    for rows, part, devices in split:
+        population = _population(task, seed, 0, part=part)
         assert len(population) == devices
         held: list[int] = []
         for samples in population:
@@ -69,7 +75,7 @@ def test_devices_share_no_row_and_unseen_ones_have_others(
 def test_devices_of_consecutive_numbers_differ(table: Table):
     """An experiment numbers the unseen ones from where the seen ones end."""
     for first in range(5):
-        population = _population(_task(), 1, first, unseen=True)
+        population = _population(_task(), 1, first, part="unseen")
         assert len({samples.packed for samples in population}) == 2
 
 
@@ -220,8 +226,9 @@ def test_the_mean_of_the_rows_seen_takes_a_missing_value_s_place(edited: Callabl
     assert mean != pytest.approx(np.nanmean(table[:, 1]))
     filled = np.where(np.isnan(table), mean, table)[:, :-1]
     scaled = (filled - filled[seen_rows].mean(axis=0)) / filled[seen_rows].std(axis=0)
-    for rows, unseen in ((seen_rows, False), (unseen_rows, True)):
-        found = np.concatenate([one.inputs for one in _population(task, 1, 0, unseen=unseen)])
+    split: tuple[tuple[Any, Part], ...] = ((seen_rows, "seen"), (unseen_rows, "unseen"))
+    for rows, part in split:
+        found = np.concatenate([one.inputs for one in _population(task, 1, 0, part=part)])
         expected = scaled[rows].astype(np.float32)
         np.testing.assert_allclose(
             found[np.lexsort(found.T)], expected[np.lexsort(expected.T)], atol=1e-5
@@ -245,7 +252,7 @@ def test_rows_with_a_missing_value_are_dropped(edited: Callable[..., Path]):
         edited(change, rows=ROWS - 3)
         _deal.cache_clear()
         task = _task(missing=missing)
-        population = _population(task, 1, 0, unseen=False) + _population(task, 1, 0, unseen=True)
+        population = _population(task, 1, 0, part="seen") + _population(task, 1, 0, part="unseen")
         packed.append([samples.packed for samples in population])
     assert packed[0] == packed[1] == packed[2]
 
@@ -266,8 +273,8 @@ def test_a_constant_column_is_0_and_is_told_once(
 ):
     path = edited(_column(2, *values))
     task = _task()
-    for unseen in (False, True):
-        for samples in _population(task, 1, 0, unseen=unseen):
+    for part in ("seen", "unseen"):
+        for samples in _population(task, 1, 0, part=part):
             assert (samples.inputs[:, 2] == 0).all()
             assert np.abs(samples.inputs).max() < 10
             assert np.abs(samples.inputs[:, 3]).max() > 0.1
@@ -329,6 +336,6 @@ def test_the_tables_are_as_their_cards_say(real_data: FindReal, name: str):
     assert set(table[:, -1]) == set(range(len(card.classes)))
     task = _task(data=name, rows=15)
     assert (task.inputs, task.outputs) == (card.columns, len(card.classes))
-    seen = np.concatenate([one.inputs for one in _population(task, 1, 0, unseen=False)])
+    seen = np.concatenate([one.inputs for one in _population(task, 1, 0, part="seen")])
     assert np.abs(seen.mean(axis=0)).max() < 0.2
     assert np.isfinite(seen).all()

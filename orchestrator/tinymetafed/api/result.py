@@ -2,7 +2,7 @@
 
 import importlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -113,14 +113,26 @@ class Result:
     def learning_curve(self) -> "DataFrame":
         """By `round` (0 is before training): devices, diverged, and the means over those that did
         not diverge of loss_before, loss_after, accuracy_before, accuracy_after; before and after
-        adaptation of unseen devices. Accuracies are 0 to 1, NaN where there are no classes."""
+        adaptation of the devices for validation. Accuracies are 0 to 1, NaN where there are no
+        classes. Of a run without devices for validation, as those of earlier
+        versions are: of the unseen ones; `part` says which."""
+        return self._judged(lambda store: store.learning(self.id))
+
+    @property
+    def final(self) -> "DataFrame":
+        """The same of the unseen devices, which are judged once, after the last round; a row more
+        where more rounds were added to the run, none before it is done."""
+        return self._judged(lambda store: store.judged(self.id, "unseen"))
+
+    def _judged(self, read: Callable[[Store], list[Judged]]) -> "DataFrame":
         with self._store() as store:
-            rows = store.judged(self.id)
+            rows = read(store)
             return self._without_classes(store, rows, frame(Judged, rows, "round"))
 
     @property
     def evaluations(self) -> "DataFrame":
-        """The same, by `round` and `device`; NaN where its adaptation diverged."""
+        """Both by `round` and `device`, each with its `part`, "validation" or "unseen"; NaN where
+        adaptation diverged."""
         with self._store() as store:
             rows = store.evaluations(self.id)
             found = frame(DeviceEvaluation, rows, "round", "device")
@@ -195,12 +207,14 @@ class Result:
             raise TinyMetaFedError("adapt() takes either device or inputs and targets")
         client, run = self._client()
         if device is not None:
-            last = client.settings.evaluation.devices
-            if not 0 <= device < last:
-                raise TinyMetaFedError(f"device {device}: there are 0 to {last - 1}")
+            unseen = client.settings.devices_of("unseen")
+            if not 0 <= device < len(unseen):
+                raise TinyMetaFedError(
+                    f"device {device}: there are {len(unseen)} unseen ones, from 0"
+                )
             with blaming():
                 client.settings.task.prepare(client.settings.seed)
-                support, query = client.unseen(device)
+                support, query = client.never_seen(unseen[device])
         else:
             assert inputs is not None
             assert targets is not None

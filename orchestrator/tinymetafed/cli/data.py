@@ -14,13 +14,13 @@ def data(
     experiment: ExperimentArgument,
     override: OverrideOption = None,
     devices: Annotated[
-        int, typer.Option(metavar="N", min=1, help="List so many seen and so many unseen devices.")
+        int, typer.Option(metavar="N", min=1, help="List so many devices of each part.")
     ] = 5,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE.png", help="Draw samples.")
     ] = None,
 ) -> None:
-    """Show what devices hold: samples, classes, ranges, and what is unseen, before training."""
+    """Show what devices hold: samples, classes, ranges, who is in which part, before training."""
     from ..experiments.data import holdings
     from ..report import data as shown
 

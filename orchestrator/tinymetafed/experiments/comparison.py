@@ -237,6 +237,11 @@ def check_target(target: float | None, experiment: Experiment, origin: str) -> N
     """Raises TinyMetaFedError that names `origin`."""
     if target is not None and experiment.task.target_is_class and target > 1:
         raise TinyMetaFedError(f"{origin}: target: {target:g} is no accuracy; use 0 to 1")
+    if target is not None and not experiment.evaluation.devices:
+        raise TinyMetaFedError(
+            f"{origin}: target: it is looked for on devices for validation, and "
+            "evaluation.devices is 0; leave out the target, or use more"
+        )
 
 
 def _changed(tree: dict[str, Any], changes: Changes, origin: str) -> dict[str, Any]:

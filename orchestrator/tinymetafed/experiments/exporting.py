@@ -41,7 +41,7 @@ class Exported:
     Attributes:
         settings: of the run.
         network: with the weights, after adaptation where a device is given.
-        samples: support and query of that device, or of the first one.
+        samples: support and query of that device, or of the first that training never sees.
     """
 
     def __init__(self, store: Store, run: Run, device: int | None = None) -> None:
@@ -52,14 +52,16 @@ class Exported:
                 f"--resume {run.id}' goes on"
             )
         self.settings = settings = model_source.experiment_of(store, run)
-        if device is not None and device >= settings.evaluation.devices:
+        unseen = settings.devices_of("unseen")
+        if device is not None and device >= len(unseen):
             raise TinyMetaFedError(
-                f"--device {device}: run {run.id} was judged on {settings.evaluation.devices} "
-                "unseen devices, numbered from 0 on"
+                f"--device {device}: run {run.id} was judged on {len(unseen)} unseen devices, "
+                "numbered from 0 on"
             )
         settings.task.prepare(settings.seed)
         self._client = Client(settings)
-        self.samples = self._client.unseen(device or 0)
+        number = settings.devices.seen if device is None else unseen[device]
+        self.samples = self._client.never_seen(number)
         theta = run.weights
         if device is not None:
             theta = adapted(self._client, theta, self.samples[0], f"--device {device}")
@@ -148,7 +150,7 @@ def _metadata(run: Run, settings: FederationSettings, device: int | None) -> dic
 
 
 def adapted(client: Client, theta: Values, support: Samples, who: str) -> Values:
-    """The weights of a host node that has adapted to these samples as an unseen device does:
+    """The weights of a host node that has adapted to these samples as an evaluation does:
     float32 [parameters]. who: has the samples, for a message. Raises TinyMetaFedError."""
     strategy, steps = client.settings.strategy, client.settings.evaluation.steps
     found = strategy.personalise(client.model, len(support), steps)

@@ -251,9 +251,9 @@ def _frozen(experiment: Experiment, count: int) -> Experiment:
 
 
 async def _step(client: Client, node: Node) -> dict[str, int]:
-    """Cycles of an inner step on a sample of an unseen device, by core: those of two steps less
-    those of one. The last layer starts at zero, and has moved before the second."""
-    model, samples = client.model, client.unseen(0)[1]
+    """Cycles of an inner step on a sample that is judged by, by core: those of two steps less those
+    of one. The last layer starts at zero, and has moved before the second."""
+    model, samples = client.model, client.never_seen(client.settings.devices.seen)[1]
     await node.load(model, client.load)
     theta = model.initial(client.settings.seed)
     await node.set_weights(Broadcast(theta, np.ones(len(theta), np.int64), 1))

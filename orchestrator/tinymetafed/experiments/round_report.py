@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..results.rows import DeviceEvaluation, Event, NodeRound
+from ..tasks.base import Part
 
 
 @dataclass
@@ -19,7 +20,8 @@ class RoundReport:
         number: of the round, from 1. rounds: how many there are.
         theta: float32 [parameters], the weights after it; read only.
         nodes: what each node did in it: bytes, whether it was late, whether it diverged.
-        evaluations: of unseen devices after it; empty where none were judged.
+        evaluations: of devices after it, each with its part; empty where none were judged. Unseen
+            ones are judged after the last round alone.
         events: faults, restarts, repeated frames.
         seconds: wall time. has_classes: whether there is an accuracy.
         stopped: whether stop() was called.
@@ -38,16 +40,31 @@ class RoundReport:
 
     @property
     def loss(self) -> float | None:
-        """Mean loss on unseen devices after adaptation, of those where it did not diverge; None
-        where none were judged after this round."""
-        return _mean([one.loss_after for one in self.evaluations])
+        """Mean loss on devices for validation after adaptation, of those where it did not diverge;
+        None where none were judged after this round."""
+        return self._mean("loss_after", "validation")
 
     @property
     def accuracy(self) -> float | None:
         """Mean accuracy of the same, 0 to 1; None also where there are no classes."""
-        if not self.has_classes:
+        return self._mean("accuracy_after", "validation")
+
+    @property
+    def unseen_loss(self) -> float | None:
+        """The same on unseen devices, which are judged after the last round; else None."""
+        return self._mean("loss_after", "unseen")
+
+    @property
+    def unseen_accuracy(self) -> float | None:
+        """Mean accuracy of the same, 0 to 1; None also where there are no classes."""
+        return self._mean("accuracy_after", "unseen")
+
+    def _mean(self, measure: str, part: Part) -> float | None:
+        if measure.startswith("accuracy") and not self.has_classes:
             return None
-        return _mean([one.accuracy_after for one in self.evaluations])
+        values = [getattr(one, measure) for one in self.evaluations if one.part == part]
+        known = [value for value in values if value is not None]
+        return fmean(known) if known else None
 
     @property
     def bytes_down(self) -> int:
@@ -73,17 +90,15 @@ class LastJudged:
     def __call__(self, report: RoundReport) -> None:
         if not report.evaluations:
             return
-        if report.loss is None:
-            self._text = ", diverged"
-        elif report.accuracy is None:
-            self._text = f", loss {report.loss:.3f}"
+        part, loss, accuracy = "validation", report.loss, report.accuracy
+        if report.evaluations[-1].part == "unseen":
+            part, loss, accuracy = "unseen", report.unseen_loss, report.unseen_accuracy
+        if loss is None:
+            self._text = f", {part}: diverged"
+        elif accuracy is None:
+            self._text = f", {part}: loss {loss:.3f}"
         else:
-            self._text = f", loss {report.loss:.3f} ({report.accuracy:.1%})"
+            self._text = f", {part}: loss {loss:.3f} ({accuracy:.1%})"
 
     def __str__(self) -> str:
         return self._text
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None

@@ -172,7 +172,7 @@ async def _rounds(
 
     if run is None:
         progress(0, "evaluating before training")
-        evaluations = await federation.evaluate(state)
+        evaluations = await federation.judge(state)
         run = begin(experiment, federation, state, evaluations, store, build, lap)
     else:
         if run.schema < RESUMABLE:
@@ -257,10 +257,9 @@ async def _train(
         if sample is not None:
             result = await sample.follow(before, result)
         state = result.state
-        evaluations = []
-        if experiment.judges_after(state.done):
+        if experiment.judged_after(state.done):
             progress(state.done, "evaluating")
-            evaluations = await federation.evaluate(state)
+        evaluations = await federation.judge(state)
         kept = {i: one for i, one in state.kept.items() if one is not before.kept.get(i)}
         events, seconds = [*result.events, *federation.take_events()], lap()
         store.commit(
@@ -314,7 +313,7 @@ def same_firmware(one: str, other: str) -> bool:
 
 
 def versions(experiment: Experiment) -> dict[str, str]:
-    """Of what can change a run's result; of data, checksums and what of it is unseen; of users'
+    """Of what can change a run's result; of data, checksums and what is in which part; of users'
     classes, the checksum of their source."""
     found = {"python": platform.python_version()}
     for package in ("tinymetafed", "numpy", "cbor2", "cobs"):

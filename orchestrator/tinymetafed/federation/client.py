@@ -24,6 +24,7 @@ from ..nodes.update import Update
 from ..nodes.usage import Usage
 from ..plugins import short
 from ..results.store import DeviceEvaluation
+from ..tasks.base import Part
 from ..tasks.samples import BadSamples, Samples, SamplesError, check
 from . import returned
 from .settings import FederationSettings
@@ -90,7 +91,7 @@ class Client:
         """The description of the model that a node gets, with room for what training needs."""
         strategy = self.settings.strategy
         capacity = strategy.capacity
-        if capacity:  # an unseen device stores what it adapts on
+        if capacity:  # a device that is judged stores what it adapts on
             capacity = max(capacity, self.settings.evaluation.support)
         kept = {None: 0, "residual": messages.RESIDUAL, "variate": messages.VARIATE}
         room = kept[strategy.keeps] | messages.MARK * strategy.marks
@@ -124,20 +125,19 @@ class Client:
             lambda: settings.task.population(settings.seed, devices, support, queries),
         )
 
-    def unseen(self, device: int) -> tuple[Samples, Samples]:
-        """Support and query of an unseen device, by its number among these. Raises
+    def never_seen(self, device: int) -> tuple[Samples, Samples]:
+        """Support and query of a device for validation, or of an unseen one, by its number. Raises
         TinyMetaFedError."""
         settings, judged = self.settings, self.settings.evaluation
-        number = settings.devices.seen + device
+        counts, part = (judged.support, judged.query), settings.part_of(device)
 
         def make() -> list[tuple[Samples, Samples]]:
-            counts = judged.support, judged.query
             try:
-                return [settings.task.device(settings.seed, number, *counts, unseen=True)]
+                return [settings.task.device(settings.seed, device, *counts, part=part)]
             except SamplesError as error:
-                raise error.of(number) from None
+                raise error.of(device) from None
 
-        [found] = self._checked([number], [(judged.support, judged.query)], make)
+        [found] = self._checked([device], [counts], make)
         return found
 
     def _checked(
@@ -168,7 +168,7 @@ class Client:
 
     @property
     def evaluation(self) -> Program:
-        """Few-shot adaptation of an unseen device, judged before and after."""
+        """Few-shot adaptation of a device, judged before and after."""
         judged = self.settings.evaluation
         strategy = self.settings.strategy
         found = strategy.personalise(self.model, judged.support, judged.steps)
@@ -230,7 +230,7 @@ class Client:
             rows: list[DeviceEvaluation] = []
             for device in devices:
                 work = partial(self._evaluate, node, broadcast, done, device)
-                with node.playing(self.settings.devices.seen + device):
+                with node.playing(device):
                     rows.append(await self._persistently(node, work))
             await self.hold(node, broadcast.theta, held)
         return rows
@@ -243,15 +243,15 @@ class Client:
     async def _evaluate(
         self, node: Node, broadcast: Broadcast, done: int, device: int
     ) -> DeviceEvaluation:
-        program, number = self.evaluation, self.settings.devices.seen + device
+        program, part = self.evaluation, self.settings.part_of(device)
         try:
-            outcome = await node.run(program, *self.unseen(device), broadcast)
+            outcome = await node.run(program, *self.never_seen(device), broadcast)
         except NodeRefused as refused:
             if not refused.diverged:
                 raise
-            return judged(done, number, ())
+            return judged(done, device, part, ())
         places = (0, len(program) - 1)
-        return judged(done, number, [evaluation(outcome, place) for place in places])
+        return judged(done, device, part, [evaluation(outcome, place) for place in places])
 
     async def _persistently(
         self, node: Node, work: Callable[[], Awaitable[T]], *, restart: bool = True
@@ -279,10 +279,14 @@ class Client:
         raise AssertionError
 
 
-def judged(done: int, device: int, evaluations: Sequence[Evaluation]) -> DeviceEvaluation:
+def judged(
+    done: int, device: int, part: Part, evaluations: Sequence[Evaluation]
+) -> DeviceEvaluation:
     """The row of a device by its evaluations before and after adaptation; there are none where it
     diverged."""
     if not evaluations:
-        return DeviceEvaluation(done, device, None, None, None, None)
+        return DeviceEvaluation(done, device, None, None, None, None, part)
     before, after = evaluations
-    return DeviceEvaluation(done, device, before.loss, after.loss, before.accuracy, after.accuracy)
+    return DeviceEvaluation(
+        done, device, before.loss, after.loss, before.accuracy, after.accuracy, part
+    )

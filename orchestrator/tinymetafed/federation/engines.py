@@ -87,8 +87,8 @@ class Engine(Protocol):
     async def evaluate(
         self, broadcast: Broadcast, done: int, devices: Mapping[int, Sequence[int]]
     ) -> list[DeviceEvaluation]:
-        """Few-shot adaptation of unseen devices after `done` rounds, by the node that each is given
-        to. It is not counted. Raises TinyMetaFedError."""
+        """Few-shot adaptation of devices that training never sees, by their numbers, after `done`
+        rounds, by the node that each is given to. It is not counted. Raises TinyMetaFedError."""
         ...
 
     def take_events(self) -> list[tuple[int, NodeEvent]]:

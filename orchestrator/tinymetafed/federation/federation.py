@@ -276,16 +276,22 @@ class Federation:
         late = dict(zip(nodes, participation.late(seconds, deadline), strict=True))
         return [dataclasses.replace(row, late=late.get(row.node, False)) for row in rows]
 
-    async def evaluate(self, state: FederationState) -> list[DeviceEvaluation]:
+    async def judge(self, state: FederationState) -> list[DeviceEvaluation]:
+        """Evaluates the devices whose turn it is in this state, see judged_after. Raises
+        TinyMetaFedError."""
+        return await self.evaluate(state, self.settings.judged_after(state.done))
+
+    async def evaluate(self, state: FederationState, judged: range) -> list[DeviceEvaluation]:
         """Few-shot adaptation of devices that training never sees, shared out over the nodes.
 
         It is a measurement and not part of the federation's work. Raises TinyMetaFedError.
         """
+        if not judged:
+            return []
         await self._come_and_go(state.done)
-        count, present = self.settings.evaluation.devices, self._present(state.done)
-        devices = {
-            node: range(first, count, len(present)) for first, node in enumerate(present[:count])
-        }
+        present = self._present(state.done)
+        shares = ((node, judged[first :: len(present)]) for first, node in enumerate(present))
+        devices = {node: share for node, share in shares if share}
         rows = await self.engine.evaluate(state.broadcast, state.done, devices)
         return sorted(rows, key=lambda row: row.device)
 

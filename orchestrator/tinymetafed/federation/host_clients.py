@@ -73,17 +73,20 @@ class HostClients:
     def evaluate(
         self, broadcast: Broadcast, done: int, devices: Sequence[int]
     ) -> list[DeviceEvaluation]:
-        """Few-shot adaptation of unseen devices after `done` rounds. Raises TinyMetaFedError."""
+        """Few-shot adaptation of devices that training never sees, by their numbers, after `done`
+        rounds. Raises TinyMetaFedError."""
 
         def make(some: slice) -> list[NativeClient]:
-            return [NativeClient(0, 0, *self._client.unseen(device)) for device in devices[some]]
+            return [
+                NativeClient(0, 0, *self._client.never_seen(device)) for device in devices[some]
+            ]
 
-        program, seen = self._client.evaluation, self._client.settings.devices.seen
+        program, part_of = self._client.evaluation, self._client.settings.part_of
         played = self._nodes.stream(program, broadcast, len(devices), make, counts=False)
         rows: list[DeviceEvaluation] = []
         for device, one in zip(devices, played, strict=True):
-            _raise_unless_diverged(f"a node that played device {seen + device}", one)
-            rows.append(judged(done, seen + device, one.evaluations))
+            _raise_unless_diverged(f"a node that played device {device}", one)
+            rows.append(judged(done, device, part_of(device), one.evaluations))
         return rows
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from ..nodes.settings import Faults, NodeSettings
 from ..settings import Settings
 from ..strategies import StrategySettings
 from ..tasks import TaskSettings
+from ..tasks.base import Part
 from .participation import Attendance, Participation
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -39,13 +40,19 @@ class DeviceSettings(Settings):
 
 
 class EvaluationSettings(Settings):
-    """[evaluation]: few-shot adaptation on devices that training never saw."""
+    """[evaluation]: few-shot adaptation on devices that training never saw: some for validation
+    while it goes on, and, once after its last round, the unseen ones."""
 
-    devices: Annotated[int, Field(ge=1, le=100_000)] = 50
-    """Unseen devices that are evaluated."""
+    devices: Annotated[int, Field(ge=0, le=100_000)] = 50
+    """Devices for validation, which are judged while training goes on; with 0 none are."""
     every: Annotated[int, Field(ge=1, le=1_000_000)] = 50
-    """Rounds between two evaluations; there is also one before the first round and one after the
-    last."""
+    """Rounds between two of these evaluations; there is also one before the first round and one
+    after the last."""
+    unseen: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        default_factory=lambda data: data["devices"]
+    )
+    """Unseen devices, which are judged once, after the last round; as many as there are for
+    validation if not given, with 0 none."""
     support: Annotated[int, Field(ge=1, le=100_000)] = 10
     """Samples that a device adapts on."""
     steps: Annotated[int, Field(ge=0, le=100_000)] = 10
@@ -111,9 +118,29 @@ class FederationSettings(Settings):
         """The tables by which its nodes' cycles are counted. Raises TinyMetaFedError."""
         return timings(self.priced)
 
-    def judges_after(self, done: int) -> bool:
-        """Whether unseen devices are evaluated after so many rounds."""
-        return done % self.evaluation.every == 0 or done == self.rounds
+    def devices_of(self, part: Part) -> range:
+        """The numbers of a part's devices; those of the parts follow each other."""
+        validation = self.devices.seen + self.evaluation.devices
+        ends = {
+            "seen": (0, self.devices.seen),
+            "validation": (self.devices.seen, validation),
+            "unseen": (validation, validation + self.evaluation.unseen),
+        }
+        return range(*ends[part])
+
+    def part_of(self, device: int) -> Part:
+        """The part that the device of this number is in."""
+        if device < self.devices.seen:
+            return "seen"
+        return "validation" if device in self.devices_of("validation") else "unseen"
+
+    def judged_after(self, done: int) -> range:
+        """The devices that are judged after so many rounds: those for validation before the first,
+        every so many and after the last; after that the unseen ones too."""
+        validation, unseen = map(self.devices_of, ("validation", "unseen"))
+        if done == self.rounds:
+            return range(validation.start, unseen.stop)
+        return validation if done % self.evaluation.every == 0 else validation[:0]
 
     @property
     def attendance(self) -> Attendance:
@@ -142,7 +169,7 @@ class FederationSettings(Settings):
         if low == high == 1.0:
             return self.strategy.query
         share = np.random.default_rng([self.seed, 0x_F4AC, device]).uniform(low, high)
-        classes = self.task.limits(unseen=False).classes
+        classes = self.task.limits(part="seen").classes
         return classes * max(1, round(share * self.strategy.query / classes))
 
     @model_validator(mode="after")
@@ -257,19 +284,25 @@ class FederationSettings(Settings):
 
     def _check_samples(self) -> None:
         judged = self.evaluation
-        for table, wanted, key, devices, unseen in (
-            ("strategy", self.strategy, "devices.seen", self.devices.seen, False),
-            ("evaluation", judged, "evaluation.devices", judged.devices, True),
-        ):
-            limits = self.task.limits(unseen=unseen)
+        if not judged.devices and not judged.unseen:
+            raise ValueError("evaluation.devices: no device is judged; use one, or one unseen")
+        parts: tuple[tuple[str, StrategySettings | EvaluationSettings, str, Part], ...] = (
+            ("strategy", self.strategy, "devices.seen", "seen"),
+            ("evaluation", judged, "evaluation.devices", "validation"),
+            ("evaluation", judged, "evaluation.unseen", "unseen"),
+        )
+        for table, wanted, key, part in parts:
+            limits, devices = self.task.limits(part=part), len(self.devices_of(part))
             if devices > limits.devices:
                 raise ValueError(
-                    f"{key}: {devices} devices, but the task has data for {limits.devices}"
+                    f"{key}: {devices} {part} devices, but the task has data for {limits.devices}"
                 )
-            for part in ("support", "query"):
-                if (samples := getattr(wanted, part)) % limits.classes:
+            if not devices:
+                continue
+            for samples_of in ("support", "query"):
+                if (samples := getattr(wanted, samples_of)) % limits.classes:
                     raise ValueError(
-                        f"{table}.{part}: {samples} samples cannot be shared out evenly over "
+                        f"{table}.{samples_of}: {samples} samples cannot be shared out evenly over "
                         f"{limits.classes} classes"
                     )
             if wanted.support * limits.blocked + wanted.query > limits.samples:

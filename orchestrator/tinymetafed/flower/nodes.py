@@ -171,7 +171,10 @@ class _Server:
     async def _evaluate(self, node: int, number: int, theta: NDArray[np.float32]) -> Answer:
         async with self._lock:
             await self._reach(number, theta, judge=True)
-        rows, count = self._judged[number], self._experiment.nodes.count
+        rows = [one for one in self._judged[number] if one.part == "validation"]
+        count = self._experiment.nodes.count
+        if not rows:
+            raise TinyMetaFedError("evaluation.devices: 0, and Flower has some judged; give more")
         mine = rows[node % len(rows) :: count]
         known = [one for one in mine if one.loss_after is not None]
         if not known:
@@ -208,7 +211,8 @@ class _Server:
                 "same for all nodes"
             )
         if judge and done not in self._judged:
-            self._judged[done] = await self._federation.evaluate(state)
+            validation = self._experiment.devices_of("validation")
+            self._judged[done] = await self._federation.evaluate(state, validation)
             if self.run is not None:
                 self._store.add_evaluations(self.run, self._judged[done])
         return state
@@ -216,7 +220,7 @@ class _Server:
     async def _begin(self, theta: NDArray[np.float32]) -> FederationState:
         experiment, federation = self._experiment, self._federation
         state = federation.state_of(theta)
-        self._judged[0] = await federation.evaluate(state)
+        self._judged[0] = await federation.judge(state)
         build = runner.firmware(experiment.nodes, federation.engine.hellos)
         run = runner.begin(
             experiment, federation, state, self._judged[0], self._store, build, self._lap, _flower()
@@ -238,8 +242,8 @@ class _Server:
         rows = [row for one in results if one is not None for row in one.rows]
         phases = [count for one in results if one is not None for count in one.phases]
         events, self._done = self._federation.take_events(), {}
-        if self._experiment.judges_after(state.done):
-            self._judged[state.done] = await self._federation.evaluate(state)
+        if judged := await self._federation.judge(state):
+            self._judged[state.done] = judged
         self._store.commit(
             self.run, state.done, theta, state.broadcast.changed, self._lap(), rows,
             self._judged.get(state.done, ()), phases, events=events,

@@ -53,7 +53,7 @@ class Stack:
 
 
 def learning(comparison: TaskRuns, measure: str, title: str) -> Figure:
-    """The mean of a measure on unseen devices by rounds, before and after adaptation."""
+    """The mean of a measure on devices for validation by rounds, before and after adaptation."""
     with mpl.rc_context(STYLE):
         figure, axes = _new(3.6 + 0.18 * len(comparison.groups))
         curves = [

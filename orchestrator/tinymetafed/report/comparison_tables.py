@@ -171,7 +171,7 @@ class _Task:
         return table
 
     def learnt(self) -> Table:
-        devices = self._each(lambda experiment: experiment.evaluation.devices)
+        devices = self._each(lambda experiment: experiment.evaluation.unseen)
         title = f"at the end of training, on {devices} unseen devices"
         table = self._table(title, "strategy")
         measures = [("loss", "", ".3f", 1.0)]
@@ -209,7 +209,10 @@ class _Task:
         classes = self._classes
         what = f"accuracy ≥ {target:.1%}" if classes else f"loss ≤ {target:g}"
         every = self._each(lambda experiment: min(experiment.evaluation.every, experiment.rounds))
-        caption = f"Judged every {every} rounds, so it may have been reached up to as many before."
+        caption = (
+            f"Judged on devices for validation every {every} rounds, so it may have been reached "
+            "up to as many before."
+        )
         if not self.priced:
             caption += (
                 "\nNothing is counted on host nodes; 'emulate = 2' emulates two rounds of each."

@@ -11,7 +11,7 @@ from rich.text import Text
 from ..errors import printable
 from ..experiments.data import Holding
 from ..experiments.experiment import Experiment
-from ..tasks.base import Range
+from ..tasks.base import PARTS, Range
 
 MOST_CLASSES = 5
 """That have a column each."""
@@ -50,7 +50,7 @@ def _devices(experiment: Experiment, holdings: Sequence[Holding]) -> Table:
     if not experiment.task.target_is_class:
         table.add_column("targets", justify="right")
     for i, one in enumerate(holdings):
-        if i and one.unseen != holdings[i - 1].unseen:
+        if i and one.part != holdings[i - 1].part:
             table.add_section()
         samples = one.held.samples
         cells = [f"{len(samples):,}"]
@@ -61,11 +61,14 @@ def _devices(experiment: Experiment, holdings: Sequence[Holding]) -> Table:
         cells += [f"{one:.3g}" for one in (values.min(), values.max())]
         if not experiment.task.target_is_class:
             cells.append(f"{samples.targets.min():.3g} … {samples.targets.max():.3g}")
-        kind = "unseen" if one.unseen else "seen"
-        table.add_row(kind, escape(printable(one.held.name)), *cells)
-    counts = {one.unseen: one.held.count for one in holdings}
+        table.add_row(one.part, escape(printable(one.held.name)), *cells)
+    counts = {one.part: one.held.count for one in holdings}
     if not holdings[0].drawn:
-        table.caption = f"There are {counts[False]} seen and {counts.get(True, 0)} unseen."
+        every = [
+            f"{counts.get(part, 0)} {'for validation' if part == 'validation' else part}"
+            for part in PARTS
+        ]
+        table.caption = f"There are {every[0]}, {every[1]} and {every[2]}."
         table.caption_justify = "left"
     return table
 

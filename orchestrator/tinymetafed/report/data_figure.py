@@ -23,8 +23,10 @@ TALLEST = 2000  # values of a feature that are drawn
 
 
 def draw(experiment: Experiment, holdings: Sequence[Holding], path: Path) -> None:
-    """Draws samples of the first seen and of the first unseen device. Raises TinyMetaFedError."""
-    shown = [next(one for one in holdings if one.unseen == unseen) for unseen in (False, True)]
+    """Draws samples of the first seen and of the first unseen device, or where there is none of one
+    for validation. Raises TinyMetaFedError."""
+    first = {one.part: one for one in reversed(holdings)}
+    shown = [first["seen"], first.get("unseen", holdings[-1])]
     shape, names = experiment.task.shape, class_names(holdings)
     values = [one.name for one in experiment.task.ranges(experiment.seed)] or ["value 0", "value 1"]
     single = shape.height == shape.width == 1
@@ -43,7 +45,7 @@ def draw(experiment: Experiment, holdings: Sequence[Holding], path: Path) -> Non
 
 
 def _title(one: Holding) -> str:
-    return f"{'unseen' if one.unseen else 'seen'} device {printable(one.held.name)}"
+    return f"{one.part} device {printable(one.held.name)}"
 
 
 def _scatter(axes: Axes, one: Holding, names: Sequence[str], values: Sequence[str]) -> None:

@@ -29,7 +29,7 @@ BEFORE, AFTER, TRUE = "#c06014", "#1f5fa8", "#707070"
 
 @dataclass(frozen=True)
 class Fit:
-    """A model on one unseen device, over its whole range of x.
+    """A model on a device that training never saw, over its whole range of x.
 
     x, true, before, after: float32 [points]. support: the samples that it was adapted on.
     """
@@ -43,10 +43,11 @@ class Fit:
 
 async def _fit(experiment: Experiment, task: Sine, theta: NDArray[np.float32], device: int) -> Fit:
     judged, client = experiment.evaluation, Client(experiment)
+    part = experiment.part_of(device)
     node = Node("node-0", open_host)
     await client.boot(node)
     try:
-        support, query = task.device(experiment.seed, device, judged.support, 1, unseen=True)
+        support, query = task.device(experiment.seed, device, judged.support, 1, part=part)
         x = np.linspace(*task.x, 200, dtype=np.float32)[:, None]
         await node.set_weights(Broadcast(theta, np.ones(len(theta), np.int64), 1))
         before = await node.predict(x)
@@ -76,7 +77,8 @@ def draw(store: Store, run: Run) -> Path:
         figure = Figure(figsize=(9.5, 3.6), dpi=150, layout="constrained")
         left, right = figure.subplots(1, 2)
         if isinstance(experiment.task, Sine):
-            fit = _fit(experiment, experiment.task, run.weights, experiment.devices.seen)
+            device = (experiment.devices_of("unseen") or experiment.devices_of("validation"))[0]
+            fit = _fit(experiment, experiment.task, run.weights, device)
             _draw_curve(left, store, run, "loss", "mean squared error")
             _draw_fit(right, asyncio.run(fit))
         else:
@@ -89,12 +91,17 @@ def draw(store: Store, run: Run) -> Path:
 
 
 def _draw_curve(axes: Axes, store: Store, run: Run, measure: str, label: str) -> None:
-    rows = store.evaluations(run.id)
+    every = store.evaluations(run.id)
+    part = every[0].part if every else "validation"  # see Store.learning
+    rows = [row for row in every if row.part == part]
+    if not rows:
+        axes.set_title("no device is judged before the last round", fontsize=9)
+        return
     by_round = [(number, list(here)) for number, here in groupby(rows, lambda row: row.round)]
     rounds = [number for number, _ in by_round]
     for color, name in ((BEFORE, "before"), (AFTER, "after")):
-        every = ([getattr(row, f"{measure}_{name}") for row in here] for _, here in by_round)
-        values = [[one for one in some if one is not None] or [np.nan] for some in every]
+        found = ([getattr(row, f"{measure}_{name}") for row in here] for _, here in by_round)
+        values = [[one for one in some if one is not None] or [np.nan] for some in found]
         low, high = np.transpose([np.percentile(some, [25, 75]) for some in values])
         mean = [np.mean(some) for some in values]
         axes.fill_between(rounds, low, high, color=color, alpha=0.15, linewidth=0)
@@ -105,7 +112,7 @@ def _draw_curve(axes: Axes, store: Store, run: Run, measure: str, label: str) ->
     axes.set_ylabel(label)
     devices = len({row.device for row in rows})
     axes.set_title(
-        f"{devices} unseen devices{without}: mean, and the middle half of them", fontsize=9
+        f"{devices} {part} devices{without}: mean, and the middle half of them", fontsize=9
     )
     axes.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.18))
 

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..results.store import Run, Store
-from .summary import LossOnUnseen, losses
+from ..tasks.base import Part
+from .summary import MeanLosses, losses
 
 
 @dataclass(frozen=True)
@@ -22,28 +23,26 @@ class Devices:
     accuracy_after: NDArray[np.float64]
 
 
-def curve(store: Store, run: Run) -> list[LossOnUnseen]:
-    """Each evaluation while it trained, for curves and what was spent until a target."""
-    return losses(store, run)
+def curve(store: Store, run: Run) -> list[MeanLosses]:
+    """Each evaluation while it trained, on devices for validation: for curves, and what was spent
+    until a target."""
+    return losses(store.learning(run.id))
 
 
 def final(store: Store, run: Run) -> Devices:
-    """The devices that tables are of, judged at its end."""
-    return _devices(store, run, run.done)
+    """The devices that tables are of: unseen ones, judged at its end; none where it has none."""
+    return _devices(store, run, run.done, "unseen")
 
 
 def first_and_last(store: Store, run: Run) -> tuple[Devices, Devices]:
     """The devices that were judged before training, of the first weights, and the same in the end,
-    adapted in the same way."""
-    first = _devices(store, run, 0)
-    return first, _devices(store, run, run.done, first.numbers)
+    adapted in the same way. They are those for validation: unseen ones are judged at the end
+    alone."""
+    return _devices(store, run, 0, "validation"), _devices(store, run, run.done, "validation")
 
 
-def _devices(store: Store, run: Run, done: int, only: NDArray[np.int64] | None = None) -> Devices:
-    rows = store.evaluations(run.id, done)
-    if only is not None:
-        there = set(only.tolist())
-        rows = [one for one in rows if one.device in there]
+def _devices(store: Store, run: Run, done: int, part: Part) -> Devices:
+    rows = [one for one in store.evaluations(run.id, done) if one.part == part]
     columns = np.array(
         [
             (one.loss_before, one.loss_after, one.accuracy_before, one.accuracy_after)
@@ -54,7 +53,7 @@ def _devices(store: Store, run: Run, done: int, only: NDArray[np.int64] | None =
     return Devices(np.array([one.device for one in rows], np.int64), *columns.T)
 
 
-def spread(judged: list[LossOnUnseen], *, classes: bool) -> float:
+def spread(judged: list[MeanLosses], *, classes: bool) -> float:
     """How much the curve moves at the end: the standard deviation (n − 1) of its points, mean
     accuracy after adaptation where there are classes, else loss, in the last fifth of the rounds.
     NaN where there are less than two, or one diverged."""

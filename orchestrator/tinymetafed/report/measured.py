@@ -112,6 +112,8 @@ def measure(
             "accuracy after adaptation": last.accuracy_after,
             "accuracy of the worst tenth": last.accuracy_after,
         }
+    if not len(last.numbers):  # evaluation.unseen is 0
+        by_device.clear()
     classes = experiment.task.target_is_class
     totals, moved = store.node_totals(run.id), store.bytes_by_round(run.id)
     found: dict[str, float] = {name: _over(name, values) for name, values in by_device.items()}
@@ -153,7 +155,7 @@ def measure(
     return Measured(experiment, last, by_device, figures)
 
 
-def _reached(judged: list[summary.LossOnUnseen], target: float, *, classes: bool) -> int | None:
+def _reached(judged: list[summary.MeanLosses], target: float, *, classes: bool) -> int | None:
     """After how many rounds it was judged to be there for the first time."""
     there = (one.accuracy_after >= target if classes else one.after <= target for one in judged)
     return next((one.round for one, good in zip(judged, there, strict=True) if good), None)
@@ -172,8 +174,8 @@ def against_no_federation(store: Store, run: Run, one: Measured, alone: Measured
     """Adds the share of devices that the run serves worse than no federation does, by accuracy
     after adaptation where there are classes, else by loss: than the run `alone` of the strategy
     `local`, or, where there is None, than the first weights, adapted in the same way, of the
-    devices that were judged before training. What diverged is worse than what did not. Nothing is
-    added where devices are not the same."""
+    devices for validation, which were judged before training too. What diverged is worse than what
+    did not. Nothing is added where devices are not the same."""
     if alone is None:
         other, mine = first_and_last(store, run)
     elif same_devices(one, alone):

@@ -18,15 +18,15 @@ from . import charts, events, svg
 from .charts import Chart, Stack
 from .colors import ACCOUNTS, MESSAGES, ON_DARK
 from .results import MOST_POINTS, Result, TaskRuns, compare, differing
-from .summary import MOST_NODES, away, diverged, late
+from .summary import MOST_NODES, away, diverged, late, unvalidated
 from .table import Cell, Table
 
 TEMPLATE = Path(__file__).parent / "template"
 
 BANDS = (
-    "A line is the mean over seeds of the mean over unseen devices, its band the 95% confidence "
-    "interval over the seeds (Student's t); one seed has no band. A label has the settings in "
-    "which runs differ; where it ends in …, the settings above have the rest."
+    "A line is the mean over seeds of the mean over devices for validation, its band the 95% "
+    "confidence interval over the seeds (Student's t); one seed has no band. A label has the "
+    "settings in which runs differ; where it ends in …, the settings above have the rest."
 )
 FRONT = (
     "A line is a run, its marker where it ends. Rings: the Pareto front of these ends; no other "
@@ -139,13 +139,15 @@ def _left_out(results: Sequence[Result], tasks: Sequence[tuple[str, TaskRuns]]) 
             yield f"Of run {one.run.id}'s evaluations, {MOST_POINTS} evenly spread ones are shown."
         if added := extension.note(one.extensions, one.run.rounds, one.experiment):
             yield f"Run {one.run.id}: {added}"
+        if told := unvalidated(one.run):
+            yield f"Run {one.run.id}: {told}"
 
 
 def _runs(results: Sequence[Result]) -> Part:
     head = [
         "run", "name", "strategy", "task", "seed", "backend", "firmware", "nodes", "rounds done",
-        "rounds", "loss after", "accuracy after", "MB down", "MB up", "J", "J shortest",
-        "J longest", "device", "radio", "instructions", "created",
+        "rounds", "unseen loss after", "unseen accuracy after", "MB down", "MB up", "J",
+        "J shortest", "J longest", "device", "radio", "instructions", "created",
     ]  # fmt: skip
     rows = [_run(one) for one in results]
     names = {
@@ -174,7 +176,7 @@ def _runs(results: Sequence[Result]) -> Part:
 
 
 def _run(one: Result) -> list[Cell]:
-    run, settings, last = one.run, one.experiment, one.judged[-1]
+    run, settings, last = one.run, one.experiment, one.final
     down, up = (
         1e-6 * sum(getattr(total, f"bytes_{way}") for total in one.totals) for way in ("down", "up")
     )
@@ -182,7 +184,7 @@ def _run(one: Result) -> list[Cell]:
     return [
         run.id, run.name, short(settings.strategy.name), short(settings.task.name), run.seed,
         run.backend, settings.nodes.firmware, settings.nodes.count, run.done, run.rounds,
-        last.after, last.accuracy_after if one.has_classes else None, down, up,
+        last and last.after, last.accuracy_after if last and one.has_classes else None, down, up,
         *((spent.joules, spent.low, spent.high) if spent else (None,) * 3),
         str(settings.energy.device), str(settings.energy.radio), one.counting, run.created,
     ]  # fmt: skip
@@ -192,7 +194,7 @@ def _learning(stem: str, comparison: TaskRuns) -> Part:
     measures = ("loss", "accuracy") if comparison.results[0].has_classes else ("loss",)
     drawn: list[Chart] = []
     for measure in measures:
-        title = f"{comparison.task}: mean {measure} on unseen devices"
+        title = f"{comparison.task}: mean {measure} on {comparison.judged_on} devices"
         figure = charts.learning(comparison, measure, title)
         drawn.append(Chart(f"{stem}-{measure}", title, "", figure))
     curves = [(measure, when) for measure in measures for when in ("before", "after")]

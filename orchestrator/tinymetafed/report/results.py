@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..energy.ledger import Entry
+from ..errors import TinyMetaFedError
 from ..experiments.experiment import Experiment
 from ..plugins import recorded, short
 from ..results.spending import Spent
@@ -19,7 +20,7 @@ from ..results.store import Event, NodeRound, NodeTotal, Run, Store
 from . import described
 from .energy import uncounted_rounds
 from .events import MOST_ON_PAGE
-from .summary import LossOnUnseen, losses, shares
+from .summary import MeanLosses, losses, shares
 
 MOST_POINTS = 60
 """Of a run's evaluations; where there are more, as many evenly spread ones stand for all."""
@@ -44,16 +45,17 @@ _Flat = Mapping[str, str]
 class Result:
     """One run, read from the store.
 
-    judged: its evaluations; thinned: some of them only. totals: what each node did. moved: bytes of
-    all nodes down and up, by round. sent: messages, and of how many rows. spent: None where nothing
-    was counted; of all rounds where a sample was. last_rows, last: of the last round the rows, and
-    the ledger. events: the first MOST_ON_PAGE; event_counts: of all, by kind and node. extensions:
-    after how many rounds, which were all, more were added.
+    judged: its evaluations while it went on, see Store.learning; thinned: some of them only. final:
+    the last one of unseen devices, None where there is none. totals: what each node did. moved:
+    bytes of all nodes down and up, by round. sent: messages, and of how many rows. spent: None
+    where nothing was counted; of all rounds where a sample was. last_rows, last: of the last round
+    the rows, and the ledger. events: the first MOST_ON_PAGE; event_counts: of all, by kind and
+    node. extensions: after how many rounds, which were all, more were added.
     """
 
     run: Run
     experiment: Experiment
-    judged: list[LossOnUnseen]
+    judged: list[MeanLosses]
     thinned: bool
     totals: list[NodeTotal]
     moved: list[tuple[int, int]]
@@ -64,13 +66,19 @@ class Result:
     events: list[Event]
     event_counts: dict[tuple[str, int], int]
     extensions: list[int]
+    final: MeanLosses | None
 
     @classmethod
     def read(cls, store: Store, run: Run) -> "Result":
         """All of it that a report is made of. Raises TinyMetaFedError where this version cannot
-        read the run's settings."""
+        read the run's settings, or nothing was judged."""
         experiment = described.settings(run)
-        judged = losses(store, run)
+        judged = losses(store.learning(run.id))
+        if not judged:
+            raise TinyMetaFedError(
+                f"run {run.id}: no device is judged before its last round, as evaluation.devices "
+                f"is 0; 'tinymetafed run --resume {run.id}' goes on"
+            )
         thinned = len(judged) > MOST_POINTS
         if thinned:
             chosen = np.linspace(0, len(judged) - 1, MOST_POINTS).round().astype(int)
@@ -81,7 +89,7 @@ class Result:
             store.bytes_by_round(run.id), store.messages(run.id), account.spent(),
             store.node_rounds(run.id, run.done), list(account.entries(run.done)),
             store.events(run.id, most=MOST_ON_PAGE), store.event_counts(run.id),
-            store.extensions(run.id),
+            store.extensions(run.id), next(iter(losses(store.judged(run.id, "unseen"))[-1:]), None),
         )  # fmt: skip
 
     @property
@@ -192,7 +200,7 @@ class Result:
         return found
 
 
-def measured(point: LossOnUnseen, measure: str, when: str) -> float:
+def measured(point: MeanLosses, measure: str, when: str) -> float:
     """Its "loss" or "accuracy", "before" or "after" adaptation."""
     return getattr(point, when if measure == "loss" else f"accuracy_{when}")
 
@@ -230,6 +238,13 @@ class TaskRuns:
     def results(self) -> list[Result]:
         """Of all groups."""
         return [one for group in self.groups for one in group.results]
+
+    @property
+    def judged_on(self) -> str:
+        """The part of the devices that curves are of; both, where some runs are of an earlier
+        version."""
+        parts = {one.judged[0].part for one in self.results if one.judged}
+        return " or ".join(sorted(parts, reverse=True))
 
     @property
     def by_node(self) -> bool:

@@ -15,8 +15,10 @@ from rich.text import Text
 from ..errors import TinyMetaFedError, visible
 from ..experiments import extension
 from ..experiments.experiment import Experiment
+from ..results.schema import WITH_VALIDATION
 from ..results.spending import Spent
-from ..results.store import NodeTotal, Run, Store
+from ..results.store import Judged, NodeTotal, Run, Store
+from ..tasks.base import Part
 from . import energy, events
 from .described import Description, describe, raw
 
@@ -24,10 +26,10 @@ MOST_NODES = 16  # with a line of their own
 
 
 @dataclass(frozen=True)
-class LossOnUnseen:
-    """Mean over unseen devices, before and after few-shot adaptation; accuracy is that too, and 0
-    where the task has no classes. diverged: devices whose adaptation did, which are in no mean; NaN
-    where it did on all."""
+class MeanLosses:
+    """Mean over the devices of a part, before and after few-shot adaptation; accuracy is that too,
+    and 0 where the task has no classes. diverged: devices whose adaptation did, which are in no
+    mean; NaN where it did on all."""
 
     round: int
     devices: int
@@ -36,18 +38,20 @@ class LossOnUnseen:
     after: float
     accuracy_before: float
     accuracy_after: float
+    part: Part
 
 
-def losses(store: Store, run: Run, *, last: bool = False) -> list[LossOnUnseen]:
-    """The run's evaluations, a line for each round that was judged, or for the last of these."""
+def losses(judged: Iterable[Judged]) -> list[MeanLosses]:
+    """Of evaluations, as Store.judged and Store.learning have them."""
     return [
-        LossOnUnseen(
+        MeanLosses(
             one.round, one.devices, one.diverged,
             *(math.nan if mean is None else mean for mean in (
                 one.loss_before, one.loss_after, one.accuracy_before, one.accuracy_after,
             )),
+            part=one.part,
         )
-        for one in store.judged(run.id, last=last)
+        for one in judged
     ]  # fmt: skip
 
 
@@ -68,7 +72,9 @@ def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableT
         yield Text("\n".join(map(visible, labels.note.splitlines())))
     if added := extension.note(store.extensions(run.id), run.rounds, experiment):
         yield Text(added)
-    judged = losses(store, run)
+    judged = losses(store.judged(run.id))
+    if told := unvalidated(run):
+        yield Text(told)
     yield _losses(judged, known.classes(judged))
     totals, spent = store.node_totals(run.id), known.account(store, run).spent()
     yield _nodes(totals, spent, known)
@@ -91,6 +97,16 @@ def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableT
     if figure is not None:
         lines.append(f"Figure {figure}")
     yield Text("\n".join(lines))
+
+
+def unvalidated(run: Run) -> str | None:
+    """What has to be known of a run without devices for validation; None of others."""
+    if run.schema >= WITH_VALIDATION:
+        return None
+    return (
+        f"Begun with {run.made_by}, which had no devices for validation: its curve is that of "
+        "unseen devices."
+    )
 
 
 def away(experiment: Experiment, done: int) -> Counter[int] | None:
@@ -147,24 +163,28 @@ def _participation(found: dict[str, tuple[int, int]]) -> Iterator[str]:
         yield words[what].format(number, of, number / max(1, of))
 
 
-def _losses(found: list[LossOnUnseen], classes: bool) -> Table:
-    devices = found[0].devices if found else 0
+def _losses(found: list[MeanLosses], classes: bool) -> Table:
     what = "loss (accuracy)" if classes else "loss"
-    table = Table(title=f"Mean {what} on {devices} unseen devices", title_justify="left")
+    table = Table(title=f"Mean {what} on devices that training never sees", title_justify="left")
+    table.add_column("devices")
     table.add_column("weights")
     columns = ["before adaptation", "after adaptation", "after ÷ start"]
     if diverged := any(row.diverged for row in found):
         columns.append("diverged")
     for column in columns:
         table.add_column(column, justify="right")
-    for row in {row.round: row for row in (*found[:1], *found[-1:])}.values():
-        name = "start of training" if row.round == 0 else f"after {row.round} rounds"
-        before = _measured(row.before, row.accuracy_before, classes)
-        after = _measured(row.after, row.accuracy_after, classes)
-        start = found[0].after
-        ratio = row.after / start if start else math.nan  # nothing is a share of zero
-        cells = [before, after, "–" if math.isnan(ratio) else f"{ratio:.2f}"]
-        table.add_row(name, *cells, *([f"{row.diverged / row.devices:.0%}"] if diverged else []))
+    for part in ("validation", "unseen"):
+        mine = [row for row in found if row.part == part]
+        start = next((row.after for row in mine if row.round == 0), math.nan)
+        for row in {row.round: row for row in (*mine[:1], *mine[-1:])}.values():
+            name = "start of training" if row.round == 0 else f"after {row.round} rounds"
+            before = _measured(row.before, row.accuracy_before, classes)
+            after = _measured(row.after, row.accuracy_after, classes)
+            ratio = row.after / start if start else math.nan  # nothing is a share of zero
+            cells = [before, after, "–" if math.isnan(ratio) else f"{ratio:.2f}"]
+            if diverged:
+                cells.append(f"{row.diverged / row.devices:.0%}")
+            table.add_row(f"{row.devices} {part}", name, *cells)
     return table
 
 
@@ -213,8 +233,9 @@ def run_list(store: Store, runs: Sequence[Run]) -> tuple[Table, list[str]]:
         known = describe(store, run)
         loss = "–"
         try:
-            if last := losses(store, run, last=True):
+            if last := losses(store.judged(run.id, last=True)):
                 loss = _measured(last[0].after, last[0].accuracy_after, known.classes(last))
+                loss += " validation" * (last[0].part == "validation")
         except TinyMetaFedError as error:
             problems.append(str(error))
         if known.problem is not None:

@@ -17,7 +17,7 @@ from ..energy import ledger
 from ..energy.ledger import Entry
 from ..errors import TinyMetaFedError
 from ..files import writing
-from ..results.store import Event, NodeRound, Run, Store
+from ..results.store import Event, Judged, NodeRound, Run, Store
 from . import events as event_tables
 from .colors import ACCOUNTS
 from .described import Description
@@ -78,7 +78,7 @@ def _events(
     happened: dict[int | None, list[Event]] = defaultdict(list)
     for one in store.events(run.id):
         happened[one.round].append(one)
-    losses = {one.round: one.loss_after for one in store.judged(run.id)}
+    losses = {one.round: one for one in store.learning(run.id)}
     named: set[int] = set()
     yield from _names(SERVER, "server", ["rounds"])
     start = 0.0
@@ -167,12 +167,12 @@ def _instant(name: str, process: int, at: float, detail: dict[str, Any]) -> Trac
     }  # fmt: skip
 
 
-def _loss(value: float | None, at: float) -> Iterator[TraceEvent]:
-    """Of the unseen devices after adaptation, where it was judged then."""
-    if value is not None and isfinite(value):
+def _loss(judged: Judged | None, at: float) -> Iterator[TraceEvent]:
+    """After adaptation, where it was judged then."""
+    if judged is not None and judged.loss_after is not None and isfinite(judged.loss_after):
         yield {
-            "ph": "C", "name": "loss on unseen devices", "pid": SERVER, "ts": _microseconds(at),
-            "args": {"after adaptation": value},
+            "ph": "C", "name": f"loss on {judged.part} devices", "pid": SERVER,
+            "ts": _microseconds(at), "args": {"after adaptation": judged.loss_after},
         }  # fmt: skip
 
 

@@ -6,9 +6,10 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
+from typing import Any
 
 from .profiles import PhaseCount, pack
-from .schema import RESUMABLE, SCHEMA, SCHEMA_VERSION
+from .schema import RESUMABLE, SCHEMA, SCHEMA_VERSION, WITH_VALIDATION
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +25,15 @@ MISSING: dict[str, dict[str, str]] = {
         "messages": "'{}'",
         "frames": "''",  # unknown: what would price them says so
     },
+    "evaluation": {"part": "'unseen'"},
 }
 """By table, what stands for columns that an older one did not have."""
+
+NO_VALIDATION: dict[str, Any] = {
+    "omniglot": [],
+    **dict.fromkeys(("tabular", "keywords", "table", "signals", "images", "audio"), 0.0),
+}
+"""By task, how it says that no device is for validation; the others need not say it."""
 
 
 def migrate(db: sqlite3.Connection) -> None:
@@ -35,10 +43,17 @@ def migrate(db: sqlite3.Connection) -> None:
     db.execute("BEGIN IMMEDIATE")
     try:
         (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version == 0 or version >= WITH_PROFILES:
+        if version == 0:
             create(db)
+        elif version >= WITH_PROFILES:
+            db.execute("ALTER TABLE evaluation RENAME TO old_evaluation")
+            create(db)
+            _copy(db, "evaluation")
+            db.execute("DROP TABLE old_evaluation")
         else:
             _rebuild(db, version)
+        if 0 < version < WITH_VALIDATION:
+            _without_validation(db)
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
@@ -80,6 +95,21 @@ def _rebuild(db: sqlite3.Connection, version: int) -> None:
     db.execute("UPDATE sqlite_sequence SET name = 'run' WHERE name = 'old_run'")
     for table in old:
         db.execute(f"DROP TABLE old_{table}")
+
+
+def _without_validation(db: sqlite3.Connection) -> None:
+    """The settings of runs whose devices were in two parts: all devices that they were judged on
+    are unseen ones, and stay those. So such a run goes on, and is exported, with the same."""
+    for run, settings in db.execute("SELECT id, settings FROM run").fetchall():
+        with suppress(ValueError, AttributeError, TypeError):  # damaged: it stays as it is
+            tree = json.loads(settings)
+            judged, task = tree.get("evaluation", {}), tree.get("task", {})
+            judged |= {"devices": 0, "unseen": judged.get("devices", 50)}
+            if task.get("name") in NO_VALIDATION:
+                task["validation"] = NO_VALIDATION[task["name"]]
+            tree |= {"evaluation": judged, "task": task}
+            text = json.dumps(tree, separators=(",", ":"), ensure_ascii=False)
+            db.execute("UPDATE run SET settings = ? WHERE id = ?", (text, run))
 
 
 def _columns(db: sqlite3.Connection, table: str) -> list[str]:

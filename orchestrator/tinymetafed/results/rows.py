@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..tasks.base import Part
+
 
 @dataclass(frozen=True)
 class NodeRound:
@@ -36,6 +38,7 @@ class DeviceEvaluation:
     loss_after: float | None
     accuracy_before: float | None
     accuracy_after: float | None
+    part: Part
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,8 @@ class NodeTotal:
 
 @dataclass(frozen=True)
 class Judged:
-    """A run's evaluations after so many rounds: devices, how many of these diverged, and means of
-    the others, None where there are none."""
+    """A run's evaluations on a part of the devices after so many rounds: devices, how many of these
+    diverged, and means of the others, None where there are none."""
 
     round: int
     devices: int
@@ -84,6 +87,7 @@ class Judged:
     loss_after: float | None
     accuracy_before: float | None
     accuracy_after: float | None
+    part: Part
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The tables of the store."""
 
-SCHEMA_VERSION = 12
+SCHEMA_VERSION = 13
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -88,7 +88,7 @@ CREATE TABLE IF NOT EXISTS ledger (      -- energy of runs begun before schema 7
     high         REAL NOT NULL,
     PRIMARY KEY (run, round, node, account)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS evaluation (  -- few-shot adaptation of one unseen device
+CREATE TABLE IF NOT EXISTS evaluation (  -- few-shot adaptation of a device that is not learnt from
     run             INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
     round           INTEGER NOT NULL,    -- rounds that were done, 0 before training
     device          INTEGER NOT NULL,
@@ -96,6 +96,7 @@ CREATE TABLE IF NOT EXISTS evaluation (  -- few-shot adaptation of one unseen de
     loss_after      REAL,
     accuracy_before REAL,
     accuracy_after  REAL,
+    part            TEXT NOT NULL,       -- of the devices: validation or unseen
     PRIMARY KEY (run, round, device)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS event (       -- what a node did that no undisturbed one does, in order
@@ -124,3 +125,6 @@ CREATE INDEX IF NOT EXISTS event_of_run ON event (run, round);
 """
 RESUMABLE = 7
 """The oldest schema whose runs have all that is needed to go on."""
+WITH_VALIDATION = 13
+"""The oldest schema whose runs have devices for validation; those of others were judged on unseen
+ones while they went on."""

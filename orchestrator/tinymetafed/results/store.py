@@ -13,6 +13,7 @@ from pydantic_core import from_json
 from ..energy.ledger import Entry
 from ..errors import TinyMetaFedError
 from ..plugins import Source
+from ..tasks.base import Part
 from . import opening
 from .keeping import Keeping, Labels
 from .migration import insert_profile
@@ -278,7 +279,8 @@ class Store(Keeping):
         return dict(self._all("SELECT name, text FROM source WHERE run = ? ORDER BY name", run))
 
     def evaluations(self, run: int, done: int | None = None) -> list[DeviceEvaluation]:
-        """The evaluations, by round and device; those after so many rounds, where given."""
+        """The evaluations, by round and device, those for validation first; those after so many
+        rounds, where given."""
         where = "TRUE" if done is None else f"round = {done}"
         return self._rows(DeviceEvaluation, "evaluation", run, "round, device", where)
 
@@ -295,16 +297,24 @@ class Store(Keeping):
         query = "SELECT kind, node, count(*) FROM event WHERE run = ? GROUP BY kind, node"
         return {(kind, node): count for kind, node, count in self._all(query, run)}
 
-    def judged(self, run: int, last: bool = False) -> list[Judged]:
-        """The evaluations of each round that was judged, of the last one alone."""
+    def judged(self, run: int, *parts: Part, last: bool = False) -> list[Judged]:
+        """The evaluations by round and part: of these parts, or of all; last: of the last round
+        that was judged, and where both parts were, the unseen devices alone."""
         columns = "loss_before", "loss_after", "accuracy_before", "accuracy_after"
         means = ", ".join(f"avg({name})" for name in columns)
-        query = f"SELECT round, count(*), sum(loss_after IS NULL), {means} FROM evaluation"
-        query += " WHERE run = ?1"
-        if last:
-            query += " AND round = (SELECT max(round) FROM evaluation WHERE run = ?1)"
-        rows = self._all(f"{query} GROUP BY round ORDER BY round", run)
+        chosen = f" AND part IN ({', '.join('?' * len(parts))})" if parts else ""
+        order = "round DESC, min(device) DESC LIMIT 1" if last else "round, min(device)"
+        rows = self._all(
+            f"SELECT round, count(*), sum(loss_after IS NULL), {means}, part FROM evaluation"
+            f" WHERE run = ?{chosen} GROUP BY round, part ORDER BY {order}",
+            run, *parts,
+        )  # fmt: skip
         return [Judged(*row) for row in rows]
+
+    def learning(self, run: int) -> list[Judged]:
+        """The evaluations by round on the devices for validation; on the unseen ones in a run
+        without any for validation, as those begun before schema 13 are."""
+        return self.judged(run, "validation") or self.judged(run, "unseen")
 
     def _rows(
         self, kind: type[T], table: str, run: int, order: str, where: str = "TRUE"

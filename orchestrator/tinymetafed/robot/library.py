@@ -290,8 +290,8 @@ class FederationLibrary:
 
     @keyword
     def get_loss(self) -> float:
-        """Mean loss of the current weights on devices that training never sees, after adaptation
-        to each; see ``[evaluation]`` of the experiment.
+        """Mean loss of the current weights on the devices for validation, which training never
+        sees, after adaptation to each; see ``[evaluation]`` of the experiment.
 
         | ${before}= | Get Loss |
         | Run Rounds | 100 |

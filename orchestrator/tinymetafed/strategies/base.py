@@ -110,7 +110,7 @@ class Strategy(Settings):
 
     @abstractmethod
     def personalise(self, model: Model, support: int, steps: int) -> Program:
-        """Few-shot adaptation of an unseen device with so many support samples, which has θ, in
+        """Few-shot adaptation of a device with so many support samples, which has θ, in
         `steps` inner steps."""
 
 

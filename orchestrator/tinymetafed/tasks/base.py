@@ -1,13 +1,16 @@
 """What a task is."""
 
+import inspect
 import logging
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import Field
 
 from ..models.layers import Shape
 from ..plugins import Kind
@@ -15,6 +18,22 @@ from ..settings import Settings
 from .samples import Samples, SamplesError
 
 log = logging.getLogger(__name__)
+
+Part = Literal["seen", "validation", "unseen"]
+"""Of the devices: those that training learns from; those that are judged while it goes on, by which
+settings are chosen; those that are judged once, when it is over, and by which nothing is chosen."""
+PARTS: tuple[Part, ...] = get_args(Part)
+
+ValidationShare = Annotated[float, Field(ge=0, lt=1)]
+"""Of what training never sees."""
+
+
+def held_back(share: float, never_seen: int) -> int:
+    """Of so many devices (or speakers, classes) that training never sees, those for validation: at
+    least one, and not all; none where the share is 0, or there are no two of them."""
+    if share == 0 or never_seen < 2:
+        return 0
+    return min(max(1, round(share * never_seen)), never_seen - 1)
 
 
 @cache
@@ -25,7 +44,7 @@ def warn(text: str) -> None:
 
 @dataclass(frozen=True)
 class Limits:
-    """What there is for the devices of a task, seen or unseen.
+    """What there is for the devices of a part.
 
     devices: how many. samples: of one device, support and query together. classes: over which both
     are shared out evenly. blocked: samples that one of the support set takes, more than itself
@@ -41,8 +60,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class Held:
-    """What a device has. count: devices of its kind, seen or unseen. classes: their names, where
-    they have some."""
+    """What a device has. count: devices of its part. classes: their names, where they have
+    some."""
 
     name: str
     samples: Samples
@@ -94,28 +113,31 @@ class Task(Settings):
         same wherever a run goes on. Raises TinyMetaFedError."""
         return self
 
-    def limits(self, *, unseen: bool) -> Limits:
-        """What an experiment can ask for."""
+    def limits(self, *, part: Part) -> Limits:
+        """What an experiment can ask for of a part; none of its devices where there is no such."""
         return Limits()
 
     def prepare(self, seed: int) -> dict[str, str]:
         """Reads the data, so that `device` has it at hand. Returns what a run depends on: the
-        checksum of each file, and what is seen and what is not. Raises TinyMetaFedError."""
+        checksum of each file, and what is in which part. Raises TinyMetaFedError."""
         return {}
 
     @abstractmethod
     def device(
-        self, seed: int, device: int, support: int, query: int, *, unseen: bool = False
+        self, seed: int, device: int, support: int, query: int, *, part: Part = "seen"
     ) -> tuple[Samples, Samples]:
-        """Support and query samples of one device, which share none; unseen devices share none
-        with the others. Raises TinyMetaFedError where the data cannot be read."""
+        """Support and query samples of one device, which share none; nor do devices of two parts.
 
-    def held(self, seed: int, device: int, *, unseen: bool) -> Held | None:
+        device: from 0 on for those that are seen; behind these are those for validation, and behind
+        them the unseen ones, so that no number is in two parts. Raises TinyMetaFedError where the
+        data cannot be read."""
+
+    def held(self, seed: int, device: int, *, part: Part) -> Held | None:
         """All that a device has; None where it has as much as is asked for."""
-        limits = self.limits(unseen=unseen)
+        limits = self.limits(part=part)
         if math.isinf(limits.devices) or math.isinf(limits.samples):
             return None
-        everything, _ = self.device(seed, device, int(limits.samples), 0, unseen=unseen)
+        everything, _ = self.device(seed, device, int(limits.samples), 0, part=part)
         return Held(str(device), everything, int(limits.devices))
 
     def ranges(self, seed: int) -> list[Range]:
@@ -144,9 +166,22 @@ def _check(task: Any) -> None:
         raise ValueError(f"outputs: {task.outputs!r:.60} is no whole number of at least 1")
     if type(task.target_is_class) is not bool:
         raise ValueError(f"target_is_class: {task.target_is_class!r:.60} is neither True nor False")
-    for unseen in (False, True):
-        if not isinstance(found := task.limits(unseen=unseen), Limits):
+    for name in ("device", "limits", "held"):
+        if not _takes_part(getattr(task, name)):
+            raise ValueError(
+                f"{name}(): it takes no part; write '*, part' as its last parameter, which is "
+                f"{', '.join(map(repr, PARTS))}"
+            )
+    for part in PARTS:
+        if not isinstance(found := task.limits(part=part), Limits):
             raise ValueError(f"limits: {found!r:.60} is no Limits()")
+
+
+def _takes_part(method: Callable[..., Any]) -> bool:
+    """Whether it can be called with the keyword `part`."""
+    every = inspect.signature(method).parameters.values()
+    named = (one.name == "part" and one.kind is not one.POSITIONAL_ONLY for one in every)
+    return any(named) or any(one.kind is one.VAR_KEYWORD for one in every)
 
 
 OWN = Kind("tasks", Task, (), _check)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ..errors import TinyMetaFedError
-from .base import Task
+from .base import Part, Task
 from .samples import Samples
 
 
@@ -48,13 +48,13 @@ class FewShot(Task):
         return self.ways
 
     @abstractmethod
-    def pool(self, seed: int, *, unseen: bool) -> Pool:
-        """The classes of the seen or of the unseen devices. Raises TinyMetaFedError."""
+    def pool(self, seed: int, *, part: Part) -> Pool:
+        """The classes of a part's devices. Raises TinyMetaFedError."""
 
     def device(
-        self, seed: int, device: int, support: int, query: int, *, unseen: bool = False
+        self, seed: int, device: int, support: int, query: int, *, part: Part = "seen"
     ) -> tuple[Samples, Samples]:
-        pool = self.pool(seed, unseen=unseen)
+        pool = self.pool(seed, part=part)
         shots, each = support // self.ways, (support + query) // self.ways
         if each > pool.fewest:
             raise TinyMetaFedError(

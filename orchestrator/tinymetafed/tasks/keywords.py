@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 from ..errors import TinyMetaFedError
 from ..models.layers import Shape
 from . import audio, datasets
-from .base import Limits, warn
+from .base import Limits, Part, ValidationShare, held_back, warn
 from .fewshot import FewShot, Pool
 from .scaling import standardised
 from .spectra import VERSIONS, Features, spectrum
@@ -49,13 +49,16 @@ class Card(datasets.Card):
 
 
 class Keywords(FewShot):
-    """Spoken words as MFCCs: N words of one speaker; unseen devices have other speakers."""
+    """Spoken words as MFCCs: N words of one part's speakers; devices of another part have others.
+    """
 
     name: Literal["keywords"]
     data: Literal["speech_commands", "fsdd"]
     """Data set: Speech Commands, or Free Spoken Digits."""
     unseen: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    """Part of the speakers that training never hears."""
+    """Share of the speakers whom training never hears."""
+    validation: ValidationShare = 0.5
+    """Share of these who are for validation; the others are unseen."""
     window: Annotated[int, Field(ge=20, le=1000)] = 40
     """Milliseconds of a frame."""
     step: Annotated[int, Field(ge=10, le=1000)] = 40
@@ -74,8 +77,8 @@ class Keywords(FewShot):
         return Features(self.window, self.step, self.coefficients)
 
     @property
-    def unseen_speakers(self) -> int:
-        """How many: at least one, and not all."""
+    def never_heard(self) -> int:
+        """Speakers whom training never hears: at least one, and not all."""
         speakers = self.card.speakers
         return min(max(1, round(self.unseen * speakers)), speakers - 1)
 
@@ -84,11 +87,18 @@ class Keywords(FewShot):
         """The card of the data set."""
         return datasets.card(Card, self.data)
 
-    def limits(self, *, unseen: bool) -> Limits:
+    def limits(self, *, part: Part) -> Limits:
         card = self.card
+        validation = held_back(self.validation, self.never_heard)
+        speakers = {
+            "seen": card.speakers - self.never_heard,
+            "validation": validation,
+            "unseen": self.never_heard - validation,
+        }[part]
+        if not speakers:
+            return Limits(devices=0, classes=self.ways)
         if card.recordings is None:
             return Limits(classes=self.ways)
-        speakers = self.unseen_speakers if unseen else card.speakers - self.unseen_speakers
         return Limits(samples=self.ways * speakers * card.recordings, classes=self.ways)
 
     @model_validator(mode="after")
@@ -99,54 +109,61 @@ class Keywords(FewShot):
         return self
 
     def prepare(self, seed: int) -> dict[str, str]:
-        file = self.card.file
-        return {
-            file.name: f"sha256:{file.sha256}",
-            **VERSIONS,
-            "task.unseen": ", ".join(self._split(seed).unseen_speakers),
-        }
+        file, speakers = self.card.file, self._split(seed).speakers
+        made_of = {file.name: f"sha256:{file.sha256}", **VERSIONS}
+        for part in ("validation", "unseen"):
+            if len(speakers[part]):
+                made_of[f"task.{part}"] = ", ".join(speakers[part].tolist())
+        return made_of
 
-    def pool(self, seed: int, *, unseen: bool) -> Pool:
-        split = self._split(seed)
-        return split.unseen if unseen else split.seen
+    def pool(self, seed: int, *, part: Part) -> Pool:
+        return self._split(seed).pools[part]
 
     def _split(self, seed: int) -> "_Split":
-        return _split(self.data, self.features, self.unseen_speakers, seed)
+        validation = held_back(self.validation, self.never_heard)
+        return _split(self.data, self.features, self.never_heard, validation, seed)
 
 
 @dataclass(frozen=True)
 class _Split:
-    seen: Pool
-    unseen: Pool
-    unseen_speakers: tuple[str, ...]
+    """By part: names, and what they say."""
+
+    speakers: dict[Part, NDArray[np.str_]]
+    pools: dict[Part, Pool]
 
 
 @lru_cache(maxsize=2)
-def _split(data: str, features: Features, unseen_speakers: int, seed: int) -> _Split:
-    """Speakers drawn to be unseen; each coefficient standardised by its mean and standard deviation
-    over the others."""
+def _split(data: str, features: Features, never_heard: int, validation: int, seed: int) -> _Split:
+    """Speakers whom training never hears are drawn, and from these those for validation; each
+    coefficient is standardised by its mean and standard deviation over the others."""
     card = datasets.card(Card, data)
     recordings = _recordings(data, card, features)
     mfccs, words, speakers = (recordings[key] for key in ("mfccs", "words", "speakers"))
     rng = np.random.default_rng([seed, 0x_5BEA_4E45])
     known = np.unique(speakers)
-    if len(known) <= unseen_speakers:
+    if len(known) <= never_heard:
         raise TinyMetaFedError(
             f"{data}: recordings of {len(known)} speakers, and its card says {card.speakers}"
         )
-    unseen = np.sort(rng.choice(known, unseen_speakers, replace=False))
-    is_unseen = np.isin(speakers, unseen)
-    scaled, constant = standardised(mfccs, ~is_unseen)
+    others = np.sort(rng.choice(known, never_heard, replace=False))
+    validated = np.sort(rng.choice(others, validation, replace=False))
+    names: dict[Part, NDArray[np.str_]] = {
+        "seen": np.setdiff1d(known, others),
+        "validation": validated,
+        "unseen": np.setdiff1d(others, validated),
+    }
+    scaled, constant = standardised(mfccs, np.isin(speakers, names["seen"]))
     if len(constant):
         numbers = ", ".join(str(coefficient + 1) for coefficient in constant)
         warn(f"{data}: constant in what seen speakers say, so 0 in every sample: MFCC {numbers}")
     examples = scaled.reshape(len(scaled), -1).astype(np.float32)
 
-    def pool(chosen: NDArray[np.bool_]) -> Pool:
+    def pool(some: NDArray[np.str_]) -> Pool:
+        chosen = np.isin(speakers, some)
         classes = tuple(np.flatnonzero(chosen & (words == word)) for word in card.words)
         return Pool(examples, np.float32(1), classes)
 
-    return _Split(pool(~is_unseen), pool(is_unseen), tuple(unseen.tolist()))
+    return _Split(names, {part: pool(some) for part, some in names.items()})
 
 
 def _recordings(data: str, card: Card, features: Features) -> datasets.Arrays:

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from ..errors import TinyMetaFedError
 from ..models.layers import Shape
 from . import datasets, pictures
-from .base import Limits
+from .base import PARTS, Limits, Part
 from .fewshot import FewShot, Pool
 
 DRAWINGS = 20
@@ -41,8 +41,24 @@ class Card(datasets.Card):
     files: dict[str, Archive]
 
 
+VALIDATION, UNSEEN = (
+    tuple(f"images_evaluation/{name}" for name in names)
+    for names in (
+        (
+            "Angelic", "Atemayar_Qelisayer", "Atlantean", "Aurek-Besh", "Avesta", "Ge_ez",
+            "Glagolitic", "Gurmukhi", "Kannada", "Keble",
+        ),
+        (
+            "Malayalam", "Manipuri", "Mongolian", "Old_Church_Slavonic_(Cyrillic)", "Oriya",
+            "Sylheti", "Syriac_(Serto)", "Tengwar", "Tibetan", "ULOG",
+        ),
+    )
+)  # fmt: skip
+
+
 class Omniglot(FewShot):
-    """Omniglot: N handwritten characters to tell apart; unseen devices have other alphabets."""
+    """Omniglot: N handwritten characters to tell apart; devices of another part have other
+    alphabets."""
 
     name: Literal["omniglot"]
     size: Literal[14, 28] = 14
@@ -51,50 +67,57 @@ class Omniglot(FewShot):
     """Whether characters turned by 90°, 180° and 270° are further classes."""
     seen: Annotated[tuple[str, ...], Field(min_length=1)] = ("images_background",)
     """What seen devices draw from: archives of the card, or single alphabets, `"archive/alphabet"`.
-    No alphabet may be seen and unseen."""
-    unseen: Annotated[tuple[str, ...], Field(min_length=1)] = ("images_evaluation",)
-    """What unseen devices draw from."""
+    No alphabet may be in two parts."""
+    unseen: Annotated[tuple[str, ...], Field(min_length=1)] = UNSEEN
+    """What unseen devices draw from; the last ten alphabets of images_evaluation if not given."""
+    validation: tuple[str, ...] = Field(
+        default_factory=lambda data: VALIDATION if data["unseen"] == UNSEEN else ()
+    )
+    """What devices for validation draw from; the first ten alphabets of images_evaluation if
+    neither this nor `unseen` is given, and else nothing if not given."""
 
     @property
     def shape(self) -> Shape:
         return Shape(self.size, self.size, 1)
 
-    def limits(self, *, unseen: bool) -> Limits:
-        return Limits(samples=self.ways * DRAWINGS, classes=self.ways)
+    def limits(self, *, part: Part) -> Limits:
+        count = math.inf if getattr(self, part) else 0
+        return Limits(devices=count, samples=self.ways * DRAWINGS, classes=self.ways)
 
     @model_validator(mode="after")
     def _alphabets_suffice(self) -> "Omniglot":
-        found: list[set[str]] = []
-        for key in ("seen", "unseen"):
+        found: dict[str, str] = {}  # by alphabet, the part that it is in
+        for key in ("seen", "unseen", "validation"):
             try:
                 alphabets = _alphabets(getattr(self, key))
             except ValueError as error:
                 raise ValueError(f"{key}: {error}") from None
             characters = sum(_card().files[a].alphabets[name] for name, a in alphabets.items())
             classes = characters * (4 if self.rotations else 1)
-            if self.ways > classes:
+            if alphabets and self.ways > classes:
                 raise ValueError(f"ways: {self.ways} of the {classes} classes of task.{key}")
-            found.append(set(alphabets))
-        if both := sorted(found[0] & found[1]):
-            raise ValueError(
-                f"unseen: {', '.join(both)} would be seen too; name the other alphabets one by "
-                'one, as "archive/alphabet"'
-            )
+            if both := sorted(found.keys() & alphabets.keys()):
+                raise ValueError(
+                    f"{key}: {', '.join(both)} would be {found[both[0]]} too; name the other "
+                    'alphabets one by one, as "archive/alphabet"'
+                )
+            found |= dict.fromkeys(alphabets, key)
         return self
 
     def prepare(self, seed: int) -> dict[str, str]:
         made_of = {"pillow": PIL.__version__}
-        for key, unseen in (("seen", False), ("unseen", True)):
-            self.pool(seed, unseen=unseen)
-            alphabets = _alphabets(getattr(self, key))
-            made_of[f"task.{key}"] = ", ".join(alphabets)
+        for part in PARTS:
+            if not (alphabets := _alphabets(getattr(self, part))):
+                continue
+            self.pool(seed, part=part)
+            made_of[f"task.{part}"] = ", ".join(alphabets)
             for archive in alphabets.values():
                 file = _card().files[archive]
                 made_of[file.name] = f"sha256:{file.sha256}"
         return made_of
 
-    def pool(self, seed: int, *, unseen: bool) -> Pool:
-        return _pool(self.unseen if unseen else self.seen, self.size, self.rotations)
+    def pool(self, seed: int, *, part: Part) -> Pool:
+        return _pool(getattr(self, part), self.size, self.rotations)
 
 
 def _card() -> Card:
@@ -102,7 +125,7 @@ def _card() -> Card:
 
 
 def _alphabets(entries: tuple[str, ...]) -> dict[str, str]:
-    """The alphabets of `seen` or `unseen`, each with the archive to take it from. Raises ValueError
+    """The alphabets of a part, each with the archive to take it from. Raises ValueError
     where the card has none of that name."""
     files = _card().files
     found: dict[str, str] = {}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from ..models.layers import Shape
-from .base import Task
+from .base import Part, Task
 from .samples import Samples
 from .seeding import uniforms
 
@@ -27,8 +27,8 @@ MOST_KNOWN = 10_000
 class Sine(Task):
     """Regression of a sine: another amplitude and phase for each device.
 
-    It is a function of seed and device alone: no two devices have the same sine, so the unseen ones
-    need no other.
+    It is a function of seed and device alone: no two devices have the same sine, so those of
+    other parts need no other.
     """
 
     name: Literal["sine"]
@@ -68,7 +68,7 @@ class Sine(Task):
         return _scaled(self.amplitude, amplitude), _scaled(self.phase, phase)
 
     def device(
-        self, seed: int, device: int, support: int, query: int, *, unseen: bool = False
+        self, seed: int, device: int, support: int, query: int, *, part: Part = "seen"
     ) -> tuple[Samples, Samples]:
         """See Task; but on a grid both have the same x."""
         if self.grid is not None:

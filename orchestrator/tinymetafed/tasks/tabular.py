@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from ..errors import TinyMetaFedError
 from ..models.layers import Shape
 from . import datasets
-from .base import Held, Limits, Task, warn
+from .base import Held, Limits, Part, Task, ValidationShare, held_back, warn
 from .partition import parts_of
 from .samples import Samples
 from .scaling import standardised
@@ -35,13 +35,15 @@ class Card(datasets.Card):
 
 
 class Tabular(Task):
-    """A small table whose rows are shared out to devices; unseen devices have other rows."""
+    """A small table whose rows are shared out to devices; no two have the same rows."""
 
     name: Literal["tabular"]
     data: Literal["iris", "wine", "breast_cancer"]
     """The table."""
     unseen: Annotated[float, Field(gt=0, lt=1)] = 0.4
-    """Part of the rows that unseen devices have."""
+    """Share of the rows that devices have which training never sees."""
+    validation: ValidationShare = 0.5
+    """Share of these devices that are for validation; the others are unseen."""
     rows: Annotated[int, Field(ge=2, le=1000)] = 15
     """Rows of a device."""
     alpha: Annotated[float, Field(ge=1e-3, le=1e6)] | None = None
@@ -64,70 +66,101 @@ class Tabular(Task):
         """The card of the table."""
         return datasets.card(Card, self.data)
 
-    def rows_of(self, *, unseen: bool) -> int:
-        """Rows of all unseen devices, or of all others."""
-        unseen_rows = round(self.unseen * self.card.rows)
-        return unseen_rows if unseen else self.card.rows - unseen_rows
+    @property
+    def never_seen(self) -> int:
+        """Rows of the devices that training never sees."""
+        return round(self.unseen * self.card.rows)
 
-    def limits(self, *, unseen: bool) -> Limits:
-        return Limits(devices=self.rows_of(unseen=unseen) // self.rows, samples=self.rows)
+    def limits(self, *, part: Part) -> Limits:
+        return Limits(devices=self._counts[part], samples=self.rows)
+
+    @property
+    def _counts(self) -> dict[Part, int]:
+        """Devices of each part."""
+        never_seen = self.never_seen // self.rows
+        validation = held_back(self.validation, never_seen)
+        return {
+            "seen": (self.card.rows - self.never_seen) // self.rows,
+            "validation": validation,
+            "unseen": never_seen - validation,
+        }
 
     @model_validator(mode="after")
     def _rows_suffice(self) -> "Tabular":
-        for unseen in (False, True):
-            if self.rows > (rows := self.rows_of(unseen=unseen)):
-                kind = "unseen" if unseen else "seen"
+        never_seen = self.never_seen
+        for kind, rows in (("seen", self.card.rows - never_seen), ("unseen", never_seen)):
+            if self.rows > rows:
                 raise ValueError(f"rows: {self.rows} of the {rows} rows for {kind} devices")
         return self
 
     def prepare(self, seed: int) -> dict[str, str]:
-        file = self.card.file
-        return {
-            file.name: f"sha256:{file.sha256}",
-            "task.unseen": f"rows {', '.join(map(str, self._dealt(seed).unseen_rows))}",
-        }
+        file, dealt = self.card.file, self._dealt(seed)
+        made_of = {file.name: f"sha256:{file.sha256}"}
+        if dealt.devices["validation"]:
+            made_of["task.validation"] = _listed(dealt.rows["validation"])
+        return made_of | {"task.unseen": _listed(dealt.rows["unseen"])}
 
     def device(
-        self, seed: int, device: int, support: int, query: int, *, unseen: bool = False
+        self, seed: int, device: int, support: int, query: int, *, part: Part = "seen"
     ) -> tuple[Samples, Samples]:
-        dealt = self._dealt(seed)
-        devices = dealt.unseen if unseen else dealt.seen
+        devices = self._dealt(seed).devices[part]
         samples = devices[device % len(devices)]
         return samples[:support], samples[support : support + query]
 
-    def held(self, seed: int, device: int, *, unseen: bool) -> Held | None:
-        held = super().held(seed, device, unseen=unseen)
+    def held(self, seed: int, device: int, *, part: Part) -> Held | None:
+        held = super().held(seed, device, part=part)
         return held and replace(held, classes=self.card.classes)
 
     def _dealt(self, seed: int) -> "_Dealt":
-        unseen_rows = self.rows_of(unseen=True)
-        return _deal(self.data, unseen_rows, self.rows, self.alpha, self.missing, seed)
+        validation = self._counts["validation"]
+        settings = self.data, self.never_seen, validation, self.rows, self.alpha, self.missing
+        return _deal(*settings, seed)
 
 
 @dataclass(frozen=True)
 class _Dealt:
-    """The samples of every device; the rows of the unseen ones, from 0."""
+    """By part: the samples of every device, and the rows that all of them are drawn from, from 0;
+    a row that is left over is counted among the unseen ones, so that it is in no other part."""
 
-    seen: list[Samples]
-    unseen: list[Samples]
-    unseen_rows: list[int]
+    devices: dict[Part, list[Samples]]
+    rows: dict[Part, list[int]]
 
 
 @lru_cache(maxsize=8)
 def _deal(
-    data: str, unseen_rows: int, rows: int, alpha: float | None, missing: Missing, seed: int
-) -> _Dealt:
-    """Columns are standardised by their mean and standard deviation over the seen devices' rows."""
+    data: str, never_seen: int, validation: int, rows: int, alpha: float | None, missing: Missing,
+    seed: int,
+) -> _Dealt:  # fmt: skip
+    """Columns are standardised by their mean and standard deviation over the seen devices' rows.
+    never_seen: rows. validation: of the devices that have these."""
     table = _complete(data, missing)
     rng = np.random.default_rng([seed, 0x_7AB1_E000])
-    unseen, seen = np.split(rng.permutation(len(table)), [unseen_rows])
+    others, seen = np.split(rng.permutation(len(table)), [never_seen])
     values, labels = _scaled(table, seen), table.labels.astype(np.uint32)
 
-    def share_out(pool: NDArray[np.intp]) -> list[Samples]:
-        parts = [pool[part] for part in parts_of(rng, labels[pool], rows, alpha)]
-        return [Samples(values[part], labels[part]) for part in parts]
+    def share_out(pool: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+        return [pool[chosen] for chosen in parts_of(rng, labels[pool], rows, alpha)]
 
-    return _Dealt(share_out(seen), share_out(unseen), sorted(unseen.tolist()))
+    learnt, judged = share_out(seen), share_out(others)
+    by_part: dict[Part, list[NDArray[np.intp]]] = {
+        "seen": learnt, "validation": judged[:validation], "unseen": judged[validation:],
+    }  # fmt: skip
+    validated = np.concatenate([others[:0], *by_part["validation"]])
+    return _Dealt(
+        {
+            part: [Samples(values[of_one], labels[of_one]) for of_one in devices]
+            for part, devices in by_part.items()
+        },
+        {
+            "seen": sorted(seen.tolist()),
+            "validation": sorted(validated.tolist()),
+            "unseen": sorted(np.setdiff1d(others, validated).tolist()),
+        },
+    )
+
+
+def _listed(rows: list[int]) -> str:
+    return f"rows {', '.join(map(str, rows))}"
 
 
 def _complete(data: str, missing: Missing) -> Table:

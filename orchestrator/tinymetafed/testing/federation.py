@@ -63,7 +63,7 @@ class Federation:
         return self.running.state.theta
 
     def loss(self) -> float:
-        """Mean loss on devices that training never sees, after adaptation to each."""
+        """Mean loss on the devices for validation, after adaptation to each."""
         return self.do(self.running.loss())
 
     @property

@@ -104,9 +104,14 @@ class Running:
         return [0 if node.noise is None else node.noise.spoiled for node in self.nodes]
 
     async def loss(self) -> float:
-        """Mean loss on devices that training never sees, after adaptation to each. Raises
-        AssertionError where adaptation to one diverges, and TinyMetaFedError."""
-        judged = await self.federation.evaluate(self.state)
+        """Mean loss on the devices for validation, after adaptation to each. Raises AssertionError
+        where there are none or adaptation to one diverges, and TinyMetaFedError."""
+        devices = self.experiment.devices_of("validation")
+        if not devices:
+            raise AssertionError(
+                f"{self.name}: evaluation.devices is 0, so there are none to judge"
+            )
+        judged = await self.federation.evaluate(self.state, devices)
         known = [one.loss_after for one in judged if one.loss_after is not None]
         if len(known) < len(judged):
             raise AssertionError(

@@ -8,6 +8,7 @@ import pytest
 from tinymetafed.experiments.experiment import read
 from tinymetafed.places import PROJECT
 from tinymetafed.tasks import Audio, Images, Signals, Table
+from tinymetafed.tasks.base import Part
 
 TEXT = (PROJECT / "docs/your-data.md").read_text("utf-8")
 
@@ -20,10 +21,11 @@ def test_the_first_example_can_be_run(tmp_path: Path, monkeypatch: pytest.Monkey
     experiment = read(tmp_path / "digits.toml")
     task = experiment.task
     assert (task.shape, task.outputs) == ((8, 8, 1), 10)
-    for unseen, devices in ((False, 28), (True, 12)):
-        assert task.limits(unseen=unseen).devices == devices
+    split: tuple[tuple[Part, int], ...] = (("seen", 28), ("validation", 6), ("unseen", 6))
+    for part, devices in split:
+        assert task.limits(part=part).devices == devices
     task.prepare(experiment.seed)
-    support, query = task.device(experiment.seed, 0, 20, 24, unseen=True)
+    support, query = task.device(experiment.seed, 0, 20, 24, part="unseen")
     assert (len(support), len(query)) == (20, 24)
 
 

@@ -57,7 +57,8 @@ def _folder(path: Path, kind: str, classes: tuple[str, ...] = ("cat", "dog")) ->
 
 def _task(kind: str, path: Path, **changes: object) -> OwnData:
     model, _, settings = KINDS[kind]
-    found = model.model_validate({"name": kind, "path": path.name, **settings, **changes})
+    own = {"name": kind, "path": path.name, "validation": 0, **settings, **changes}
+    found = model.model_validate(own)
     return found.resolved(path.parent)
 
 
@@ -101,8 +102,8 @@ def test_devices_are_named_by_a_manifest(kind: str, tmp_path: Path):
     columns = {"file_column": "file", "target": "what", "device_column": "who"}
     task = _task(kind, path, **columns, normalise=False)
     values = np.stack([_sample(task, one.read_bytes()) for one in files])
-    for unseen in (False, True):
-        held = task.held(1, 0, unseen=unseen)
+    for part in ("seen", "unseen"):
+        held = task.held(1, 0, part=part)
         assert held is not None
         at = nearest(held.samples, values.astype(np.float64))
         assert {rows[i][2] for i in at} == {held.name}
@@ -123,24 +124,24 @@ def test_classes_are_drawn_anew_and_unseen_ones_are_others(kind: str, tmp_path: 
     values = np.stack([_sample(task, one.read_bytes()) for one in files]).astype(np.float64)
     unseen = set(task.prepare(1)["task.unseen"].split(", "))
     assert len(unseen) == 2
-    met: dict[bool, set[str]] = {False: set(), True: set()}
+    met: dict[str, set[str]] = {"seen": set(), "unseen": set()}
     for number in range(20):
-        for is_unseen in (False, True):
-            support, query = task.device(1, number, 4, 6, unseen=is_unseen)
+        for part in ("seen", "unseen"):
+            support, query = task.device(1, number, 4, 6, part=part)
             names: dict[int, set[str]] = {0: set(), 1: set()}
             rows: list[int] = []
-            for part in (support, query):
-                found = nearest(part, values)
+            for some in (support, query):
+                found = nearest(some, values)
                 rows += found
-                assert np.bincount(part.targets.astype(int)).tolist() == [len(part) // 2] * 2
-                for row, label in zip(found, part.targets, strict=True):
+                assert np.bincount(some.targets.astype(int)).tolist() == [len(some) // 2] * 2
+                for row, label in zip(found, some.targets, strict=True):
                     names[int(label)].add(files[row].parent.name)
             assert len(set(rows)) == 10
             assert [len(one) for one in names.values()] == [1, 1]
-            met[is_unseen] |= names[0] | names[1]
-    assert met[True] == unseen
-    assert met[False] == set(classes) - unseen
-    assert task.limits(unseen=False).samples == 12
+            met[part] |= names[0] | names[1]
+    assert met["unseen"] == unseen
+    assert met["seen"] == set(classes) - unseen
+    assert task.limits(part="seen").samples == 12
 
 
 def test_episodes_of_one_device_each(kind: str, tmp_path: Path):
@@ -161,7 +162,7 @@ def test_episodes_of_one_device_each(kind: str, tmp_path: Path):
         names = {int(label): rows[i][1] for i, label in zip(at, labels, strict=True)}
         seen.add((names[0], names[1]))
     assert len(seen) > 3
-    limits = task.limits(unseen=False)
+    limits = task.limits(part="seen")
     assert (limits.samples, limits.classes) == (6, 2)
 
 
@@ -397,7 +398,7 @@ def test_omniglot_as_images_of_one_s_own(real: Real):
     task = task.resolved(path.parent)
     characters = sum(card.files["images_background_small1"].alphabets.values())
     assert (task.known.groups, task.known.fewest) == (characters, 20)
-    support, query = task.device(1, 0, 25, 50, unseen=True)
+    support, query = task.device(1, 0, 25, 50, part="unseen")
     assert (support.inputs.shape, len(query)) == ((25, 196), 50)
 
 
@@ -427,6 +428,6 @@ def test_digits_of_a_dependency(tmp_path: Path):
     settings = {"name": "table", "path": "digits.npz", "target": "y"}
     partition = {"name": "dirichlet", "devices": 40, "alpha": 0.5}
     task = Table.model_validate(settings | {"partition": partition}).resolved(tmp_path)
-    assert (task.shape, task.outputs, task.limits(unseen=False).samples) == ((8, 8, 1), 10, 44)
+    assert (task.shape, task.outputs, task.limits(part="seen").samples) == ((8, 8, 1), 10, 44)
     support, _ = task.device(1, 0, 44, 0)
     assert len(np.unique(support.targets)) < 10

@@ -11,24 +11,25 @@ from hypothesis import strategies as st
 from recorded import ACTIVITIES, nearest, recorded, write
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.tasks import Signals
+from tinymetafed.tasks.base import Part
 
 NAMES = ("x", "label", "user", "t", "part")
 NUMBERED = {"features": ["x"], "target": "label", "device_column": "user", "normalise": False}
 
 
 def _task(path: Path, **changes: object) -> Signals:
-    table = {"name": "signals", "path": path.name, "window": 4, **changes}
+    table = {"name": "signals", "path": path.name, "window": 4, "validation": 0, **changes}
     return Signals.model_validate(table).resolved(path.parent)
 
 
-def _windows(task: Signals, unseen: tuple[bool, ...] = (False, True)) -> dict[str, set[Any]]:
+def _windows(task: Signals, parts: tuple[Part, ...] = ("seen", "unseen")) -> dict[str, set[Any]]:
     """Of each device: the windows' values and classes."""
     found: dict[str, set[Any]] = {}
-    for kind in unseen:
-        held = task.held(1, 0, unseen=kind)
+    for part in parts:
+        held = task.held(1, 0, part=part)
         assert held is not None
         for i in range(held.count):
-            if one := task.held(1, i, unseen=kind):
+            if one := task.held(1, i, part=part):
                 rows = map(tuple, one.samples.inputs.tolist())
                 found[one.name] = set(zip(rows, one.samples.targets.tolist(), strict=True))
     return found
@@ -85,7 +86,7 @@ def test_samples_are_windows_of_channels(tmp_path: Path):
     found = recorded()
     path = write(tmp_path / "t.csv", found.rows())
     task = _task(path, target="activity", device_column="user")
-    assert (task.shape, task.outputs, task.limits(unseen=True).samples) == ((1, 4, 2), 3, 9)
+    assert (task.shape, task.outputs, task.limits(part="unseen").samples) == ((1, 4, 2), 3, 9)
     seen = ~np.isin(found.users, task.prepare(1)["task.unseen"].split(", "))
     scaled = (found.values - found.values[seen].mean(axis=0)) / found.values[seen].std(axis=0)
     windows = scaled.reshape(-1, 4, 2)
@@ -114,7 +115,7 @@ def test_support_and_query_share_no_row_of_the_file(
     ]
     path = write(tmp_path_factory.mktemp("own") / "t.csv", rows, NAMES)
     task = _task(path, **NUMBERED, window=window, stride=stride, ways=ways)
-    limits = task.limits(unseen=False)
+    limits = task.limits(part="seen")
     support *= ways or 1
     query = int(limits.samples) - support * limits.blocked
     if query < limits.classes:
@@ -135,7 +136,7 @@ def _timed(path: Path, times: list[float], parts: list[int] | None = None) -> Pa
 
 
 def _starts(task: Signals) -> list[int]:
-    held = task.held(1, 0, unseen=False)
+    held = task.held(1, 0, part="seen")
     assert held is not None
     one = held.samples.inputs[held.samples.targets == 0]
     return sorted(one[:, 0].astype(int).tolist())
@@ -192,7 +193,7 @@ def test_a_value_to_predict_is_that_of_the_last_row(tmp_path: Path):
     rows = [(i, 10 * i, f"u{i // 8}") for i in range(16)]
     path = write(tmp_path / "t.csv", rows, ("x", "y", "user"))
     task = _task(path, target="y", regression=True, device_column="user", normalise=False)
-    for support, _ in (task.device(1, 0, 2, 0), task.device(1, 0, 2, 0, unseen=True)):
+    for support, _ in (task.device(1, 0, 2, 0), task.device(1, 0, 2, 0, part="unseen")):
         assert (support.targets[:, 0] == 10 * support.inputs[:, -1]).all()
 
 
@@ -200,7 +201,7 @@ def test_windows_that_overlap_are_not_shared_out(tmp_path: Path):
     path = write(tmp_path / "t.csv", recorded().rows())
     made = {"partition": {"name": "iid", "devices": 4}, "features": ["ax", "ay"]}
     task = _task(path, target="activity", **made, stride=4)
-    assert task.limits(unseen=False).samples == 11
+    assert task.limits(part="seen").samples == 11
     with pytest.raises(TinyMetaFedError, match="task.partition: windows overlap, so two devices"):
         _task(path, target="activity", **made, stride=3)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from recorded import ACTIVITIES, Recorded, nearest, recorded, write
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.tasks import Signals, Table
+from tinymetafed.tasks.base import Part
 from tinymetafed.tasks.samples import Samples
 
 Make = Callable[..., Table]
@@ -25,7 +26,8 @@ BY_USER = {"device_column": "user"}
 
 
 def _task(path: Path, **changes: object) -> Table:
-    table = {"name": "table", "path": path.name, "target": "activity", **changes}
+    table = {"name": "table", "path": path.name, "target": "activity", "validation": 0}
+    table |= changes
     return Table.model_validate(table).resolved(path.parent)
 
 
@@ -47,10 +49,10 @@ def _problem(path: Path, **changes: object) -> str:
     return str(caught.value).removeprefix(f"{path}: ")
 
 
-def _everything(task: Table, seed: int, *, unseen: bool) -> list[tuple[str, Samples]]:
-    first = task.held(seed, 0, unseen=unseen)
+def _everything(task: Table, seed: int, *, part: Part) -> list[tuple[str, Samples]]:
+    first = task.held(seed, 0, part=part)
     assert first is not None
-    every = [task.held(seed, i, unseen=unseen) for i in range(first.count)]
+    every = [task.held(seed, i, part=part) for i in range(first.count)]
     return [(one.name, one.samples) for one in every if one is not None]
 
 
@@ -64,10 +66,10 @@ def test_devices_are_users_and_unseen_ones_are_others(make: Make, seed: int):
     seen = ~np.isin(found.users, unseen)
     values = found.values
     scaled = (values - values[seen].mean(axis=0)) / values[seen].std(axis=0)
-    for kind in (False, True):
-        for name, samples in _everything(task, seed, unseen=kind):
+    for part in ("seen", "unseen"):
+        for name, samples in _everything(task, seed, part=part):
             rows = np.flatnonzero(found.users == name)
-            assert (name in unseen) == kind
+            assert (name in unseen) == (part == "unseen")
             assert sorted(nearest(samples, scaled)) == rows.tolist()
             for row, label in zip(nearest(samples, scaled), samples.targets, strict=True):
                 assert ACTIVITIES[label] == found.activities[row]
@@ -82,7 +84,7 @@ def test_other_seeds_have_other_unseen_devices(make: Make):
 def test_unseen_devices_by_name(make: Make):
     task = make(unseen_devices=["user 3"])
     assert {task.prepare(seed)["task.unseen"] for seed in range(5)} == {"user 3"}
-    assert (task.limits(unseen=False).devices, task.limits(unseen=True).devices) == (4, 1)
+    assert (task.limits(part="seen").devices, task.limits(part="unseen").devices) == (4, 1)
 
 
 @settings(deadline=None)
@@ -112,7 +114,7 @@ def test_devices_that_are_made_share_no_row(make: Make, partition: dict[str, Any
     found = recorded()
     task = make(found, device_column=None, partition=partition, normalise=False, unseen=0.4,
                 features=["ax", "ay"])  # fmt: skip
-    held = _everything(task, seed, unseen=False), _everything(task, seed, unseen=True)
+    held = _everything(task, seed, part="seen"), _everything(task, seed, part="unseen")
     assert tuple(map(len, held)) == (4, 2)
     rows = [nearest(samples, found.values) for kind in held for _, samples in kind]
     everything = [row for part in rows for row in part]
@@ -124,13 +126,13 @@ def test_devices_that_are_made_share_no_row(make: Make, partition: dict[str, Any
         assert len(set(sizes)) > 1
     else:
         assert sizes == [30] * 6
-    assert task.limits(unseen=False).samples == (5 if partition["name"] == "size" else 30)
+    assert task.limits(part="seen").samples == (5 if partition["name"] == "size" else 30)
 
 
 def test_shards_have_few_classes(make: Make):
     partition = {"name": "shards", "devices": 30, "shards": 2}
     task = make(device_column=None, partition=partition, features=["ax", "ay"])
-    classes = [len(set(one.targets.tolist())) for _, one in _everything(task, 1, unseen=False)]
+    classes = [len(set(one.targets.tolist())) for _, one in _everything(task, 1, part="seen")]
     assert max(classes) == 2
     assert min(classes) == 1
 
@@ -163,7 +165,7 @@ def test_classes_are_numbered(
     path = write(tmp_path / "t.csv", rows, ("x", "activity", "user"))
     task = _task(path, **BY_USER, normalise=False)
     assert task.known.classes == names
-    held = task.held(1, 0, unseen=False)
+    held = task.held(1, 0, part="seen")
     assert held is not None
     assert dict(zip(held.samples.inputs[:, 0], held.samples.targets, strict=True)) == dict(
         enumerate(numbers)
@@ -172,8 +174,8 @@ def test_classes_are_numbered(
 
 def test_classes_in_an_order_of_one_s_own(make: Make):
     task = make(classes=["walk", "sit", "run"])
-    held = task.held(1, 0, unseen=False)
-    plain = make().held(1, 0, unseen=False)
+    held = task.held(1, 0, part="seen")
+    plain = make().held(1, 0, part="seen")
     assert held is not None
     assert plain is not None
     assert (held.samples.targets + plain.samples.targets == 2).all()
@@ -289,8 +291,8 @@ def test_the_mean_of_what_is_seen_takes_a_missing_value_s_place(tmp_path: Path):
     seen = ~np.isin(found.users, task.prepare(1)["task.unseen"].split(", "))
     known = np.arange(len(rows)) % 7 > 0
     mean = np.float32(found.values[seen & known, 1].mean())
-    for unseen in (False, True):
-        for name, samples in _everything(task, 1, unseen=unseen):
+    for part in ("seen", "unseen"):
+        for name, samples in _everything(task, 1, part=part):
             filled = samples.inputs[:, 1] == mean
             assert filled.sum() == (~known & (found.users == name)).sum()
 
@@ -301,8 +303,8 @@ def test_a_class_that_only_unseen_devices_have(tmp_path: Path):
     rows[36][2] = "jump"  # of user 1
     path = write(tmp_path / "t.csv", rows)
     assert _problem(path, unseen_devices=["user 1"]) == (
-        "line 38: the class 'jump' is that of unseen devices alone, as of 'user 1', so none can "
-        "learn it; change task.unseen_devices, task.unseen or the seed"
+        "line 38: the class 'jump' is that of devices alone that are not seen, as of 'user 1', so "
+        "none can learn it; change task.unseen_devices, task.unseen or the seed"
     )
     _task(path, **BY_USER, unseen_devices=["user 0"]).prepare(1)
 
@@ -311,11 +313,11 @@ def test_a_device_with_few_samples(tmp_path: Path, caplog: pytest.LogCaptureFixt
     found = recorded()
     path = write(tmp_path / "t.csv", found.rows()[30:])  # six of user 0
     task = _task(path, **BY_USER)
-    limits = task.limits(unseen=False)
+    limits = task.limits(part="seen")
     assert limits.samples == 6
     assert limits.who == ("user 0 has no more; task.min_samples leaves out those that have too few")
     task = _task(path, **BY_USER, min_samples=10)
-    assert (task.limits(unseen=False).samples, task.known.groups) == (36, 4)
+    assert (task.limits(part="seen").samples, task.known.groups) == (36, 4)
     assert caplog.messages == [
         f"{path}: 1 of 5 devices have fewer than 10 samples and are left out (task.min_samples)"
     ]
@@ -330,7 +332,7 @@ def test_a_constant_column_is_0_and_is_named(tmp_path: Path, caplog: pytest.LogC
     for row in rows:
         row[0] = "0.1"
     path = write(tmp_path / "t.csv", rows)
-    held = _task(path, **BY_USER).held(1, 0, unseen=True)
+    held = _task(path, **BY_USER).held(1, 0, part="unseen")
     assert held is not None
     assert (held.samples.inputs[:, 0] == 0).all()
     assert caplog.messages == [f"{path}: constant in what seen devices have, so 0 in every "
@@ -406,7 +408,7 @@ def test_a_spoilt_file_is_learnt_from_or_is_one_line(
     try:
         task = kind.model_validate(table).resolved(path.parent)
         task.prepare(1)
-        parts = [task.device(1, i, 2, 2, unseen=unseen) for i in (0, 1) for unseen in (False, True)]
+        parts = [task.device(1, i, 2, 2, part=part) for i in (0, 1) for part in ("seen", "unseen")]
     except TinyMetaFedError as error:
         lines, finite = len(str(error).splitlines()), True
     else:

@@ -1,9 +1,11 @@
 """Data of a user's own: records in files, whose devices recorded them or are made.
 
-An unseen device is a whole device: of its records none is seen in training, nor used to normalise.
+A device is whole in its part: of the records of one that is not seen none is learnt from, nor used
+to normalise.
 """
 
 import hashlib
+import math
 from abc import abstractmethod
 from functools import lru_cache
 from pathlib import Path
@@ -16,11 +18,14 @@ from pydantic.json_schema import SkipJsonSchema
 from ...errors import TinyMetaFedError, printable
 from ...models.layers import Shape
 from ...settings import Settings
-from ..base import Held, Limits, Range, Task
+from ..base import Held, Limits, Part, Range, Task, ValidationShare, held_back
 from ..partition import Partition
 from ..samples import Samples
 from .dealing import Dealt, blocked_of, check_made, deal, fewest_of, groups_of
 from .records import Records
+
+_STREAMS: dict[Part, int] = {"seen": 0, "unseen": 1, "validation": 2}
+"""Of random numbers, by which a device's samples are drawn."""
 
 
 class Found(Settings):
@@ -41,7 +46,7 @@ class Found(Settings):
 
 
 class OwnData(Task):
-    """Files of your own: where they are, who has what of them, and what is unseen."""
+    """Files of your own: where they are, who has what of them, and who is in which part."""
 
     path: Annotated[str, Field(min_length=1)]
     """File or folder, from the experiment's folder."""
@@ -50,9 +55,13 @@ class OwnData(Task):
     partition: Partition | None = None
     """How devices are made where no column names them."""
     unseen: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    """Part of the devices that training never sees, drawn from the seed."""
+    """Share of the devices that training never sees, drawn from the seed."""
+    validation: ValidationShare = 0.5
+    """Share of these that are for validation; the others are unseen."""
     unseen_devices: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """Names of the devices that training never sees, in place of `unseen`."""
+    """Names of the unseen devices, in place of `unseen` and `validation`."""
+    validation_devices: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Names of the devices for validation, beside those of `unseen_devices`."""
     min_samples: Annotated[int, Field(ge=1)] = 1
     """Devices with fewer samples are left out."""
     classes: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
@@ -60,7 +69,7 @@ class OwnData(Task):
     if not given."""
     ways: Annotated[int, Field(ge=2, le=1000)] | None = None
     """N classes of a device, drawn anew for each, with labels 0 to N − 1 in the order of drawing.
-    Where no column names devices, unseen ones have other classes."""
+    Where no column names devices, those of another part have other classes."""
     normalise: bool = True
     """Whether values are standardised, by mean and standard deviation over the seen devices."""
     found: SkipJsonSchema[Found | None] = None
@@ -96,9 +105,22 @@ class OwnData(Task):
             )
         if self.partition is not None and self.ways is not None:
             raise ValueError("partition: with task.ways each device's classes are drawn; leave it")
-        if self.partition is not None and (self.unseen_devices or self.min_samples > 1):
-            key = "unseen_devices" if self.unseen_devices else "min_samples"
-            raise ValueError(f"{key}: devices are made by task.partition; leave it out")
+        if self.partition is not None:
+            given = {
+                "unseen_devices": self.unseen_devices,
+                "validation_devices": self.validation_devices,
+                "min_samples": self.min_samples > 1,
+            }
+            for key in (key for key, there in given.items() if there):
+                raise ValueError(f"{key}: devices are made by task.partition; leave it out")
+        if self.validation_devices is not None:
+            if self.unseen_devices is None:
+                raise ValueError("validation_devices: name the unseen ones too, unseen_devices")
+            if both := sorted({*self.validation_devices} & {*self.unseen_devices}):
+                raise ValueError(
+                    f"validation_devices: {printable(', '.join(both))} would be unseen too; a "
+                    "device is in one part"
+                )
         if self.classes is not None and len(set(self.classes)) < len(self.classes):
             raise ValueError("classes: one is there twice")
         return self
@@ -120,13 +142,13 @@ class OwnData(Task):
             sizes = {name: fewest_of(own, records, rows) for name, rows in groups.items()}
             smallest = min(sizes, key=lambda name: sizes[name])
             count, fewest = len(groups), sizes[smallest]
-            for name in self.unseen_devices or ():
-                if name not in groups:
-                    known = printable(", ".join(groups))
-                    raise TinyMetaFedError(
-                        f"task.unseen_devices: {printable(name)!r} is none of them; there are: "
-                        f"{known}"
-                    )
+            for key in ("unseen_devices", "validation_devices"):
+                for name in getattr(self, key) or ():
+                    if name not in groups:
+                        known = printable(", ".join(groups))
+                        raise TinyMetaFedError(
+                            f"task.{key}: {printable(name)!r} is none of them; there are: {known}"
+                        )
         found = Found(
             sha256=digest,
             shape=own.shape_of(records),
@@ -159,15 +181,21 @@ class OwnData(Task):
         return bool(self.known.classes)
 
     @property
-    def unseen_groups(self) -> int:
-        """How many: at least one, and not all."""
+    def counts(self) -> dict[Part, int]:
+        """Devices of each part, or classes. Training never sees one at least, and not all."""
+        every = self.known.groups
         if self.unseen_devices is not None:
-            return len(set(self.unseen_devices))
-        return min(max(1, round(self.unseen * self.known.groups)), self.known.groups - 1)
+            validation, unseen = (
+                len({*(n or ())}) for n in (self.validation_devices, self.unseen_devices)
+            )
+        else:
+            never_seen = min(max(1, round(self.unseen * every)), every - 1)
+            validation = held_back(self.validation, never_seen)
+            unseen = never_seen - validation
+        return {"seen": every - validation - unseen, "validation": validation, "unseen": unseen}
 
-    def limits(self, *, unseen: bool) -> Limits:
-        found = self.known
-        count = self.unseen_groups if unseen else found.groups - self.unseen_groups
+    def limits(self, *, part: Part) -> Limits:
+        found, count = self.known, self.counts[part]
         who = f"{printable(found.of)} has no more; "
         if self.partition is None:
             who += "task.min_samples leaves out those that have too few"
@@ -176,7 +204,9 @@ class OwnData(Task):
         if self.ways is None:
             return Limits(count, found.fewest, blocked=found.blocked, who=who)
         samples = self.ways * found.fewest
-        return Limits(samples=samples, classes=self.ways, blocked=found.blocked, who=who)
+        enough = count >= (self.ways if self.device_column is None else 1)
+        devices = math.inf if enough else 0
+        return Limits(devices, samples, classes=self.ways, blocked=found.blocked, who=who)
 
     def dealt(self, seed: int) -> Dealt:
         """Who has what. Raises TinyMetaFedError."""
@@ -186,23 +216,22 @@ class OwnData(Task):
     # ---- samples --------------------------------------------------------------------------------
 
     def prepare(self, seed: int) -> dict[str, str]:
-        dealt = self.dealt(seed)
-        return {
-            Path(self.path).name: f"sha256:{self.known.sha256}",
-            **self.made_with,
-            "task.unseen": ", ".join(name for name, _ in dealt.unseen),
-        }
+        made_of = {Path(self.path).name: f"sha256:{self.known.sha256}", **self.made_with}
+        for part in ("validation", "unseen"):
+            if groups := self.dealt(seed).parts[part]:
+                made_of[f"task.{part}"] = ", ".join(name for name, _ in groups)
+        return made_of
 
     def device(
-        self, seed: int, device: int, support: int, query: int, *, unseen: bool = False
+        self, seed: int, device: int, support: int, query: int, *, part: Part = "seen"
     ) -> tuple[Samples, Samples]:
         """Support and query are drawn at random, and never overlap."""
         dealt = self.dealt(seed)
-        groups = dealt.unseen if unseen else dealt.seen
+        groups = dealt.parts[part]
         if self.ways is None:
             at = device % len(groups)
             name, rows = groups[at]
-            rng = np.random.default_rng([seed, 0x_0DA7_A002, int(unseen), at])
+            rng = np.random.default_rng([seed, 0x_0DA7_A002, _STREAMS[part], at])
             first, then = dealt.drawn(rng, rows, support, query, name)
             return dealt.samples(first), dealt.samples(then)
         rng = np.random.default_rng([seed, device])
@@ -216,11 +245,11 @@ class OwnData(Task):
     def ranges(self, seed: int) -> list[Range]:
         return self.dealt(seed).ranges()
 
-    def held(self, seed: int, device: int, *, unseen: bool) -> Held | None:
+    def held(self, seed: int, device: int, *, part: Part) -> Held | None:
         if self.ways is not None and self.device_column is None:
             return None  # classes of all
         dealt = self.dealt(seed)
-        groups = dealt.unseen if unseen else dealt.seen
+        groups = dealt.parts[part]
         name, rows = groups[device % len(groups)]
         return Held(name, dealt.samples(rows), len(groups), self.known.classes)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import TinyMetaFedError, printable
-from ..base import Range, warn
+from ..base import Part, Range, warn
 from ..partition import Rows
 from ..samples import Samples
 from ..scaling import standardised
@@ -21,14 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Dealt:
-    """Records as samples, and who has which. targets: as Samples has them. seen, unseen: names and
-    rows, in random order."""
+    """Records as samples, and who has which. targets: as Samples has them. parts: names and rows
+    of each part's devices, in random order."""
 
     records: Records
     inputs: NDArray[np.float32]
     targets: NDArray[np.uint32] | NDArray[np.float32]
-    seen: list[tuple[str, Rows]]
-    unseen: list[tuple[str, Rows]]
+    parts: dict[Part, list[tuple[str, Rows]]]
 
     def samples(self, rows: Rows) -> Samples:
         """Of these records."""
@@ -36,7 +35,7 @@ class Dealt:
 
     def ranges(self) -> list[Range]:
         """Of each channel."""
-        values = self.records.values[np.concatenate([rows for _, rows in self.seen])]
+        values = self.records.values[np.concatenate([rows for _, rows in self.parts["seen"]])]
         columns = values.reshape(-1, values.shape[-1])
         figures = np.nanmin, np.nanmean, np.nanstd, np.nanmax
         of_columns = np.stack([figure(columns, axis=0) for figure in figures], axis=1).tolist()
@@ -182,42 +181,49 @@ def deal(task: "OwnData", records: Records, seed: int) -> Dealt:
     groups = groups_of(task, records, seed)
     rng = np.random.default_rng([seed, 0x_0DA7_A001])
     names = [list(groups)[i] for i in rng.permutation(len(groups))]
-    unseen = set(task.unseen_devices or names[: task.unseen_groups])
-    if len(unseen) == len(names):
+    if (listed := task.unseen_devices) is not None:
+        validation, unseen = set(task.validation_devices or ()), set(listed)
+    else:
+        first, last = task.counts["validation"], task.counts["unseen"]
+        validation, unseen = set(names[:first]), set(names[first : first + last])
+    if len(validation | unseen) == len(names):
         raise TinyMetaFedError("task.unseen_devices: these are all devices; none is left to see")
-    split = [
-        [(name, groups[name]) for name in names if (name in unseen) == wanted]
-        for wanted in (False, True)
-    ]
-    seen_rows = np.sort(np.concatenate([rows for _, rows in split[0]]))
+    seen = [name for name in names if name not in validation | unseen]
+    chosen: dict[Part, set[str]] = {"seen": {*seen}, "validation": validation, "unseen": unseen}
+    parts: dict[Part, list[tuple[str, Rows]]] = {
+        part: [(name, groups[name]) for name in names if name in some]
+        for part, some in chosen.items()
+    }
+    seen_rows = np.sort(np.concatenate([rows for _, rows in parts["seen"]]))
     if task.ways is None and records.classes:
-        _check_classes(task, records, seen_rows, split[1])
+        _check_classes(task, records, seen_rows, [*parts["validation"], *parts["unseen"]])
     elif task.ways is not None and records.owners is None:
-        for part, kind in zip(split, ("seen", "unseen"), strict=True):
-            if len(part) < task.ways:
+        for part in ("seen", "unseen"):
+            if len(parts[part]) < task.ways:
                 raise TinyMetaFedError(
-                    f"task.unseen: {len(part)} classes are {kind}, and task.ways is {task.ways}"
+                    f"task.unseen: {len(parts[part])} classes are {part}, and task.ways is "
+                    f"{task.ways}"
                 )
     inputs = _scaled(task, records, seen_rows).reshape(len(records), -1)
     values = records.targets
     targets = values.astype(np.uint32) if records.classes else values.astype(np.float32)
-    return Dealt(records, inputs, targets, *split)
+    return Dealt(records, inputs, targets, parts)
 
 
 def _check_classes(
-    task: "OwnData", records: Records, seen: Rows, unseen: list[tuple[str, Rows]]
+    task: "OwnData", records: Records, seen: Rows, others: list[tuple[str, Rows]]
 ) -> None:
-    """Raises TinyMetaFedError where an unseen device has a class that nobody can have learnt."""
+    """Raises TinyMetaFedError where one of the others has a class that nobody can have learnt."""
     labels = records.targets.astype(np.intp)
     learnt = np.zeros(len(records.classes), np.bool_)
     learnt[labels[seen]] = True
-    for name, rows in unseen:
+    for name, rows in others:
         for row in rows[~learnt[labels[rows]]][:1].tolist():
             text = records.classes[labels[row]]
             raise records.error(
                 row,
-                f"the class {printable(text)!r} is that of unseen devices alone, as of "
-                f"{printable(name)!r}, so none can learn it; change task.unseen_devices, "
+                f"the class {printable(text)!r} is that of devices alone that are not seen, "
+                f"as of {printable(name)!r}, so none can learn it; change task.unseen_devices, "
                 "task.unseen or the seed",
             )
     if missed := [name for name, known in zip(records.classes, learnt, strict=True) if not known]:
