@@ -130,8 +130,12 @@ def test_a_task_with_classes_that_is_wrong(override: str, says: str):
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("devices.seen=7", "devices.seen: 7 devices, but the task has data for 6"),
-        ("evaluation.devices=5", "evaluation.devices: 5 devices, but the task has data for 4"),
+        ("devices.seen=7", "devices.seen: 7 seen devices, but the task has data for 6"),
+        (
+            "evaluation.devices=3",
+            "evaluation.devices: 3 validation devices, but the task has data ",
+        ),
+        ("evaluation.unseen=3", "evaluation.unseen: 3 unseen devices, but the task has data for 2"),
         ("strategy.query=16", "strategy.query: 0 + 16 samples of a device, but the task has 15"),
         ("evaluation.query=11", "evaluation.query: 5 + 11 samples of a device, but the task has"),
     ],
@@ -139,7 +143,7 @@ def test_a_task_with_classes_that_is_wrong(override: str, says: str):
 def test_a_table_has_so_many_devices(override: str, says: str):
     table = (
         *CLASSES, "task={name='tabular', data='iris'}", "model.layers=[{units=3}]",
-        "devices.seen=6", "evaluation={devices=4, support=5, query=10}",
+        "devices.seen=6", "evaluation={devices=2, support=5, query=10}",
     )  # fmt: skip
     parse(SMALL, "f.toml", table)
     with pytest.raises(TinyMetaFedError, match=f"f.toml: {re.escape(says)}"):

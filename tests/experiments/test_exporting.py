@@ -48,6 +48,7 @@ IMAGES = """
 name = "tabular"
 data = "iris"
 rows = 5
+validation = 0.4
 [model]
 loss = "softmax_cross_entropy"
 shape = [2, 2, 1]
@@ -76,7 +77,7 @@ def finished(folder: Path, rest: str, *changes: str) -> tuple[Store, Run]:
 
 FEW = tuple(f"{part}={n}" for part, n in (
     ("devices.seen", 3), ("strategy.support", 2), ("strategy.query", 3), ("evaluation.support", 2),
-    ("evaluation.query", 3),
+    ("evaluation.query", 3), ("evaluation.devices", 1), ("evaluation.unseen", 2),
 ))  # fmt: skip
 NETWORKS = {"sine": (SINE, ()), "images": (IMAGES, FEW)}
 
@@ -126,6 +127,7 @@ def test_a_network_that_comes_in_again_is_judged_the_same(tmp_path: Path, name: 
 
     def judged(store: Store, run: Run, done: int) -> list[tuple[object, ...]]:
         rows = [one for one in store.evaluations(run.id) if one.round == done]
+        rows = [one for one in rows if one.part == "validation"]
         return [tuple(vars(row).values())[1:] for row in rows]
 
     assert judged(other, second, 0) == judged(store, run, 2)
@@ -141,7 +143,7 @@ def test_adaptation_is_that_of_the_evaluation(tmp_path: Path):
         _, query = exported.samples
         outputs = exported.predicted(query.inputs)
         loss = np.mean((outputs - query.targets) ** 2)
-        rows = [row for row in store.evaluations(run.id) if row.round == 2]
+        rows = [row for row in store.evaluations(run.id) if row.part == "unseen"]
         assert rows[device].loss_after == pytest.approx(float(loss), rel=1e-5)
         assert exported.network.metadata["weights"] == f"adapted to unseen device {device}"
 
@@ -219,7 +221,8 @@ def test_tensorflow_lite_gives_what_a_node_gives(tmp_path: Path, name: str):
 
 def test_eight_bits_come_close(tmp_path: Path):
     pytest.importorskip("ai_edge_quantizer", reason="the extra tflite is not installed")
-    exported = Exported(*finished(tmp_path, IMAGES, *FEW), 0)
+    whole = ("task.validation=0", "evaluation.devices=0", "evaluation.unseen=3")
+    exported = Exported(*finished(tmp_path, IMAGES, *FEW, *whole), 0)
     lines = list(exported.write(tmp_path / "net.tflite", int8=True))
     assert [line.partition(":")[0] for line in lines[:3]] == ["node", "float32", "int8"]
     inputs = exported.samples[1].inputs

@@ -87,7 +87,7 @@ def test_a_probability_at_the_end_goes_into_the_loss(place: Path):
         "task={name='tabular', data='iris'}",
         "devices.seen=3",
         "evaluation.query=6",
-        "evaluation.devices=3",
+        "evaluation.devices=2",
     )
     settings = experiment(place, *iris)
     assert settings.model.loss == "softmax_cross_entropy"

@@ -49,8 +49,7 @@ class Card(datasets.Card):
 
 
 class Keywords(FewShot):
-    """Spoken words as MFCCs: N words of one part's speakers; devices of another part have others.
-    """
+    """Spoken words as MFCCs: N words to tell apart; devices of another part have other speakers."""
 
     name: Literal["keywords"]
     data: Literal["speech_commands", "fsdd"]
