@@ -286,7 +286,7 @@ def test_a_device_adapts_and_predicts(small: tmf.Experiment, folder: Path):
     outputs = adapted.predict(query.inputs)
     assert np.array_equal(outputs, exported.predicted(query.inputs))
     # As the last evaluation has judged it.
-    judged = result.evaluations.loc[(4, 1002), "loss_after"]
+    judged = result.evaluations.loc[(4, 1007), "loss_after"]
     assert np.mean((outputs - query.targets) ** 2) == pytest.approx(judged, rel=1e-5)
     own = result.adapt(inputs=support.inputs.tolist(), targets=support.targets.tolist())
     assert np.array_equal(own.theta, adapted.theta)
@@ -299,7 +299,7 @@ def test_what_cannot_be_adapted_to(small: tmf.Experiment, folder: Path):
     for wrong, says in (
         ({}, "either device or inputs and targets"),
         ({"device": 1, "inputs": [[1]]}, "either device or inputs and targets"),
-        ({"device": 5}, "device 5: there are 0 to 4"),
+        ({"device": 5}, "device 5: there are 5 unseen ones, from 0"),
         ({"inputs": [[1, 2]], "targets": [[1]]}, "the model takes float32 [n, 1]"),
         ({"inputs": [["a"]], "targets": [[1]]}, "numbers are needed"),
         ({"inputs": [[1]], "targets": [[3e38]]}, "these samples: its adaptation diverges"),

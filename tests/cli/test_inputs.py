@@ -130,7 +130,7 @@ def test_a_loss_of_zero_at_the_start(tmp_path: Path, experiment: MakeExperiment)
     store, run = execute(experiment(), tmp_path)
     store._db.execute("UPDATE evaluation SET loss_after = 0 WHERE round = 0")
     text = printed(*summary.summary(store, run, None))
-    assert "start of training" in text
+    assert "at the start" in text
     assert "│ – │" in " ".join(text.split())
 
 

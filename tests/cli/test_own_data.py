@@ -122,7 +122,7 @@ def test_a_run_knows_its_data_and_goes_on_with_no_other(
             "strategy.query=40", "mine.toml: strategy.query: 0 + 40 samples of a device, but the "
             "task has 36: user 0 has no more; task.min_samples leaves out those that have too few",
         ),
-        ("devices.seen=4", "mine.toml: devices.seen: 4 devices, but the task has data for 3"),
+        ("devices.seen=4", "mine.toml: devices.seen: 4 seen devices, but the task has data for 3"),
         (
             "model.layers=[{units=2}]", "mine.toml: model.layers.0: the task has 3 outputs, the "
             "last layer 2",

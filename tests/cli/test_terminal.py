@@ -52,11 +52,12 @@ def test_the_last_loss_is_in_the_line(
     monkeypatch.setattr(terminal, "SECONDS", 0.0)
     store = Store(folder / "runs")
     run._execute(parse(SMALL, "SMALL"), store, None, None, None)
-    losses = {one.round: f"{one.loss_after:.3f}" for one in store.judged(1)}
+    losses = {one.round: f"{one.loss_after:.3f}" for one in store.judged(1, "validation")}
+    [final] = store.judged(1, "unseen")
     lines = output.getvalue().splitlines()
     assert "test: training, 1 of 4 rounds" in lines
-    assert f"test: training, loss {losses[2]}, 3 of 4 rounds" in lines
-    assert lines[-1] == f"test: done, loss {losses[4]}, 4 of 4 rounds"
+    assert f"test: training, validation: loss {losses[2]}, 3 of 4 rounds" in lines
+    assert lines[-1] == f"test: done, unseen: loss {final.loss_after:.3f}, 4 of 4 rounds"
 
 
 def test_runs_side_by_side_say_it_too(tmp_path: Path):
@@ -65,9 +66,10 @@ def test_runs_side_by_side_say_it_too(tmp_path: Path):
     seen: list[tuple[int, str]] = []
     compared = Comparison(cells[:1], store)
     compared.execute(1, lambda i, done, doing: seen.append((done, doing)))
-    losses = {one.round: f"{one.loss_after:.3f}" for one in store.judged(1)}
-    assert (3, f"training, loss {losses[2]}") in seen
-    assert (4, f"done, loss {losses[4]}") in seen
+    losses = {one.round: f"{one.loss_after:.3f}" for one in store.judged(1, "validation")}
+    [final] = store.judged(1, "unseen")
+    assert (3, f"training, validation: loss {losses[2]}") in seen
+    assert (4, f"done, unseen: loss {final.loss_after:.3f}") in seen
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,8 @@ def _accuracy(store: Store, run: Run, name: str) -> list[float]:
 def test_the_table_has_accuracy_too(stored: tuple[Store, Run]):
     store, run = stored
     text = printed(*summary.summary(store, run, None))
-    assert "Mean loss (accuracy) on devices that training never sees" in text
-    shown = [line for line in text.splitlines() if "start of" in line or "after 4" in line]
+    assert "Mean loss (accuracy) before and after adaptation" in text
+    shown = [line for line in text.splitlines() if "at the start" in line or "after 4" in line]
     before, after = (_accuracy(store, run, name) for name in ("before", "after"))
     assert [line.split("│")[1].strip() for line in shown] == ["1 validation"] * 2 + ["1 unseen"]
     for line, i in zip(shown[:2], (0, 2), strict=True):

@@ -165,10 +165,10 @@ def _participation(found: dict[str, tuple[int, int]]) -> Iterator[str]:
 
 def _losses(found: list[MeanLosses], classes: bool) -> Table:
     what = "loss (accuracy)" if classes else "loss"
-    table = Table(title=f"Mean {what} on devices that training never sees", title_justify="left")
+    table = Table(title=f"Mean {what} before and after adaptation", title_justify="left")
     table.add_column("devices")
     table.add_column("weights")
-    columns = ["before adaptation", "after adaptation", "after ÷ start"]
+    columns = ["before", "after", "÷ start"]
     if diverged := any(row.diverged for row in found):
         columns.append("diverged")
     for column in columns:
@@ -177,7 +177,7 @@ def _losses(found: list[MeanLosses], classes: bool) -> Table:
         mine = [row for row in found if row.part == part]
         start = next((row.after for row in mine if row.round == 0), math.nan)
         for row in {row.round: row for row in (*mine[:1], *mine[-1:])}.values():
-            name = "start of training" if row.round == 0 else f"after {row.round} rounds"
+            name = "at the start" if row.round == 0 else f"after {row.round} rounds"
             before = _measured(row.before, row.accuracy_before, classes)
             after = _measured(row.after, row.accuracy_after, classes)
             ratio = row.after / start if start else math.nan  # nothing is a share of zero
