@@ -24,7 +24,7 @@ from tinymetafed.report.summary import MeanLosses
 from tinymetafed.results.store import Store
 
 LOCAL = ('label = "few"', 'label = "alone"\nname = "local"\n[[strategies]]\nlabel = "few"')
-FINAL = "SELECT loss_after FROM evaluation WHERE run = ? AND round = ? ORDER BY device"
+FINAL = "SELECT loss_after FROM evaluation WHERE run = ? AND round = ? AND part = ? ORDER BY device"
 
 
 def _compare(folder: Path, *changes: tuple[str, str]) -> tuple[ComparisonSettings, Outcome, Path]:
@@ -33,11 +33,15 @@ def _compare(folder: Path, *changes: tuple[str, str]) -> tuple[ComparisonSetting
     return settings, outcome(settings, compared, store), store.path
 
 
-def _losses(path: Path, found: Outcome, done: int) -> dict[tuple[str, int], np.ndarray]:
-    """Of each device, by strategy and seed."""
+def _losses(
+    path: Path, found: Outcome, done: int, part: str = "unseen"
+) -> dict[tuple[str, int], np.ndarray]:
+    """Of each device of the part, by strategy and seed."""
     with closing(sqlite3.connect(path)) as db:
         return {
-            (one.strategy, one.seed): np.array(db.execute(FINAL, (one.run, done)).fetchall())[:, 0]
+            (one.strategy, one.seed): np.array(db.execute(FINAL, (one.run, done, part)).fetchall())[
+                :, 0
+            ]
             for one in found.runs
         }
 
@@ -53,9 +57,10 @@ def _result(found: Outcome, strategy: str, quantity: str) -> Result:
 
 def test_devices_are_compared_with_the_first_weights(tmp_path: Path):
     _, found, path = _compare(tmp_path)
-    first, last = _losses(path, found, 0), _losses(path, found, 4)
+    first, last = (_losses(path, found, done, "validation") for done in (0, 4))
     assert found.no_federation == FIRST_WEIGHTS
     assert _values(found, WORSE) == {key: np.mean(last[key] > first[key]) for key in last}
+    last = _losses(path, found, 4)
     for key, worst in _values(found, "loss of the worst tenth").items():
         assert worst == pytest.approx(last[key].max())  # of five devices it is half of one
 
@@ -146,7 +151,7 @@ def test_the_spread_is_of_the_last_fifth():
 def test_a_run_s_spread_is_of_its_last_evaluations(tmp_path: Path):
     longer = "target = 100\nchanges = { rounds = 10, evaluation = { every = 1 } }"
     _, found, path = _compare(tmp_path, ("target = 100", longer))
-    points = [_losses(path, found, done) for done in (8, 9, 10)]
+    points = [_losses(path, found, done, "validation") for done in (8, 9, 10)]
     expected = {key: np.std([one[key].mean() for one in points], ddof=1) for key in points[0]}
     assert _values(found, SPREAD) == pytest.approx(expected)
 
@@ -204,7 +209,9 @@ def test_the_worst_tenth_is_of_all_seeds_or_of_none(tmp_path: Path):
     columns = ("loss_before", "loss_after", "accuracy_before", "accuracy_after")
     changed = ", ".join(f"{name} = NULL" for name in columns)
     query = f"UPDATE evaluation SET {changed} WHERE run = ? AND round = 4 AND device ="
-    store._db.execute(f"{query} (SELECT min(device) FROM evaluation WHERE run = ?)", [run.id] * 2)
+    for end in ("min", "max"):  # one for validation, and one unseen
+        chosen = f"(SELECT {end}(device) FROM evaluation WHERE run = ?)"
+        store._db.execute(f"{query} {chosen}", [run.id] * 2)
     found = outcome(settings, compared, store)
     assert ("few", 1) not in _values(found, "loss of the worst tenth")
     assert ("few", 2) in _values(found, "loss of the worst tenth")
@@ -217,5 +224,8 @@ def test_the_worst_tenth_is_of_all_seeds_or_of_none(tmp_path: Path):
     one = _result(found, "Reptile", "loss after adaptation")
     assert one.difference == pytest.approx(np.mean(apart))
     worse = _values(found, WORSE)["few", 1]
-    first = _losses(store.path, found, 0)["few", 1]
-    assert worse == np.mean(np.isnan(theirs) | (theirs > first))
+    first, after = (
+        _losses(store.path, found, done, "validation")["few", 1].astype(float) for done in (0, 4)
+    )
+    assert np.isnan(after).sum() == 1
+    assert worse == np.mean(np.isnan(after) | (after > first))
