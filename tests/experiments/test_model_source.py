@@ -205,7 +205,7 @@ def test_a_run_that_may_have_learnt_from_unseen_devices(
     experiment(place, "model.from_run=last")
     assert not caplog.messages
     experiment(place, "model.from_run=last", "seed=77")
-    assert "it may have learnt from devices that are unseen here" in caplog.text
+    assert "it may have learnt from devices that are not seen here" in caplog.text
 
 
 def test_a_run_that_has_not_ended_gives_no_weights(place: Path):

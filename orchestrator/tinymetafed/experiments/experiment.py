@@ -79,7 +79,7 @@ def build(tree: dict[str, Any], origin: str, folder: Path) -> Experiment:
     if source.has_seen_other_devices(experiment):
         log.warning(
             "%s: model.from_run: that run has another seed, so it may have learnt from devices "
-            "that are unseen here; use its seed",
+            "that are not seen here; use its seed",
             origin,
         )
     return experiment.starting_with(first)

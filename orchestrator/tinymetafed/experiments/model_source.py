@@ -31,10 +31,14 @@ class Source:
         return self.run and self.run.built_model
 
     def has_seen_other_devices(self, experiment: FederationSettings) -> bool:
-        """Whether the run may have learnt from devices that are unseen in the experiment: it splits
-        the same data by another seed."""
-        run = self.run
-        return run is not None and run.task == experiment.task and run.seed != experiment.seed
+        """Whether the run may have learnt from devices that are not seen in the experiment: it
+        splits the same data by another seed."""
+        if self.run is None or self.run.seed == experiment.seed:
+            return False
+        one, other = (  # whatever is for validation of those that training does not see
+            each.task.model_dump(exclude={"validation"}) for each in (self.run, experiment)
+        )
+        return one == other
 
 
 class _Table(settings.Settings):
