@@ -1,6 +1,7 @@
 """What is tuned of a comparison, the trials, and what becomes of them when they are stopped."""
 
 import json
+import math
 import sqlite3
 from pathlib import Path
 from statistics import fmean
@@ -11,12 +12,13 @@ import pytest
 import running
 from comparing import read, write
 from tinymetafed.errors import TinyMetaFedError
-from tinymetafed.experiments import comparison, trials, tuned, tuning
+from tinymetafed.experiments import comparison, search_space, trials, tuned, tuning
 from tinymetafed.experiments.trials import Tuning
+from tinymetafed.experiments.tuning import Measure, Search
 from tinymetafed.link.messages import Error
 from tinymetafed.nodes.answers import NodeRefused
 from tinymetafed.places import PROJECT
-from tinymetafed.results.store import Store
+from tinymetafed.results.store import Judged, Store
 from tinymetafed.strategies.base import OnlineSGD, ServerState
 from tuning import TUNE, alone, execute, searches, until_killed
 
@@ -135,6 +137,21 @@ def test_a_key_near_a_strategy_is_of_that_strategy(tmp_path: Path):
         searches(tmp_path, wrong)
 
 
+def test_what_the_page_says_is_searched(tmp_path: Path):
+    text = (PROJECT / "docs/tuning.md").read_text()
+    path = tmp_path / "three.toml"
+    path.write_text(text.partition("```toml\n")[2].partition("```")[0])
+    _, _, found = tuning.read(path)
+    assert [one.judged for one in found] == [[20, 40, 60, 80, 100]] * 3
+    table = text.partition("| --- | --- | --- |\n")[2].partition("\n\n")[0]
+    said: dict[str, str] = {}
+    for line in table.splitlines():
+        names, span, _ = line.strip("| ").split(" | ", 2)
+        said |= dict.fromkeys(names.replace("`", "").split(", "), span)
+    known = {name: str(span) for name, span in search_space.DEFAULT.items() if span.searched}
+    assert said == known
+
+
 def test_seeds_that_nobody_gave_are_not_those_of_the_comparison(tmp_path: Path):
     path = write(tmp_path, ("seeds = [1, 2]", "seeds = [1, 1002]"))
     comparison.read(path)
@@ -240,6 +257,26 @@ def test_what_diverges_is_never_chosen(tmp_path: Path, stop: str):
     assert found.trials[0].value is None
     assert found.best is not None
     assert found.best.values["rate"] == 0.01
+
+
+def test_a_device_that_diverges_has_gained_nothing(tmp_path: Path):
+    search = searches(tmp_path)[0]
+    before = Judged(0, 5, 1, 4.0, 6.0, 0.2, 0.2)
+    assert trials._value(search, before, Judged(9, 5, 0, 4.0, 0.1, 0.2, 0.7)) == 0.1
+    assert trials._value(search, before, Judged(9, 5, 1, 4.0, 0.5, 0.2, 0.7)) == 0.8 * 0.5 + 0.2 * 4
+    assert trials._value(search, before, Judged(9, 5, 5, None, None, None, None)) == math.inf
+    classes = Classes(search.task, search.strategy, search.experiments, search.parameters)
+    assert trials._value(classes, before, Judged(9, 5, 0, 4.0, 0.5, 0.2, 0.7)) == 0.7
+    assert trials._value(classes, before, Judged(9, 5, 1, 4.0, 0.5, 0.2, 0.5)) == 0.8 * 0.5
+    assert trials._value(classes, before, Judged(9, 5, 5, None, None, None, None)) == -math.inf
+
+
+class Classes(Search):
+    """As if its task had classes."""
+
+    @property
+    def measure(self) -> Measure:
+        return "accuracy"
 
 
 def test_weights_that_are_not_finite_are_a_trial_that_diverged(

@@ -29,7 +29,7 @@ from .. import federation
 from ..errors import Diverged, TinyMetaFedError
 from ..nodes.answers import NodeRefused
 from ..results import opening
-from ..results.store import Run, Store
+from ..results.store import Judged, Run, Store
 from . import runner
 from .comparison import Cell
 from .experiment import Experiment
@@ -251,6 +251,21 @@ def _search(
         _Trials(search, identity, folder, threads, say).until(wanted)
 
 
+def _value(search: Search, first: Judged, judged: Judged) -> float:
+    """Of the devices that were judged. One that diverged has gained nothing: it has no accuracy, or
+    the loss of a device before training. first: the judgement before training."""
+    if search.measure == "accuracy":
+        mean, otherwise = judged.accuracy_after, 0.0
+    else:
+        mean, otherwise = judged.loss_after, first.loss_before
+    if mean is None or otherwise is None:
+        return search.worst
+    if not judged.diverged:
+        return mean
+    share = judged.diverged / judged.devices
+    return (1 - share) * mean + share * otherwise
+
+
 class _Trials:
     """The trials of a search, one after the other."""
 
@@ -338,9 +353,8 @@ class _Trials:
         run = self._find(i, experiment)
         if run is None or run.done < rounds:
             run = self._execute(experiment, run, rounds)
-        [judged] = [one for one in self._store.judged(run.id) if one.round == rounds]
-        found = judged.accuracy_after if self._search.measure == "accuracy" else judged.loss_after
-        return self._search.worst if judged.diverged or found is None else found
+        by_round = {one.round: one for one in self._store.judged(run.id)}
+        return _value(self._search, by_round[0], by_round[rounds])
 
     def _find(self, i: int, experiment: Experiment) -> Run | None:
         settings = experiment.model_dump_json()

@@ -61,7 +61,7 @@ class Search:
 
     @property
     def worst(self) -> float:
-        """The value of what diverged."""
+        """The value of what diverged on every device."""
         return -math.inf if self.measure == "accuracy" else math.inf
 
     @property
