@@ -16,6 +16,11 @@ TUNE = ("seeds = [1, 2]", "seeds = [1, 2]\n[tune]\nseeds = [11, 12]\n")
 """A change by which the comparison of comparing.py says how it is tuned."""
 
 
+def more(text: str) -> tuple[str, str]:
+    """A change, after that, by which [tune] has more lines."""
+    return TUNE[1], f"{TUNE[1]}{text}\n"
+
+
 def searches(folder: Path, *changes: tuple[str, str]) -> list[Search]:
     """What is tuned of that comparison, with more changes to it."""
     _, _, found = tuning.read(write(folder, TUNE, *changes))
