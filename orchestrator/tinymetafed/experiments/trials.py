@@ -119,9 +119,10 @@ class Tuning(SideBySide):
         with opening.in_words(self.folder):
             self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         Store(self.folder).close()  # its tables, before there are several processes
-        with _alone(self.folder), _reporting(self.folder):
-            _path(self.folder).touch(mode=0o600)
-            _storage(self.folder)
+        with _alone(self.folder):
+            with _reporting(self.folder), opening.in_words(self.folder):
+                _path(self.folder).touch(mode=0o600)
+                _storage(self.folder)
             super().execute(jobs, progress)
 
     def _name(self, i: int) -> str:
@@ -186,22 +187,24 @@ def _storage(folder: Path) -> "optuna.storages.RDBStorage":
 @contextmanager
 def _reporting(folder: Path) -> Iterator[None]:
     """What goes wrong with the file in a user's words: TinyMetaFedError."""
-    with opening.in_words(_path(folder)):
-        try:
-            yield
-        except Exception as error:
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, sqlite3.Error):
-                cause = getattr(cause, "orig", None) or cause.__cause__
-            if cause is None:
-                raise
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, sqlite3.Error):
+            cause = getattr(cause, "orig", None) or cause.__cause__
+        if cause is None:
+            raise
+        with opening.in_words(_path(folder)):
             raise cause from None
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Nobody else tunes in the folder meanwhile. What ends the process ends this too."""
-    with opening.in_words(folder), (folder / "tune.lock").open("w") as file:
+    with opening.in_words(folder):
+        file = (folder / "tune.lock").open("w")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -5,6 +5,7 @@ from itertools import groupby
 from typing import Any
 
 from rich.console import RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -19,7 +20,7 @@ def tables(results: Sequence[Tuned]) -> Iterator[RenderableType]:
     for task, some in groupby(results, key=lambda one: one.search.task):
         every = list(some)
         title = f"{task}: {every[0].search.measure} of devices for validation, after adaptation"
-        table = Table(title=title, title_justify="left")
+        table = Table(title=escape(title), title_justify="left")
         table.add_column("strategy")
         for column in ("the file's", "best"):
             table.add_column(column, justify="right", no_wrap=True)
