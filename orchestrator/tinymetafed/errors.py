@@ -5,6 +5,10 @@ class TinyMetaFedError(Exception):
     """One line for the user: what, where, what to do. The command line prints it and exits 1."""
 
 
+class Diverged(TinyMetaFedError):
+    """What ended a run is that its settings lead to numbers that are not finite."""
+
+
 class FirmwareFault(TinyMetaFedError):
     """What ended the work is the firmware's own fault. The command line exits 3."""
 

@@ -34,6 +34,7 @@ from . import (
     run,
     runs,
     schema,
+    tune,
 )
 from .terminal import error_console
 
@@ -80,7 +81,7 @@ def _interruptible(command: Callable[..., Any]) -> Callable[..., Any]:
 # The help text lists the commands in this order.
 for command in (
     init.init, run.run, plan.plan, data.data,
-    compare.compare, compare.sweep, report.show, report.report, export.export,
+    compare.compare, compare.sweep, tune.tune, report.show, report.report, export.export,
     energy.energy, energy.cycles, inside.frames, inside.trace,
     inside.debug, boards.boards, boards.flash, schema.schema,
     bench.bench, bench.validate, bench.doctor,

@@ -1,5 +1,6 @@
 """The commands that compare: strategies over tasks and seeds, or values of settings."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -13,7 +14,7 @@ from .terminal import console, error_console, exit_by_faults, progress_bar
 
 if TYPE_CHECKING:
     from ..experiments.comparison import Cell, ComparisonSettings
-    from ..experiments.scheduler import Comparison
+    from ..experiments.scheduler import SideBySide
 
 
 JobsOption = Annotated[
@@ -46,6 +47,11 @@ def compare(
     from ..experiments.comparison import read
 
     settings, cells = read(file)
+    if settings.tuned is not None:
+        console.print(
+            f"Settings of the strategies: as tuned, {settings.tuned}", soft_wrap=True,
+            highlight=False, markup=False,
+        )  # fmt: skip
     labels = Labels(tuple(tag or ()), note or "")
     _compare(settings.beside(baseline), cells, labels, jobs, csv, json)
 
@@ -97,7 +103,10 @@ def _compare(
     store = Store(STORE)
     store.labels = labels
     comparison = Comparison(cells, store)
-    _execute(settings.name, cells, comparison, jobs or default_jobs(cells))
+    rounds = [cell.experiment.rounds for cell in cells]
+    done = [run.done if run else 0 for run in comparison.runs]
+    jobs = jobs or default_jobs(cells)
+    execute(settings.name, comparison, cells, rounds, done, jobs, "rounds")
     outcome = found.outcome(settings, comparison, store)
     for part in tables(settings, comparison, outcome):
         console.print(part)
@@ -109,27 +118,34 @@ def _compare(
     raise typer.Exit(1 if comparison.failed else 0)
 
 
-def _execute(name: str, cells: "list[Cell]", comparison: "Comparison", jobs: int) -> None:
-    """Executes the unfinished runs and shows a progress bar of all rounds and one of each run.
+def execute(
+    name: str,
+    work: "SideBySide",
+    names: Sequence[object],
+    totals: Sequence[int],
+    done: list[int],
+    jobs: int,
+    unit: str,
+) -> None:
+    """Does what is to be done, and shows a progress bar of all of it and one of each piece.
 
-    Raises typer.Exit where the user interrupts the runs.
+    names: of the pieces. totals: how much each of them is, in units; done: of it. Raises typer.Exit
+    where the user interrupts it.
     """
     from ..experiments.scheduler import ENDED
 
-    rounds = [cell.experiment.rounds for cell in cells]
-    done = [run.done if run else 0 for run in comparison.runs]
-    with progress_bar() as bar:
-        total = bar.add_task(name, total=sum(rounds), completed=sum(done))
-        tasks = [bar.add_task("", total=count, visible=False) for count in rounds]
+    with progress_bar(unit) as bar:
+        total = bar.add_task(name, total=sum(totals), completed=sum(done))
+        tasks = [bar.add_task("", total=count, visible=False) for count in totals]
 
         def progress(i: int, now: int, doing: str) -> None:
             done[i] = now
             bar.update(total, completed=sum(done))
-            description = escape(f"{cells[i]}: {doing}")
+            description = escape(f"{names[i]}: {doing}")
             bar.update(tasks[i], completed=now, description=description, visible=doing != ENDED)
 
         try:
-            comparison.execute(jobs, progress)
+            work.execute(jobs, progress)
         except KeyboardInterrupt:
             bar.stop()
             error_console.print("Interrupted. The same command goes on where it was.")

@@ -41,8 +41,9 @@ SECONDS = 10.0
 class ProgressLines(Progress):
     """What of a bar is for a file: a line now and then, of the first task."""
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str) -> None:
         super().__init__(console=console, auto_refresh=False, disable=True)
+        self._unit = unit
         self._next = monotonic() + SECONDS
 
     def update(self, *arguments: Any, **changes: Any) -> None:
@@ -52,16 +53,16 @@ class ProgressLines(Progress):
             return
         self._next = monotonic() + SECONDS
         task = self.tasks[0]
-        rounds = f"{task.completed:.0f} of {task.total or 0:.0f} rounds"
-        console.print(f"{task.description}, {rounds}", soft_wrap=True, markup=False)
+        done = f"{task.completed:.0f} of {task.total or 0:.0f} {self._unit}"
+        console.print(f"{task.description}, {done}", soft_wrap=True, markup=False)
         console.file.flush()
 
 
-def progress_bar() -> Progress:
-    """Returns a bar of rounds with elapsed and remaining time, to be used as a context manager;
-    where standard output is no terminal, a line now and then in its place."""
+def progress_bar(unit: str = "rounds") -> Progress:
+    """Returns a bar of rounds, or of other units, with elapsed and remaining time, to be used as a
+    context manager; where standard output is no terminal, a line now and then in its place."""
     if not console.is_terminal:
-        return ProgressLines()
+        return ProgressLines(unit)
     return Progress(
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(),
         TimeElapsedColumn(), TimeRemainingColumn(), console=console, refresh_per_second=2,

@@ -14,8 +14,9 @@ from ..energy.settings import DeviceName, RadioName
 from ..errors import TinyMetaFedError, printable
 from ..federation.settings import Seed
 from ..settings import Settings
-from . import shipped
+from . import shipped, tuned
 from .experiment import Experiment, Name, build
+from .search_space import Space
 
 Label = Annotated[str, Field(min_length=1, max_length=64)]
 Changes = dict[str, Any]
@@ -30,6 +31,8 @@ class OnTask(Settings):
 
     changes: Changes = Field(default_factory=dict)
     """Keys of the experiment with other values."""
+    space: Space = Field(default_factory=dict)
+    """What `tune` searches of this strategy, before what is said elsewhere."""
 
     @property
     def own(self) -> Changes:
@@ -48,6 +51,8 @@ class TaskEntry(Settings):
     """Accuracy after adaptation that is to be reached; loss where the task has no classes."""
     changes: Changes = Field(default_factory=dict)
     """Keys of the experiment with other values."""
+    space: Space = Field(default_factory=dict)
+    """What `tune` searches on this task, before what `tune.space` says."""
     strategies: dict[str, OnTask] = Field(default_factory=dict)
     """Settings of strategies on this task, by the strategy's name."""
 
@@ -70,6 +75,19 @@ class StrategyEntry(OnTask):
         return self.own | {"name": plugins.absolute(self.name, folder)}
 
 
+class TuneSettings(Settings):
+    """[tune]: how 'tinymetafed tune' plays its trials."""
+
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (1001, 1002)
+    """Of the runs of each trial; none of those that are compared."""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Of the rounds of a run, those that a trial has."""
+    changes: Changes = Field(default_factory=dict)
+    """Keys of the experiment with other values in every trial."""
+    space: Space = Field(default_factory=dict)
+    """Settings that are searched, by their names, where it is not what the bench searches."""
+
+
 class ComparisonSettings(Settings):
     """A whole comparison file."""
 
@@ -86,6 +104,11 @@ class ComparisonSettings(Settings):
     """Microcontrollers that runs are priced for."""
     radios: Annotated[tuple[RadioName, ...], Field(min_length=1)] = ("ble1m",)
     """Radios that runs are priced for."""
+    tuned: str | None = None
+    """File that `tune` has written, from this file's folder: its settings hold before those that
+    are here."""
+    tune: TuneSettings = TuneSettings()
+    """How `tune` plays its trials."""
     tasks: Annotated[tuple[TaskEntry, ...], Field(min_length=1)]
     """What the strategies are compared on."""
     strategies: Annotated[tuple[StrategyEntry, ...], Field(min_length=1)]
@@ -97,6 +120,13 @@ class ComparisonSettings(Settings):
             _distinct(key, map(_name, getattr(self, key)))
         for key in ("tasks", "strategies"):
             _distinct(f"{key}.label", [one.label for one in getattr(self, key)])
+        _distinct("tune.seeds", self.tune.seeds)
+        return self
+
+    @model_validator(mode="after")
+    def _tunes_on_other_seeds(self) -> "ComparisonSettings":
+        if "tune" in self.model_fields_set:
+            check_seeds(self)
         return self
 
     @model_validator(mode="after")
@@ -134,6 +164,15 @@ class ComparisonSettings(Settings):
         return self
 
 
+def check_seeds(settings: ComparisonSettings) -> None:
+    """Raises ValueError where trials would be played with a seed that is compared: its devices
+    would be those by which settings were chosen."""
+    if common := sorted(set(settings.seeds) & set(settings.tune.seeds)):
+        raise ValueError(
+            f"tune.seeds: {common[0]} is one of the comparison's seeds; tune with others"
+        )
+
+
 def _name(value: object) -> object:
     """Of a device or a radio, as tables have it."""
     return value if isinstance(value, str | int) else str(value)
@@ -166,19 +205,41 @@ def read(path: Path) -> tuple[ComparisonSettings, list[Cell]]:
 
     Raises TinyMetaFedError that names the file, the run and the key, as an experiment's does.
     """
+    comparison, path = parse(path)
+    found: tuned.Found | None = None
+    if comparison.tuned is not None:
+        tasks, strategies = labels(comparison)
+        found = tuned.read(path.parent / comparison.tuned, str(path), tasks, strategies)
+    cells = [
+        Cell(
+            task.label,
+            strategy.label,
+            make(
+                comparison, path, task, strategy, seed,
+                chosen=found and found[task.label][strategy.label],
+            ),
+        )
+        for task in comparison.tasks
+        for strategy in comparison.strategies
+        for seed in comparison.seeds
+    ]  # fmt: skip
+    check_distinct(cells, str(path))
+    return comparison, cells
+
+
+def parse(path: Path) -> tuple[ComparisonSettings, Path]:
+    """What is in a file, or in the one of a name that comes with the bench, and where that is.
+    Raises TinyMetaFedError."""
     path = shipped.find(path, "comparison")
     tree = settings.parse(settings.read_text(path), str(path))
     if {"task", "strategy", "rounds"} & tree.keys():
         raise TinyMetaFedError(f"{path}: an experiment; use 'tinymetafed run {path}'")
-    comparison = settings.check(ComparisonSettings, tree, str(path))
-    cells = [
-        Cell(task.label, strategy.label, _experiment(comparison, path, task, strategy, seed))
-        for task in comparison.tasks
-        for strategy in comparison.strategies
-        for seed in comparison.seeds
-    ]
-    check_distinct(cells, str(path))
-    return comparison, cells
+    return settings.check(ComparisonSettings, tree, str(path)), path
+
+
+def labels(comparison: ComparisonSettings) -> tuple[list[str], list[str]]:
+    """Of its tasks and of its strategies."""
+    return [one.label for one in comparison.tasks], [one.label for one in comparison.strategies]
 
 
 def check_distinct(cells: Iterable[Cell], origin: str) -> None:
@@ -190,13 +251,18 @@ def check_distinct(cells: Iterable[Cell], origin: str) -> None:
             raise TinyMetaFedError(f"{origin}: {same} and {cell} are the same; remove one")
 
 
-def _experiment(
+def make(
     comparison: ComparisonSettings,
     path: Path,
     task: TaskEntry,
     strategy: StrategyEntry,
     seed: int,
+    *,
+    chosen: Changes | None = None,
+    changes: Changes | None = None,
 ) -> Experiment:
+    """The experiment of a run. path: of the file. chosen: settings of the strategy that hold before
+    the file's. changes: more of them. Raises TinyMetaFedError."""
     tree: dict[str, Any] = {}
     folder = path.parent  # where files lie that the experiment names
     if task.experiment is not None:
@@ -206,16 +272,17 @@ def _experiment(
     origin = f"{path}: {task.label} × {strategy.label}"
     tree["name"] = comparison.name  # by which a report finds all of them
     here = task.strategies.get(strategy.name, OnTask())
-    for changes in (task.changes, here.changes, strategy.changes):
-        tree = _changed(tree, changes, origin)
+    for some in (task.changes, here.changes, strategy.changes):
+        tree = _changed(tree, some, origin)
     kept = tree.get("strategy", {})
     own = strategy.beside(path.parent)
     if not isinstance(kept, dict) or plugins.absolute(kept.get("name"), folder) != own["name"]:
         kept = {}  # another strategy's
-    own = kept | here.own | own
+    own = _changed(kept | here.own | own, chosen or {}, origin)
     tree |= {"seed": seed, "strategy": own}
     if comparison.emulate:
         tree = _changed(tree, {"nodes": {"backend": "host", "emulate": comparison.emulate}}, origin)
+    tree = _changed(tree, changes or {}, origin)
     experiment = build(tree, origin, folder)
     check_devices(comparison.devices, experiment, origin)
     check_target(task.target, experiment, origin)

@@ -8,13 +8,15 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from multiprocessing import util
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from .. import tasks
 from ..errors import TinyMetaFedError
@@ -36,55 +38,43 @@ ENDED = "ended"
 """What a run is doing whose process is gone, whether it came to its end or not."""
 
 
-class Comparison:
-    """The runs of a comparison and what the store has of them.
-
-    A run is that of a cell where settings, firmware and versions are the same. Raises
-    TinyMetaFedError where the nodes cannot run, or there are no data for them.
+class SideBySide(ABC):
+    """Work of several kinds that is done by processes of its own.
 
     Attributes:
-        cells: of the comparison file.
-        runs: by cell; None where nothing of it is in the store.
-        failed: why a run did not come to its end, by the index of its cell.
+        failed: why a piece of work did not come to its end, by its index.
     """
 
-    def __init__(self, cells: Sequence[Cell], store: Store) -> None:
-        self.cells = cells
+    def __init__(self) -> None:
         self.failed: dict[int, str] = {}
-        self._store = store
-        self._identities: list[dict[str, str]] = []
-        builds: dict[str, str] = {}
-        for cell in cells:
-            nodes = cell.experiment.nodes
-            kind = nodes.model_dump_json()
-            if kind not in builds:
-                builds[kind] = asyncio.run(_build(nodes))
-            self._identities.append(
-                {
-                    "settings": cell.experiment.model_dump_json(),
-                    "firmware": builds[kind],
-                    "versions": json.dumps(runner.versions(cell.experiment)),
-                }
-            )
-        self._look()
-
-    def _look(self) -> None:
-        self.runs = [self._find(i) for i in range(len(self.cells))]
-
-    def _find(self, i: int) -> Run | None:
-        return self._store.find(**self._identities[i])
 
     @property
+    @abstractmethod
     def unfinished(self) -> list[int]:
-        """Indices of the cells of which rounds are to be done."""
-        pairs = enumerate(zip(self.cells, self.runs, strict=True))
-        return [i for i, (cell, run) in pairs if not run or run.done < cell.experiment.rounds]
+        """Indices of what is to be done."""
+
+    @abstractmethod
+    def _name(self, i: int) -> str:
+        """Of a piece of work, for a warning."""
+
+    @abstractmethod
+    def _work(self, i: int, threads: int) -> tuple[Callable[..., None], tuple[Any, ...]]:
+        """What a process does, and its arguments, behind which it gets its end of a pipe; see
+        in_a_process."""
+
+    @abstractmethod
+    def _look(self) -> None:
+        """Looks up what is done."""
+
+    @abstractmethod
+    def _done(self, i: int) -> int:
+        """How much of a piece of work is done, now that its process has ended."""
 
     def execute(self, jobs: int, progress: Progress) -> None:
-        """Runs what is not in the store, `jobs` at a time; one that fails leaves the others going.
+        """Does what is to be done, `jobs` at a time; one that fails leaves the others going.
 
-        SIGINT, SIGTERM and SIGHUP end all of them, with the rounds done so far in the store and
-        the nodes closed: KeyboardInterrupt.
+        SIGINT, SIGTERM and SIGHUP end all of them, with what is done so far stored and the nodes
+        closed: KeyboardInterrupt.
         """
         waiting = self.unfinished
         threads = max(1, len(os.sched_getaffinity(0)) // jobs)
@@ -116,23 +106,21 @@ class Comparison:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
         pipe, end = context.Pipe(duplex=False)
-        run = self.runs[i]
-        arguments = (self.cells[i].experiment, self._store.folder.absolute())
-        arguments += (run and run.id, threads, end, self._store.labels)
-        process = context.Process(target=_run, args=arguments, daemon=True)
+        target, arguments = self._work(i, threads)
+        process = context.Process(target=target, args=(*arguments, end), daemon=True)
         with _uninterrupted():  # nor does its server, which else would end while it imports
             process.start()
         end.close()
         return pipe, process
 
     def _receive(self, i: int, pipe: Connection, progress: Progress) -> bool:
-        """What a run says; False where it has ended."""
+        """What a process says; False where it has ended."""
         try:
             match pipe.recv():
                 case "progress", done, doing:
                     progress(i, done, doing)
                 case "warning", text:
-                    log.warning("%s: %s", self.cells[i], text)
+                    log.warning("%s: %s", self._name(i), text)
                 case "failed", text:
                     self.failed[i] = text
         except (EOFError, OSError):  # between two messages, or within one
@@ -143,8 +131,73 @@ class Comparison:
         process.join()
         if process.exitcode:
             self.failed.setdefault(i, f"its process ended with status {process.exitcode}")
+        progress(i, self._done(i), ENDED)
+
+
+class Comparison(SideBySide):
+    """The runs of a comparison and what the store has of them.
+
+    A run is that of a cell where settings, firmware and versions are the same. Raises
+    TinyMetaFedError where the nodes cannot run, or there are no data for them.
+
+    Attributes:
+        cells: of the comparison file.
+        runs: by cell; None where nothing of it is in the store.
+        failed: why a run did not come to its end, by the index of its cell.
+    """
+
+    def __init__(self, cells: Sequence[Cell], store: Store) -> None:
+        super().__init__()
+        self.cells = cells
+        self._store = store
+        self._identities = identities([cell.experiment for cell in cells])
+        self._look()
+
+    def _look(self) -> None:
+        self.runs = [self._find(i) for i in range(len(self.cells))]
+
+    def _find(self, i: int) -> Run | None:
+        return self._store.find(**self._identities[i])
+
+    @property
+    def unfinished(self) -> list[int]:
+        """Indices of the cells of which rounds are to be done."""
+        pairs = enumerate(zip(self.cells, self.runs, strict=True))
+        return [i for i, (cell, run) in pairs if not run or run.done < cell.experiment.rounds]
+
+    def _name(self, i: int) -> str:
+        return str(self.cells[i])
+
+    def _work(self, i: int, threads: int) -> tuple[Callable[..., None], tuple[Any, ...]]:
+        run = self.runs[i]
+        folder = self._store.folder.absolute()
+        experiment, labels = self.cells[i].experiment, self._store.labels
+        return _run, (experiment, folder, run and run.id, threads, labels)
+
+    def _done(self, i: int) -> int:
         run = self._find(i)
-        progress(i, run.done if run else 0, ENDED)
+        return run.done if run else 0
+
+
+def identities(experiments: Iterable[Experiment]) -> list[dict[str, str]]:
+    """Of the run of each experiment the columns of the store that tell it from all others.
+
+    Raises TinyMetaFedError where the nodes cannot run, or there are no data for them.
+    """
+    builds: dict[str, str] = {}
+    found: list[dict[str, str]] = []
+    for one in experiments:
+        kind = one.nodes.model_dump_json()
+        if kind not in builds:
+            builds[kind] = asyncio.run(_build(one.nodes))
+        found.append(
+            {
+                "settings": one.model_dump_json(),
+                "firmware": builds[kind],
+                "versions": json.dumps(runner.versions(one)),
+            }
+        )
+    return found
 
 
 def default_jobs(cells: Sequence[Cell]) -> int:
@@ -186,17 +239,11 @@ def _run(
     folder: Path,
     run: int | None,
     threads: int,
-    pipe: Connection,
     labels: Labels,
+    pipe: Connection,
 ) -> None:
     """In a process: one run, from its start or from where it was."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; the parent's SIGTERM ends it
-    kill_with_parent()
-    parent = multiprocessing.parent_process()
-    if parent is None or not parent.is_alive():  # it ended before the line above
-        sys.exit(1)
-    logging.basicConfig(level=logging.WARNING, handlers=[_PipeHandler(pipe)])
-    try:
+    with in_a_process(pipe):
         store = Store(folder)
         store.labels = labels
         before = None if run is None else store.run(str(run))
@@ -206,6 +253,19 @@ def _run(
             pipe.send(("progress", done, f"{doing}{judged}"))
 
         runner.execute(experiment, store, before, progress, threads, on_round=judged)
+
+
+@contextmanager
+def in_a_process(pipe: Connection) -> Iterator[None]:
+    """What a process does that a SideBySide has started; it tells it what goes wrong."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; the parent's SIGTERM ends it
+    kill_with_parent()
+    parent = multiprocessing.parent_process()
+    if parent is None or not parent.is_alive():  # it ended before the line above
+        sys.exit(1)
+    logging.basicConfig(level=logging.WARNING, handlers=[_PipeHandler(pipe)])
+    try:
+        yield
     except TinyMetaFedError as error:
         pipe.send(("failed", str(error)))
     except KeyboardInterrupt:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..energy.profile import COUNTED
-from ..errors import TinyMetaFedError
+from ..errors import Diverged, TinyMetaFedError
 from ..nodes.library import node_floats
 from ..nodes.program import Program
 from ..nodes.update import Update
@@ -241,8 +241,8 @@ class Federation:
         devices: Sequence[int],
         results: Sequence[FitResult],
     ) -> None:
-        """Says who is left out of round `number`. Raises TinyMetaFedError where training diverged
-        and the run is to stop then."""
+        """Says who is left out of round `number`. Raises Diverged where training did and the run is
+        to stop then."""
         for node, device, result in zip(nodes, devices, results, strict=True):
             if result.left_out:
                 log.warning("round %d: node-%d is left out: its link is too noisy", number, node)
@@ -250,7 +250,7 @@ class Federation:
                 continue
             what = f"round {number}: training of device {device} on node-{node} diverged"
             if self.settings.participation.diverged == "stop":
-                raise TinyMetaFedError(what)
+                raise Diverged(what)
             if self._warns:
                 log.warning("%s; it is left out", what)
 

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import TinyMetaFedError, printable
+from ..errors import Diverged, TinyMetaFedError, printable
 from ..link.chunk import VALUES
 from ..nodes import program as primitives
 from ..nodes.program import Primitive, Program
@@ -60,11 +60,13 @@ def _wrong(one: Primitive, parameters: int) -> str | None:
 
 
 def state(found: object, where: str, parameters: int) -> ServerState:
-    """The state, where it is one of so many parameters. Raises TinyMetaFedError."""
+    """The state, where it is one of so many parameters. Raises TinyMetaFedError, which is Diverged
+    where the weights are not finite."""
     if not isinstance(found, ServerState):
         raise TinyMetaFedError(f"{where} returned {_kind(found)}, no ServerState")
     if wrong := _array("theta", found.theta, (parameters,)):
-        raise TinyMetaFedError(f"{where}: {wrong}")
+        kind = Diverged if "is not finite" in wrong else TinyMetaFedError
+        raise kind(f"{where}: {wrong}")
     for name, one in found.kept.items():
         if type(name) is not str or not _numbers(one):
             raise TinyMetaFedError(f"{where}: kept[{name!r:.40}] is {_kind(one)}, no numbers")
