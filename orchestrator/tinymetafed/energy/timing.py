@@ -119,6 +119,7 @@ class SequenceRules(Settings):
     pipelined_load: Saving
     other_memory: Rule
     address_wait: Rule
+    loaded_address_wait: Rule = Rule(cycles=(0, 0, 0), source="none")
     load_before_store: Saving
     load_after_store: Rule
     load_after_other_store: Rule
@@ -375,7 +376,10 @@ class Timing:
                 more += rules.pipelined_load.cycles[reading]
                 if not same_memory:
                     more += rules.other_memory.cycles[reading]
-        if previous.writes & one.addressing:
+        loaded = previous.name in LOADS
+        if previous.results & one.addressing and loaded:
+            more += rules.loaded_address_wait.cycles[reading]
+        elif previous.writes & one.addressing:
             more += rules.address_wait.cycles[reading]
         if previous.name in SINGLE_STORES and one.name in LOADS:
             rule = rules.load_after_store if same_memory else rules.load_after_other_store
