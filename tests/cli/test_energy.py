@@ -110,6 +110,12 @@ def test_a_program_s_cycles_in_files(folder: Path):
     validation.build(folder / "small.elf", [str(source)], ["-nostdlib"], "cortex-m0plus")
     called = call(folder, "cycles", "small.elf")
     assert all(f"│ {core} " in called.stdout for core in ("cortex-m0plus", "cortex-m33"))
+    called = call(folder, "cycles", "program.elf", "--static")
+    assert (called.returncode, called.stderr) == (0, "")
+    rows = (text.split("│") for text in called.stdout.splitlines() if "│" in text)
+    assert name in "".join(row[1].strip() for row in rows)
+    called = call(folder, "cycles", "program.elf", "--static", "--csv", "x.csv")
+    assert called.stderr == "error: --static has every function in its table, and writes no file\n"
     # What is not known is said before the program runs.
     for option in ("--core", "--functions"):
         called = call(folder, "cycles", "nowhere.elf", option, "cortex-m5")

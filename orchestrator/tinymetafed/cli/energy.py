@@ -132,6 +132,9 @@ def cycles(
     trust: Annotated[
         bool, typer.Option("--trust", help="Let it change files and run commands.")
     ] = False,
+    static: Annotated[
+        bool, typer.Option("--static", help="Do not run it: each function's cycles and loops.")
+    ] = False,
 ) -> None:
     """Run any program for the nodes' processor, and count its cycles.
 
@@ -145,12 +148,18 @@ def cycles(
     from ..nodes import standalone
     from ..report import cycles as tables
 
+    if static and (functions or csv or json):
+        raise TinyMetaFedError("--static has every function in its table, and writes no file")
     of_functions = None if functions is None else Timing.load(functions)
     of_core = None if core is None else Timing.load(core)
-    architecture = Program.read(program).architecture
+    image = Program.read(program)
+    architecture = image.architecture
     named = [timing for timing in (of_core, of_functions) if timing is not None]
     _check_executes(named, program, architecture)
     timings = Timing.all(executes=architecture) if of_core is None else (of_core,)
+    if static:
+        console.print(tables.static_table(image, of_core or Timing.load("cortex-m4")))
+        return
     ended = standalone.run(program, timeout, trusted=trust)
     console.print(ended.output, end="", markup=False, highlight=False, soft_wrap=True)
     found = list(tables.lines(ended.profile(timings)))
