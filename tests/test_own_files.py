@@ -16,6 +16,8 @@ from tinymetafed.experiments.experiment import Experiment, parse
 
 ON_QEMU = ("nodes={backend='qemu', count=1}", "rounds=1", "evaluation.devices=1")
 
+SMALL_CORE = str(timing.FOLDER / "cortex-m0plus.toml")
+
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
@@ -106,7 +108,14 @@ def test_the_same_core_has_the_same_name_and_another_has_another(own: Path):
         ("energy.device='./board.toml'", "board.toml", "./core.toml", "./none.toml",
          "{0}/none.toml: cannot be read"),
         ("energy.device='./board.toml'", "board.toml", "./core.toml", "cortex-m5",
-         "{0}/board.toml: core: no timing table 'cortex-m5'; use cortex-m33, cortex-m4, or"),
+         "{0}/board.toml: core: no timing table 'cortex-m5' of a core that executes the nodes' "
+         "firmware; use cortex-m33, cortex-m4, or"),
+        ("energy.device='./board.toml'", "board.toml", "./core.toml", "cortex-m0plus",
+         "{0}/board.toml: core: no timing table 'cortex-m0plus' of a core that executes the "),
+        ("energy.device='./board.toml'", "board.toml", "./core.toml",
+         SMALL_CORE,
+         "{0}/board.toml: core: " + SMALL_CORE + ": architecture: a core for Armv6-M "
+         "does not execute the nodes' firmware, which is for Armv7E-M"),
         ("energy.device='./board.toml'", "core.toml", "cycles = 1\n", "cycles = -1\n",
          "{0}/core.toml: classes."),
         ("nodes={backend='host', groups=[{count=1, device='./no.toml'}]}", "", "", "",

@@ -1,4 +1,5 @@
-/* From reset to main, with the FPU on; then out by semihosting with what main returned. */
+/* From reset to main, with the FPU on where there is one; then out by semihosting with what main returned. For
+ * every Cortex-M: of Armv6-M's instructions alone. */
     .syntax unified
     .thumb
 
@@ -16,16 +17,17 @@
     .thumb_func
 reset_handler:
     ldr r0, =0xE000ED88 /* CPACR */
-    mov r1, #0xF00000   /* full access to CP10 and CP11 */
+    ldr r1, =0xF00000   /* full access to CP10 and CP11 */
     str r1, [r0]
     dsb
     isb
     bl main
+    ldr r1, =0x20026 /* ADP_Stopped_ApplicationExit */
     cmp r0, #0
-    ite eq
-    ldreq r1, =0x20026 /* ADP_Stopped_ApplicationExit */
-    ldrne r1, =0x20024 /* ADP_Stopped_InternalError */
-    movs r0, #0x18     /* SYS_EXIT */
+    beq 1f
+    ldr r1, =0x20024 /* ADP_Stopped_InternalError */
+1:
+    movs r0, #0x18   /* SYS_EXIT */
     bkpt 0xAB
     .size reset_handler, . - reset_handler
     .ltorg

@@ -101,6 +101,21 @@ def test_a_program_s_cycles_in_files(folder: Path):
     with (folder / "lines.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [{k: str(v or "") for k, v in line.items()} for line in found] == rows
+    called = call(folder, "cycles", "program.elf", "--core", "cortex-m0plus")
+    assert (called.returncode, called.stdout) == (1, "")
+    assert called.stderr == (
+        "error: program.elf: a program for Armv7E-M, which a Cortex-M0+ does not execute; "
+        "compile it for Armv6-M\n"
+    )
+    validation.build(folder / "small.elf", [str(source)], ["-nostdlib"], "cortex-m0plus")
+    called = call(folder, "cycles", "small.elf")
+    assert all(f"│ {core} " in called.stdout for core in ("cortex-m0plus", "cortex-m33"))
+    called = call(folder, "cycles", "program.elf", "--static")
+    assert (called.returncode, called.stderr) == (0, "")
+    rows = (text.split("│") for text in called.stdout.splitlines() if "│" in text)
+    assert name in "".join(row[1].strip() for row in rows)
+    called = call(folder, "cycles", "program.elf", "--static", "--csv", "x.csv")
+    assert called.stderr == "error: --static has every function in its table, and writes no file\n"
     # What is not known is said before the program runs.
     for option in ("--core", "--functions"):
         called = call(folder, "cycles", "nowhere.elf", option, "cortex-m5")

@@ -41,6 +41,14 @@ def test_the_third_in_two_words_waits_after_a_full_queue():
     assert _begin([4, *[4] * 5], [3, *[1] * 5])[-1] == 8  # in one word each: none
 
 
+def test_a_queue_that_16_bit_instructions_filled_goes_on_at_once():
+    """However many are before those in two words."""
+    for before in range(1, 12, 2):
+        assert _begin([2] * before + [4] * 8, [1] * (before + 8))[-1] == before + 8
+    # One of several cycles before them; those of 16 bits in between make up for it.
+    assert _begin([4, 4, 2, 2, 2, *[4] * 8], [5, *[1] * 12])[-1] == 17
+
+
 def test_a_conditional_branch_takes_a_slot():
     """The word that would have been asked for comes a cycle later. Only instructions of 32 bits
     need it at once."""

@@ -1,8 +1,9 @@
 """The commands that price work: a run in joules, a program in cycles."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +16,9 @@ from ..results.store import Store
 from ..settings import check
 from .arguments import JsonOption, RunArgument
 from .terminal import console, reading
+
+if TYPE_CHECKING:
+    from ..energy.timing import Timing
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +109,15 @@ def _energy(
             console.print(f"{number} entries written to {csv}", soft_wrap=True, markup=False)
 
 
+def _check_executes(timings: Iterable["Timing"], image: Path, architecture: str) -> None:
+    for timing in timings:
+        if not timing.executes(architecture):
+            raise TinyMetaFedError(
+                f"{image}: a program for {architecture}, which a {timing.table.core} does not "
+                f"execute; compile it for {timing.table.architecture}"
+            )
+
+
 def cycles(
     program: Annotated[Path, typer.Argument(metavar="PROGRAM.elf", help="For mps2-an386.")],
     core: Annotated[
@@ -119,6 +132,9 @@ def cycles(
     trust: Annotated[
         bool, typer.Option("--trust", help="Let it change files and run commands.")
     ] = False,
+    static: Annotated[
+        bool, typer.Option("--static", help="Do not run it: each function's cycles and loops.")
+    ] = False,
 ) -> None:
     """Run any program for the nodes' processor, and count its cycles.
 
@@ -127,12 +143,23 @@ def cycles(
     calls begins a phase of that name.
     """
     # These import Capstone and pyelftools, for which no other command has to wait.
+    from ..energy.program import Program
     from ..energy.timing import Timing
     from ..nodes import standalone
     from ..report import cycles as tables
 
-    timings = Timing.all() if core is None else (Timing.load(core),)
+    if static and (functions or csv or json):
+        raise TinyMetaFedError("--static has every function in its table, and writes no file")
     of_functions = None if functions is None else Timing.load(functions)
+    of_core = None if core is None else Timing.load(core)
+    image = Program.read(program)
+    architecture = image.architecture
+    named = [timing for timing in (of_core, of_functions) if timing is not None]
+    _check_executes(named, program, architecture)
+    timings = Timing.all(executes=architecture) if of_core is None else (of_core,)
+    if static:
+        console.print(tables.static_table(image, of_core or Timing.load("cortex-m4")))
+        return
     ended = standalone.run(program, timeout, trusted=trust)
     console.print(ended.output, end="", markup=False, highlight=False, soft_wrap=True)
     found = list(tables.lines(ended.profile(timings)))

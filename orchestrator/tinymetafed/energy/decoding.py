@@ -16,12 +16,24 @@ _one_at_a_time = threading.Lock()  # Capstone's decoder keeps what it has just d
 _ALWAYS = (arm.ARM_CC_AL, arm.ARM_CC_INVALID)
 _BRANCHES = {arm.ARM_INS_B, arm.ARM_INS_BL, arm.ARM_INS_BX, arm.ARM_INS_BLX}
 _COMPARE_AND_BRANCH = {arm.ARM_INS_CBZ, arm.ARM_INS_CBNZ}
-_INTEGER_ADDEND = {
-    arm.ARM_INS_MLA, arm.ARM_INS_MLS, arm.ARM_INS_SMLABB, arm.ARM_INS_SMLABT, arm.ARM_INS_SMLATB,
-    arm.ARM_INS_SMLATT, arm.ARM_INS_SMLAWB, arm.ARM_INS_SMLAWT, arm.ARM_INS_SMLAD,
-    arm.ARM_INS_SMLADX, arm.ARM_INS_SMLSD, arm.ARM_INS_SMLSDX, arm.ARM_INS_SMMLA,
-    arm.ARM_INS_SMMLAR, arm.ARM_INS_SMMLS, arm.ARM_INS_SMMLSR,
+_ADDENDS: dict[int, tuple[int, ...]] = {
+    **dict.fromkeys((
+        arm.ARM_INS_MLA, arm.ARM_INS_MLS, arm.ARM_INS_SMLABB, arm.ARM_INS_SMLABT,
+        arm.ARM_INS_SMLATB, arm.ARM_INS_SMLATT, arm.ARM_INS_SMLAWB, arm.ARM_INS_SMLAWT,
+        arm.ARM_INS_SMLAD, arm.ARM_INS_SMLADX, arm.ARM_INS_SMLSD, arm.ARM_INS_SMLSDX,
+        arm.ARM_INS_SMMLA, arm.ARM_INS_SMMLAR, arm.ARM_INS_SMMLS, arm.ARM_INS_SMMLSR,
+    ), (3,)),
+    **dict.fromkeys((
+        arm.ARM_INS_UMLAL, arm.ARM_INS_SMLAL, arm.ARM_INS_UMAAL, arm.ARM_INS_SMLALBB,
+        arm.ARM_INS_SMLALBT, arm.ARM_INS_SMLALTB, arm.ARM_INS_SMLALTT, arm.ARM_INS_SMLALD,
+        arm.ARM_INS_SMLALDX, arm.ARM_INS_SMLSLD, arm.ARM_INS_SMLSLDX,
+    ), (0, 1)),
+    **dict.fromkeys((
+        arm.ARM_INS_SXTAB, arm.ARM_INS_SXTAH, arm.ARM_INS_SXTAB16, arm.ARM_INS_UXTAB,
+        arm.ARM_INS_UXTAH, arm.ARM_INS_UXTAB16,
+    ), (1,)),
 }  # fmt: skip
+"""The operands that are addends, by instruction."""
 _NO_REGISTER = arm.ARM_REG_INVALID
 
 
@@ -53,8 +65,9 @@ def decode(
             nothing: frozenset[str] = frozenset()
             found.append(
                 Instruction(
-                    address + place, size, "?", classify(first, second), False, Branch.NEVER, None,
-                    False, nothing, nothing, nothing, nothing, False, False, 0, nothing,
+                    address + place, size, first << 16 | second, "?", classify(first, second),
+                    False, Branch.NEVER, None, False, nothing, nothing, nothing, nothing, False,
+                    False, 0, nothing, False,
                 )
             )  # fmt: skip
             place += size
@@ -97,16 +110,16 @@ def _instruction(
     elif name == "FP move":
         transfers = 2 if len(operands) > 2 else 1  # two core registers, and one or two others
     addend: frozenset[str] = frozenset()
-    if name == "FP multiply-accumulate":
-        addend = _names(one, [operands[0].reg])
-    elif one.id in _INTEGER_ADDEND:
-        addend = _names(one, [operands[3].reg])
+    if places := _ADDENDS.get(one.id, (0,) if name == "FP multiply-accumulate" else ()):
+        factors = [o.reg for i, o in enumerate(operands) if i > 0 and i not in places]
+        addend = _names(one, [operands[i].reg for i in places]) - _names(one, factors)
     branch, target = _branch(one, name, writes)
     # B<c> has its condition from its encoding: T1, or T3 of 32 bits.
     own_condition = first >> 12 == 0b1101 or (first >> 11 == 0b11110 and name == "branch")
     return Instruction(
         address=one.address,
         size=one.size,
+        encoding=first << 16 | second,
         text=f"{one.mnemonic} {one.op_str}".strip(),
         name=name,
         conditional=name != "IT" and one.cc not in _ALWAYS and not own_condition,
@@ -121,6 +134,7 @@ def _instruction(
         from_literal_pool=literal,
         transfers=transfers,
         addend=addend,
+        sets_flags=one.update_flags,
         memories=memories.get(one.address, CODE if literal else DATA),
     )
 

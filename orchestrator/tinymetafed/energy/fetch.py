@@ -24,6 +24,8 @@ class FetchUnit:
         self._asked = [-PIPELINE]  # by word, the cycle
         self._left: list[int] = []  # by word, the cycle of decoding in which it left the queue
         self._elsewhere: set[int] = set()  # cycles in which the bus had another address
+        self._begun = 0  # when the last instruction began to execute
+        self._held: set[int] = set()  # cycles until which one of several held up the decoding
 
     def ready(self, address: int, size: int) -> int:
         """The first cycle in which the instruction there can execute. Instructions are asked for
@@ -36,14 +38,18 @@ class FetchUnit:
     def _ask(self) -> None:
         cycle = self._asked[-1] + 1
         full = len(self._asked) - self._words  # the word that has to leave first
-        if full >= 0 and self._left[full] > cycle:
-            cycle = self._left[full] + self._restart
+        if full >= 0 and (left := self._left[full]) > cycle:
+            held = any(cycle <= one <= left for one in self._held)
+            cycle = left + (self._restart if held else 0)
         while cycle in self._elsewhere:
             cycle += 1
         self._asked.append(cycle)
 
     def executed(self, address: int, size: int, cycle: int) -> None:
         """The instruction there began to execute in `cycle`."""
+        if cycle > self._begun + 1:
+            self._held.add(cycle - 1)
+        self._begun = cycle
         done = (address + size - self._base) // WORD
         self._left += [cycle - 1] * (done - len(self._left))
 

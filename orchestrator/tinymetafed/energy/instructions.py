@@ -13,6 +13,18 @@ CLASSES = (
 )  # fmt: skip
 """Of instructions; emulation/timing/cortex-m4.toml has their encodings."""
 
+ARCHITECTURES = ("Armv6-M", "Armv7E-M", "Armv8-M")
+"""Each executes programs for those before it."""
+
+NODES = "Armv7E-M"
+"""What the nodes' firmware is for."""
+
+NOT_IN_ARMV6M = frozenset(
+    {"IT", "table branch", "load double", "store double", "long multiply", "divide"}
+    | {name for name in CLASSES if name.startswith("FP")}
+)
+"""Classes without an instruction in Armv6-M (its Architecture Reference Manual, A5)."""
+
 SINGLE_LOADS = frozenset({"load", "FP load"})
 SINGLE_STORES = frozenset({"store", "FP store"})
 LOADS = SINGLE_LOADS | {"load double", "load multiple", "FP load multiple"}
@@ -38,6 +50,7 @@ class Instruction:
 
     address: int
     size: int  # bytes
+    encoding: int  # 32 bits: its halfwords, the first above the second; 0 where there is none
     text: str
     name: str  # of its class
     conditional: bool  # whether it is executed, an IT block decides
@@ -52,6 +65,7 @@ class Instruction:
     from_literal_pool: bool
     transfers: int  # words that a load or store multiple, or one of the FPU, or a VMOV moves
     addend: frozenset[str]  # of a multiply-accumulate
+    sets_flags: bool
     memories: int = 0  # that it goes to; bit i for the i-th 512 MiB
 
     @property

@@ -11,8 +11,8 @@ from pydantic import Field, RootModel
 from ..errors import TinyMetaFedError
 from ..places import EMULATION
 from ..settings import Settings, check, names, parse, read, read_text
-from .timing import FOLDER as CORES
-from .timing import TimingTable
+from .instructions import NODES
+from .timing import Timing, TimingTable
 
 FOLDER = EMULATION / "power"
 
@@ -192,10 +192,16 @@ def read_device(path: Path) -> Device:
         digest = sha256(table.model_dump_json().encode()).hexdigest()[:8]
         tree |= {"core": f"{Path(core).stem}-{digest}", "timing": table.model_dump(mode="json")}
     found = check(Device, tree, str(path))
-    if found.timing is None and found.core not in names(CORES):
+    known = [timing.name for timing in Timing.all()]
+    if found.timing is None and found.core not in known:
         raise TinyMetaFedError(
-            f"{path}: core: no timing table {found.core!r}; use {', '.join(names(CORES))}, or the "
-            "path of a file such as ./core.toml"
+            f"{path}: core: no timing table {found.core!r} of a core that executes the nodes' "
+            f"firmware; use {', '.join(known)}, or the path of a file such as ./core.toml"
+        )
+    if found.timing is not None and not Timing.of(found.core, found.timing).executes(NODES):
+        raise TinyMetaFedError(
+            f"{path}: core: {core}: architecture: a core for {found.timing.architecture} does not "
+            f"execute the nodes' firmware, which is for {NODES}"
         )
     return found
 

@@ -9,11 +9,15 @@ from pathlib import Path
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import Symbol, SymbolTableSection
+from elftools.elf.sections import ARMAttributesSection, Symbol, SymbolTableSection
 
 from ..errors import TinyMetaFedError
+from .instructions import ARCHITECTURES, NODES
 
 PHASE_PREFIX = "tmf_phase_"
+
+V6M, V6SM, V8R = 11, 12, 15
+"""Of Tag_CPU_arch."""
 
 
 @contextmanager
@@ -38,12 +42,35 @@ def symbols(elf: ELFFile) -> Iterator[Symbol]:
             yield from section.iter_symbols()
 
 
+def _architecture(elf: ELFFile) -> str:
+    """Of ARCHITECTURES; the nodes' where the file does not say.
+
+    ELF for the Arm Architecture, addenda (Arm IHI 0045), has the values of Tag_CPU_arch.
+    """
+    section = elf.get_section_by_name(".ARM.attributes")
+    value = None
+    if isinstance(section, ARMAttributesSection):
+        value = next(
+            (
+                tag.value
+                for part in section.iter_subsections()
+                for found in part.iter_subsubsections("TAG_FILE")
+                for tag in found.iter_attributes("TAG_CPU_ARCH")
+            ),
+            None,
+        )
+    if value in (V6M, V6SM):
+        return ARCHITECTURES[0]
+    return NODES if value is None or value < V8R else ARCHITECTURES[-1]
+
+
 @dataclass(frozen=True)
 class Program:
     """Code by address, and functions by name."""
 
     segments: tuple[tuple[int, bytes], ...]
     functions: dict[str, int]
+    architecture: str = NODES  # of ARCHITECTURES: that it was built for
 
     @classmethod
     def read(cls, path: Path) -> "Program":
@@ -57,7 +84,8 @@ class Program:
                 for symbol in symbols(elf)
                 if symbol["st_info"]["type"] == "STT_FUNC"
             }
-        return cls(segments, functions)
+            architecture = _architecture(elf)
+        return cls(segments, functions, architecture)
 
     def code(self, start: int, end: int) -> bytes:
         """The bytes from `start` to `end`, or to where they stop being there."""

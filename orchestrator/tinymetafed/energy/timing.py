@@ -1,10 +1,10 @@
 """What instructions cost: a core's timing table, and the cycles of a sequence by it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,17 @@ from ..errors import TinyMetaFedError
 from ..places import EMULATION
 from ..settings import Settings, names, read
 from .fetch import FetchUnit
-from .instructions import CLASSES, LOADS, SINGLE_LOADS, SINGLE_STORES, Branch, Instruction
+from .instructions import (
+    ARCHITECTURES,
+    CLASSES,
+    LOADS,
+    NODES,
+    NOT_IN_ARMV6M,
+    SINGLE_LOADS,
+    SINGLE_STORES,
+    Branch,
+    Instruction,
+)
 
 FOLDER = EMULATION / "timing"
 
@@ -47,17 +57,34 @@ Change = Annotated[
 ]
 
 
-class InstructionClass(Settings):
+_Encoding = Annotated[str, Field(pattern=r"^( *[01x]){16}(( *[01x]){16})?$")]
+
+
+class Figures(Settings):
+    """What an instruction costs by itself."""
+
+    cycles: Cycles
+    paired: Change = (0, 0, 0)  # more (below 0: fewer), of 16 bits right after such a one
+    per_register: Annotated[int, Field(ge=0, le=1000)] = 0  # of what it moves
+    least: Cycles = (0, 0, 0)  # however little it moves
+    result_wait: Cycles = (0, 0, 0)  # from its end until its result can be used
+    occupies: Annotated[int, Field(ge=0, le=1000)] = 0  # the FPU, from its own start on
+    source: str
+
+
+class InstructionClass(Figures):
     """[[classes]]: instructions that cost the same by themselves."""
 
     name: Literal[CLASSES]  # pyright: ignore[reportInvalidTypeForm]
-    encodings: tuple[Annotated[str, Field(pattern=r"^( *[01x]){16}(( *[01x]){16})?$")], ...] = ()
-    cycles: Cycles
-    per_register: Annotated[int, Field(ge=0, le=1000)] = 0  # of what it moves
-    least: Cycles = (0, 0, 0)  # however little it moves
-    result_wait: Cycles = (0, 0, 0)  # if the next instruction uses the result
-    occupies: Annotated[int, Field(ge=0, le=1000)] = 0  # the FPU, from its own start on
-    source: str
+    encodings: tuple[_Encoding, ...] = ()
+
+
+class Variant(Figures):
+    """[[variants]]: instructions of a class that cost otherwise on this core; the first one that
+    matches counts."""
+
+    of: Literal[CLASSES]  # pyright: ignore[reportInvalidTypeForm]
+    encodings: Annotated[tuple[_Encoding, ...], Field(min_length=1)]
 
 
 class Rule(Settings):
@@ -77,7 +104,7 @@ class Saving(Settings):
 class Fetch(Settings):
     """[fetch]: the queue of words that were fetched and not yet decoded; see cortex-m4.toml."""
 
-    words: Annotated[int, Field(ge=2, le=64)]
+    words: Literal[0] | Annotated[int, Field(ge=2, le=64)]  # 0: nothing waits for its words
     restart: Cycles
     source: str
 
@@ -92,6 +119,7 @@ class SequenceRules(Settings):
     pipelined_load: Saving
     other_memory: Rule
     address_wait: Rule
+    loaded_address_wait: Rule = Rule(cycles=(0, 0, 0), source="none")
     load_before_store: Saving
     load_after_store: Rule
     load_after_other_store: Rule
@@ -108,12 +136,15 @@ class TimingTable(Settings):
 
     Attributes:
         core: its name.
+        architecture: whose programs it executes, and those of the architectures before it.
         encodings_from: the file beside it that has the encodings of the classes.
     """
 
     core: str
+    architecture: Literal[ARCHITECTURES] = NODES  # pyright: ignore[reportInvalidTypeForm]
     encodings_from: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] | None = None
     classes: tuple[InstructionClass, ...]
+    variants: tuple[Variant, ...] = ()
     fetch: Fetch
     sequence: SequenceRules
 
@@ -121,8 +152,12 @@ class TimingTable(Settings):
     def _complete(self) -> "TimingTable":
         names = [one.name for one in self.classes]
         for name in CLASSES:
-            if names.count(name) != 1:
-                raise ValueError(f"classes: '{name}' is there {names.count(name)} times, not once")
+            missing = name in NOT_IN_ARMV6M and self.architecture == ARCHITECTURES[0]
+            if names.count(name) != (0 if missing else 1):
+                times = "0 times" if missing else "once"
+                raise ValueError(
+                    f"classes: '{name}' is there {names.count(name)} times, not {times}"
+                )
         for one in self.classes:
             if (not one.encodings) == (self.encodings_from is None):
                 raise ValueError(
@@ -138,18 +173,25 @@ Classify = Callable[[int, int], str]
 
 def classifier(table: TimingTable) -> Classify:
     """By the encodings of a table that has them."""
-    patterns = [
-        (_mask(text, "01"), _mask(text, "1"), one.name)
-        for one in table.classes
-        for text in one.encodings
-    ]
+    patterns = _patterns(table.classes)
 
     @cache
     def classify(first: int, second: int) -> str:
-        whole = first << 16 | second
-        return next((name for mask, value, name in patterns if whole & mask == value), "other")
+        found = _first(patterns, first << 16 | second)
+        return "other" if found is None else found.name
 
     return classify
+
+
+_Encoded = TypeVar("_Encoded", InstructionClass, Variant)
+
+
+def _patterns(those: Iterable[_Encoded]) -> list[tuple[int, int, _Encoded]]:
+    return [(_mask(t, "01"), _mask(t, "1"), one) for one in those for t in one.encodings]
+
+
+def _first(patterns: Iterable[tuple[int, int, _Encoded]], encoding: int) -> _Encoded | None:
+    return next((one for mask, value, one in patterns if encoding & mask == value), None)
 
 
 def _mask(text: str, bits: str) -> int:
@@ -170,9 +212,16 @@ class Timing:
     encodings: TimingTable
 
     @classmethod
-    def all(cls, folder: Path = FOLDER) -> "tuple[Timing, ...]":
-        """Every table in `folder`. Raises TinyMetaFedError."""
-        return tuple(cls.load(name, folder) for name in names(folder))
+    def all(cls, folder: Path = FOLDER, executes: str = NODES) -> "tuple[Timing, ...]":
+        """Every table in `folder` of a core that executes programs for this architecture, the
+        nodes' firmware unless said otherwise. Raises TinyMetaFedError."""
+        tables = (cls.load(name, folder) for name in names(folder))
+        return tuple(one for one in tables if one.executes(executes))
+
+    def executes(self, architecture: str) -> bool:
+        """This core executes programs for that architecture."""
+        order = ARCHITECTURES.index
+        return order(architecture) <= order(self.table.architecture)
 
     @classmethod
     def of(cls, name: str, table: TimingTable) -> "Timing":
@@ -207,8 +256,21 @@ class Timing:
         return classifier(self.encodings)
 
     @cached_property
-    def _by_name(self) -> dict[str, InstructionClass]:
-        return {one.name: one for one in self.table.classes}
+    def _figures(self) -> Callable[[str, int], Figures]:
+        """What an instruction costs by itself, by its class and encoding."""
+        by_name = {one.name: one for one in self.table.classes}
+        variants = {
+            name: _patterns(one for one in self.table.variants if one.of == name)
+            for name in by_name
+        }
+
+        @cache
+        def figures(name: str, encoding: int) -> Figures:
+            # What a core has not is met behind a branch that does not return, as other data is.
+            name = name if name in by_name else "other"
+            return _first(variants[name], encoding) or by_name[name]
+
+        return figures
 
     def cycles(self, sequence: Sequence[Instruction]) -> NDArray[np.int64]:
         """int64 [readings]: of instructions executed one after the other, with no branch taken.
@@ -227,33 +289,64 @@ class Timing:
             rule = rules.late_refill
         else:
             rule = rules.load_refill
-        return np.array(rule.cycles)
+        found = np.array(rule.cycles)
+        if len(block) > 1 and block[-2].sets_flags and _pair(block[-2], last):
+            # One that is taken waits for its flags, so that it cannot go with what sets them.
+            found -= np.array(self._figures(last.name, last.encoding).paired)
+        return found
 
     def _cycles(self, sequence: Sequence[Instruction], reading: int) -> int:
         if not sequence:
             return 0
-        table = self.table
-        fetch = FetchUnit(sequence[0].address, table.fetch.words, table.fetch.restart[reading])
+        fetch = self._fetch_unit(sequence[0].address, reading)
         ended = 0
         fpu_free = 0  # when the FPU has ended what occupies it
+        ready: dict[str, int] = {}  # when results can be used that come after their instruction
         previous: Instruction | None = None
+        may_pair = False
         for one in sequence:
-            figures = self._by_name[one.name]
+            figures = self._figures(one.name, one.encoding)
             start = ended + self._between(previous, one, reading)
             cycles = figures.cycles[reading] + figures.per_register * one.transfers
             cycles = max(cycles, figures.least[reading]) + self._more(previous, one, reading)
-            # What takes no cycle is decoded together with the instruction before it.
-            start = max(start, fetch.ready(one.address, one.size) - (cycles == 0))
+            pairs = may_pair and previous is not None and _pair(previous, one)
+            if pairs:
+                cycles += figures.paired[reading]
+            may_pair = not (pairs and figures.paired[reading])
+            if fetch is not None:
+                # What takes no cycle is decoded together with the instruction before it.
+                start = max(start, fetch.ready(one.address, one.size) - (cycles == 0))
             if one.floating_point:
                 start = max(start, fpu_free)
+            if ready:
+                start = max(start, *(ready.get(name, 0) for name in self._needs(one)), 0)
             if figures.occupies:
                 fpu_free = start + figures.occupies
-            fetch.executed(one.address, one.size, start)
-            if one.early and one.branch == Branch.MAYBE:
-                fetch.speculated(start)
+            if fetch is not None:
+                fetch.executed(one.address, one.size, start)
+                if one.early and one.branch == Branch.MAYBE:
+                    fetch.speculated(start)
             ended = start + cycles
+            for name in one.writes & ready.keys():
+                del ready[name]
+            if figures.result_wait[reading]:
+                ready |= dict.fromkeys(one.results, ended + figures.result_wait[reading])
             previous = one
         return ended if READINGS[reading] == "shortest" else max(ended, fpu_free)
+
+    def _fetch_unit(self, first: int, reading: int) -> FetchUnit | None:
+        rules = self.table.fetch
+        return FetchUnit(first, rules.words, rules.restart[reading]) if rules.words else None
+
+    def _needs(self, one: Instruction) -> frozenset[str]:
+        """The registers that have to be there when it begins."""
+        late = self.table.sequence.late_operands
+        needed = one.reads
+        if "addend" in late:
+            needed -= one.addend
+        if "store data" in late and "store" in one.name:
+            needed &= one.addressing
+        return needed
 
     def _more(self, previous: Instruction | None, one: Instruction, reading: int) -> int:
         """What `one` takes more than its class says; previous: None after a branch."""
@@ -283,16 +376,17 @@ class Timing:
                 more += rules.pipelined_load.cycles[reading]
                 if not same_memory:
                     more += rules.other_memory.cycles[reading]
-        if previous.writes & one.addressing:
+        loaded = previous.name in LOADS
+        if previous.results & one.addressing and loaded:
+            more += rules.loaded_address_wait.cycles[reading]
+        elif previous.writes & one.addressing:
             more += rules.address_wait.cycles[reading]
         if previous.name in SINGLE_STORES and one.name in LOADS:
             rule = rules.load_after_store if same_memory else rules.load_after_other_store
             more += rule.cycles[reading]
-        needed = one.reads
-        if "addend" in rules.late_operands:
-            needed -= one.addend
-        if "store data" in rules.late_operands and "store" in one.name:
-            needed &= one.addressing
-        if previous.results & needed:
-            more += self._by_name[previous.name].result_wait[reading]
         return more
+
+
+def _pair(first: Instruction, second: Instruction) -> bool:
+    """They are of 16 bits, so that a core that pairs instructions might."""
+    return first.size == second.size == SHORT

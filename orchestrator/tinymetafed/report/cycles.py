@@ -9,6 +9,9 @@ from pathlib import Path
 from rich.table import Table
 
 from ..energy.profile import Profile
+from ..energy.program import Program
+from ..energy.static import functions
+from ..energy.timing import Timing
 from ..files import escaped, writing
 
 
@@ -94,3 +97,20 @@ def write_json(found: Sequence[Line], path: Path) -> None:
     """A list of objects with Line's fields. Raises TinyMetaFedError."""
     with writing(path) as file:
         file.write(json.dumps([asdict(line) for line in found], indent=1) + "\n")
+
+
+def static_table(program: Program, timing: Timing) -> Table:
+    """Each function of a program that is not run."""
+    table = Table(
+        title=f"The longest way through each function on {timing.table.core}; calls not followed",
+        title_justify="left",
+    )
+    table.add_column("function", overflow="fold")
+    for column in ("instructions", "cycles"):
+        table.add_column(column, justify="right")
+    table.add_column("loops: cycles of a turn, and turns")
+    for one in functions(program, timing):
+        loops = [f"{o.address:#x}: {o.cycles:,} × {o.turns or 'unknown'}" for o in one.loops]
+        more = "" if all(loop.turns for loop in one.loops) else "≥ "
+        table.add_row(one.name, f"{one.instructions:,}", f"{more}{one.cycles:,}", "\n".join(loops))
+    return table

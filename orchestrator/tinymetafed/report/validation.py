@@ -7,11 +7,11 @@ from rich.table import Table
 from ..bench.validation import PUBLISHED, CoreMark, Measured
 
 
-def of_kernels(measured: Sequence[Measured]) -> Table:
-    """The model beside the manual: a line for each kernel."""
-    table = Table(title="Cycles of the Cortex-M4, a body of each loop", title_justify="left")
+def of_kernels(core: str, measured: Sequence[Measured]) -> Table:
+    """The model beside the manual, or a measurement: a line for each kernel."""
+    table = Table(title=f"Cycles of {core}, a body of each loop", title_justify="left")
     table.add_column("kernel")
-    for column in ("manual", "model", "between", ""):
+    for column in ("published", "model", "between", ""):
         table.add_column(column, justify="right")
     for one in measured:
         manual = one.kernel.between
@@ -25,14 +25,16 @@ def of_kernels(measured: Sequence[Measured]) -> Table:
     return table
 
 
-def of_coremark(found: CoreMark) -> Table:
-    """The model beside what was published."""
+def of_coremark(results: Sequence[CoreMark]) -> Table:
+    """The model beside what was published, for each core."""
     table = Table(title="CoreMark/MHz, GCC -O3", title_justify="left")
+    table.add_column("core")
     table.add_column("")
     table.add_column("CoreMark/MHz", justify="right")
-    low, score, high = found.score
-    crcs = "checksums pass" if found.good else f"[red]wrong checksums: {found.crcs}[/]"
-    table.add_row(f"model, {crcs}", f"{score:.2f} ({low:.2f}–{high:.2f})")
-    for name, value in PUBLISHED:
-        table.add_row(name, f"{value:.2f}")
+    for found in results:
+        low, score, high = found.score
+        crcs = "checksums pass" if found.good else f"[red]wrong checksums: {found.crcs}[/]"
+        table.add_row(found.core, f"model, {crcs}", f"{score:.2f} ({low:.2f}–{high:.2f})")
+        for name, value in PUBLISHED[found.core]:
+            table.add_row("", name, f"{value:.2f}")
     return table
