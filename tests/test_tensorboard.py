@@ -14,6 +14,7 @@ from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments import runner
 from tinymetafed.experiments.experiment import parse
 from tinymetafed.results.store import Store
+from tinymetafed.tasks.base import Part
 from tinymetafed.tensorboard import TensorBoard
 
 Event = importlib.import_module("tensorboardX.proto.event_pb2").Event  # its types are not known
@@ -53,9 +54,10 @@ def test_curves_of_a_run_that_went_on(tmp_path: Path):
             number: sum(getattr(row, f"bytes_{way}") for row in rows if row.round == number)
             for number in (1, 2, 3, 4)
         }
-    for tag, part, rounds in (
+    parts: tuple[tuple[str, Part, set[int]], ...] = (
         ("loss", "validation", {2, 4}), ("unseen_loss", "unseen", {4}),
-    ):  # fmt: skip
+    )  # fmt: skip
+    for tag, part, rounds in parts:
         judged = {one.round: one for one in store.judged(1, part) if one.round}
         assert set(judged) == rounds
         for when in ("before", "after"):

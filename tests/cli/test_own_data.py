@@ -17,6 +17,7 @@ from tinymetafed.experiments.experiment import read
 from tinymetafed.places import PROJECT
 from tinymetafed.report import described
 from tinymetafed.results.store import Store
+from tinymetafed.tasks.base import Part
 
 EXPERIMENT = """
 name = "mine"
@@ -157,7 +158,8 @@ def test_windows_that_overlap_count_for_more_than_one(mine: Path):
         "have too few"
     )
     experiment = read(mine / "exp/mine.toml", (*changes, "evaluation.query=6"))
-    for number, part in ((3, "validation"), (4, "unseen")):
+    parts: tuple[tuple[int, Part], ...] = ((3, "validation"), (4, "unseen"))
+    for number, part in parts:
         support, query = experiment.task.device(1, number, 3, 6, part=part)
         assert (len(support), len(query)) == (3, 6)
 

@@ -121,14 +121,26 @@ def test_what_diverges_is_never_chosen(tmp_path: Path, stop: str):
 
 def test_a_device_that_diverges_has_gained_nothing(tmp_path: Path):
     search = searches(tmp_path)[0]
-    before = Judged(0, 5, 1, 4.0, 6.0, 0.2, 0.2)
-    assert trials._value(search, before, Judged(9, 5, 0, 4.0, 0.1, 0.2, 0.7)) == 0.1
-    assert trials._value(search, before, Judged(9, 5, 1, 4.0, 0.5, 0.2, 0.7)) == 0.8 * 0.5 + 0.2 * 4
-    assert trials._value(search, before, Judged(9, 5, 5, None, None, None, None)) == math.inf
+    before = Judged(0, 5, 1, 4.0, 6.0, 0.2, 0.2, "validation")
+    assert trials._value(search, before, Judged(9, 5, 0, 4.0, 0.1, 0.2, 0.7, "validation")) == 0.1
+    assert (
+        trials._value(search, before, Judged(9, 5, 1, 4.0, 0.5, 0.2, 0.7, "validation"))
+        == 0.8 * 0.5 + 0.2 * 4
+    )
+    assert (
+        trials._value(search, before, Judged(9, 5, 5, None, None, None, None, "validation"))
+        == math.inf
+    )
     classes = Classes(search.task, search.strategy, search.experiments, search.parameters)
-    assert trials._value(classes, before, Judged(9, 5, 0, 4.0, 0.5, 0.2, 0.7)) == 0.7
-    assert trials._value(classes, before, Judged(9, 5, 1, 4.0, 0.5, 0.2, 0.5)) == 0.8 * 0.5
-    assert trials._value(classes, before, Judged(9, 5, 5, None, None, None, None)) == -math.inf
+    assert trials._value(classes, before, Judged(9, 5, 0, 4.0, 0.5, 0.2, 0.7, "validation")) == 0.7
+    assert (
+        trials._value(classes, before, Judged(9, 5, 1, 4.0, 0.5, 0.2, 0.5, "validation"))
+        == 0.8 * 0.5
+    )
+    assert (
+        trials._value(classes, before, Judged(9, 5, 5, None, None, None, None, "validation"))
+        == -math.inf
+    )
 
 
 class Classes(Search):
