@@ -39,9 +39,13 @@ def validate(
     coremark: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="CoreMark's sources, to run it too.")
     ] = None,
+    programs: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="ELF files of what boards ran, to count them too."),
+    ] = None,
 ) -> None:
-    """Hold the cycle model against the manual's figures; exit 1 where it does not agree."""
-    from ..bench import validation
+    """Hold cycles and energy against the manual and boards; exit 1 where the manual differs."""
+    from ..bench import measured_energy, validation
     from ..report import validation as validation_tables
 
     kernels = validation.run_kernels()
@@ -51,6 +55,10 @@ def validate(
         result = validation.run_coremark(coremark)
         console.print(validation_tables.of_coremark(result))
         good &= result.good
+    boards = measured_energy.published()
+    priced = measured_energy.price(boards.measurements, programs)
+    console.print(validation_tables.of_energy(priced))
+    console.print(validation_tables.of_currents(measured_energy.add(boards.together)))
     raise typer.Exit(0 if good else 1)
 
 
