@@ -43,6 +43,7 @@ struct tmf_layer {
     float *gathered;     /* ∂loss/∂y of later layers that read y, or NULL where none is wanted */
     float *gather;       /* `gathered` of the source */
     float *scratch;
+    float *spare;        /* as much again, in the forward pass only; or NULL */
 };
 
 /* A model and all that training it needs, laid out in one block of memory. */

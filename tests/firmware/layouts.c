@@ -53,7 +53,9 @@ static void separate(struct tmf_model *model)
         layer->gather = source != NULL ? source->gathered : NULL;
         layer->gathered = layer->is_source ? values(layer->outputs) : NULL;
         layer->dx = values(layer->inputs);
-        layer->scratch = values(operation->scratch != NULL ? operation->scratch(layer) : 0);
+        const uint64_t scratch = operation->scratch != NULL ? operation->scratch(layer) : 0;
+        layer->scratch = values(scratch);
+        layer->spare = layer->spare != NULL ? values(scratch) : NULL;
     }
     model->dy = values(model->outputs);
     model->backbone = values(model->backbone_parameters);
