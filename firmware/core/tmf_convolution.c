@@ -98,7 +98,7 @@ static void forward(const struct tmf_layer *layer, const float *w)
     const struct tmf_kernel kernel = tmf_kernel_of(layer);
     const uint32_t values = (uint32_t)tmf_kernel_values(&kernel), filters = layer->arguments[FILTERS];
     const bool copies = tmf_kernel_taps(&kernel) > 1;
-    float *const room = copies ? layer->scratch : NULL, *const other_room = copies ? layer->spare : NULL;
+    float *const room = copies ? layer->scratch : NULL, *const other_room = copies && layer->spare ? layer->dx : NULL;
     float *y = layer->y;
     struct tmf_walk walk = {0};
     uint32_t left = tmf_kernel_places(&kernel);
