@@ -5,7 +5,6 @@
  * scratch, and is x to the matrix of the filters (filters × height · width · channels of the window), with a
  * bias each. A window of one pixel needs no copy: the patch is the pixel. Order: places from first to last; at
  * each that of tmf_matrix.h. */
-
 #include "tmf_kernel.h"
 #include "tmf_matrix.h"
 #include "tmf_operation.h"

@@ -3,7 +3,6 @@
  * Weights are channels × (height · width of the window), then a bias for each channel. Order: places from first to
  * last, at each the channels; a channel's sum is its bias, then the products of what lies in the image, row by row.
  * An output whose dy is zero adds nothing anywhere and is passed over. */
-
 #include "tmf_kernel.h"
 #include "tmf_matrix.h"
 #include "tmf_operation.h"

@@ -1,7 +1,6 @@
 /* The largest value or the mean of each channel under a window; see tmf_kernel.h for the arguments. The mean has
  * one more: 1 where the padding's zeros count, 0 where the mean is of the pixels in the image. The largest is
  * always of these. */
-
 #include "tmf_matrix.h"
 #include "tmf_operation.h"
 #include "tmf_kernel.h"
