@@ -119,8 +119,8 @@ profile: setup ## where the time goes: eight nodes, 50 rounds
 bench: setup ## how fast it is on this machine: kernels, link, rounds, many nodes; two minutes
 	@"$(BIN)/tinymetafed" bench --json build/bench.json --figures build/bench
 
-validate: setup ## the cycle model beside the manual; with COREMARK=folder beside boards too
-	@"$(BIN)/tinymetafed" validate $(if $(COREMARK),--coremark '$(COREMARK)')
+validate: setup ## cycles and energy beside the manual and boards; COREMARK=folder and PROGRAMS=folder run these too
+	@"$(BIN)/tinymetafed" validate $(if $(COREMARK),--coremark '$(COREMARK)') $(if $(PROGRAMS),--programs '$(PROGRAMS)')
 
 test: setup $(VENV)/.dev ## every test, a file on each processor
 	@"$(BIN)/pytest" -n auto --dist loadfile

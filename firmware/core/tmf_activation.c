@@ -11,8 +11,9 @@ static enum tmf_error plan(struct tmf_layer *layer)
     return layer->argument_count == 0 ? TMF_OK : TMF_ERROR_MODEL;
 }
 
-/* Four at a time, by their bits: loads that follow each other are faster, and so are comparisons of integers. */
-#define AT_ONCE 4u
+/* Eight at a time, by their bits: loads that follow each other are faster, and so are comparisons of integers. */
+#define AT_ONCE 8u
+#define EACH(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7)
 
 /* 0 for what is below or is −0; NaN stays, whatever its sign. */
 static inline float rectified(float x)
@@ -28,11 +29,12 @@ static void relu_forward(const struct tmf_layer *layer, const float *w)
     float *y = layer->y;
     uint32_t left = layer->outputs;
     for (; left >= AT_ONCE; left -= AT_ONCE, x += AT_ONCE, y += AT_ONCE) {
-        const float x0 = x[0], x1 = x[1], x2 = x[2], x3 = x[3];
-        y[0] = rectified(x0);
-        y[1] = rectified(x1);
-        y[2] = rectified(x2);
-        y[3] = rectified(x3);
+#define VALUE(i) const float x##i = x[i];
+        EACH(VALUE)
+#undef VALUE
+#define VALUE(i) y[i] = rectified(x##i);
+        EACH(VALUE)
+#undef VALUE
     }
     for (; left > 0; left--) {
         *y++ = rectified(*x++);
@@ -52,12 +54,12 @@ static void relu_backward(const struct tmf_layer *layer, const float *w, const f
     const float *y = layer->y;
     uint32_t left = dx != NULL ? layer->outputs : 0;
     for (; left >= AT_ONCE; left -= AT_ONCE, y += AT_ONCE, dy += AT_ONCE, dx += AT_ONCE) {
-        const float y0 = y[0], y1 = y[1], y2 = y[2], y3 = y[3];
-        const float d0 = dy[0], d1 = dy[1], d2 = dy[2], d3 = dy[3];
-        dx[0] = passed(y0, d0);
-        dx[1] = passed(y1, d1);
-        dx[2] = passed(y2, d2);
-        dx[3] = passed(y3, d3);
+#define VALUE(i) const float y##i = y[i], d##i = dy[i];
+        EACH(VALUE)
+#undef VALUE
+#define VALUE(i) dx[i] = passed(y##i, d##i);
+        EACH(VALUE)
+#undef VALUE
     }
     for (; left > 0; left--) {
         *dx++ = passed(*y++, *dy++);

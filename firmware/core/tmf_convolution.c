@@ -5,8 +5,6 @@
  * scratch, and is x to the matrix of the filters (filters × height · width · channels of the window), with a
  * bias each. A window of one pixel needs no copy: the patch is the pixel. Order: places from first to last; at
  * each that of tmf_matrix.h. */
-#include <string.h>
-
 #include "tmf_kernel.h"
 #include "tmf_matrix.h"
 #include "tmf_operation.h"
@@ -39,20 +37,37 @@ static uint64_t parameters(const struct tmf_layer *layer)
     return layer->arguments[FILTERS] * (tmf_kernel_values(&kernel) + 1);
 }
 
-static inline __attribute__((always_inline)) void take_patch(const struct tmf_kernel *kernel, struct tmf_walk *walk, const float *x, float *patch)
+/* What is under the window at the next place: copied to `room`; or where it lies if that is one pixel, which needs
+ * none. */
+static __attribute__((noinline)) const float *next_patch(const struct tmf_kernel *kernel, struct tmf_walk *walk,
+                                                         const float *x, float *room)
 {
-    const struct tmf_place place = tmf_kernel_next(kernel, walk);
-    const uint32_t values = place.columns * kernel->channels, whole = kernel->x.size * kernel->channels;
-    if (place.rows < kernel->y.size || values < whole) {
-        memset(patch, 0, tmf_kernel_values(kernel) * sizeof(float));
+    const uint32_t channels = kernel->channels, whole = kernel->x.size * channels;
+    const uint32_t top = walk->y - kernel->y.before, left = walk->x - kernel->x.before; /* in padding: very large */
+    uint32_t rows = kernel->y.size, values = whole;
+    size_t line = (size_t)kernel->width * channels;
+    float *to = room;
+    if (top < kernel->height && kernel->height - top >= rows && left < kernel->width &&
+        kernel->width - left >= kernel->x.size) {
+        x += top * line + (size_t)left * channels;
+        tmf_walk_on(kernel, walk);
+        if (room == NULL) {
+            return x;
+        }
+    } else {
+        const struct tmf_place place = tmf_kernel_next(kernel, walk);
+        tmf_vector_clear(room, (size_t)tmf_kernel_values(kernel));
+        rows = place.rows;
+        values = place.columns * channels;
+        x += place.first;
+        to += place.tap * channels;
     }
-    x += place.first;
-    patch += place.tap * kernel->channels;
-    for (uint32_t left = place.rows; left > 0; left--) {
-        tmf_vector_copy(patch, x, values);
-        x += values + place.skip;
-        patch += whole;
+    for (; rows > 0; rows--) {
+        tmf_vector_copy(to, x, values);
+        x += line;
+        to += whole;
     }
+    return room;
 }
 
 static void add_patch(const struct tmf_kernel *kernel, struct tmf_walk *walk, const float *patch, float *dx)
@@ -76,21 +91,24 @@ static inline size_t next_pixel(const struct tmf_kernel *kernel, struct tmf_walk
     return pixel * kernel->channels;
 }
 
+/* Two places at once, where there is room for what is under both windows. */
 static void forward(const struct tmf_layer *layer, const float *w)
 {
     const struct tmf_kernel kernel = tmf_kernel_of(layer);
     const uint32_t values = (uint32_t)tmf_kernel_values(&kernel), filters = layer->arguments[FILTERS];
     const bool copies = tmf_kernel_taps(&kernel) > 1;
-    const float *patch = layer->scratch;
+    float *const room = copies ? layer->scratch : NULL, *const other_room = copies && layer->spare ? layer->dx : NULL;
     float *y = layer->y;
     struct tmf_walk walk = {0};
-    for (uint32_t i = tmf_kernel_places(&kernel); i > 0; i--) {
-        if (copies) {
-            take_patch(&kernel, &walk, layer->x, layer->scratch);
-        } else {
-            patch = layer->x + next_pixel(&kernel, &walk);
-        }
-        tmf_matrix_forward(w, values, filters, patch, y);
+    uint32_t left = tmf_kernel_places(&kernel);
+    for (; left >= 2 && (!copies || other_room != NULL); left -= 2) {
+        const float *const one = next_patch(&kernel, &walk, layer->x, room);
+        const float *const other = next_patch(&kernel, &walk, layer->x, other_room);
+        tmf_matrix_forward_two(w, values, filters, one, other, y, y + filters);
+        y += 2 * filters;
+    }
+    for (; left > 0; left--) {
+        tmf_matrix_forward(w, values, filters, next_patch(&kernel, &walk, layer->x, room), y);
         y += filters;
     }
 }
@@ -103,15 +121,16 @@ static void backward(const struct tmf_layer *layer, const float *w, const float 
     const uint32_t values = (uint32_t)tmf_kernel_values(&kernel), filters = layer->arguments[FILTERS];
     const bool copies = tmf_kernel_taps(&kernel) > 1;
     const uint32_t places = tmf_kernel_places(&kernel);
-    const float *patch = layer->scratch, *d = dy;
+    float *const room = copies ? layer->scratch : NULL;
+    const float *d = dy;
     if (dx != NULL) {
-        memset(dx, 0, layer->inputs * sizeof(float));
+        tmf_vector_clear(dx, layer->inputs);
     }
     struct tmf_walk walk = {0};
     for (uint32_t i = dx != NULL ? places : 0; i > 0; i--) {
-        float *const under = copies ? layer->scratch : dx + next_pixel(&kernel, &walk);
+        float *const under = copies ? room : dx + next_pixel(&kernel, &walk);
         if (copies) {
-            memset(under, 0, values * sizeof(float));
+            tmf_vector_clear(under, values);
         }
         tmf_matrix_backward(w, values, filters, NULL, d, under, NULL, 0.0f);
         if (copies) {
@@ -122,11 +141,7 @@ static void backward(const struct tmf_layer *layer, const float *w, const float 
     d = dy;
     walk = (struct tmf_walk){0};
     for (uint32_t i = sink != NULL ? places : 0; i > 0; i--) {
-        if (copies) {
-            take_patch(&kernel, &walk, layer->x, layer->scratch);
-        } else {
-            patch = layer->x + next_pixel(&kernel, &walk);
-        }
+        const float *const patch = next_patch(&kernel, &walk, layer->x, room);
         tmf_matrix_backward(w, values, filters, patch, d, NULL, sink, scale);
         d += filters;
     }

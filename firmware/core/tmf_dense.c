@@ -1,6 +1,5 @@
 /* y = W x + b; W row-major (outputs × inputs), then b (outputs). */
 #include <stddef.h>
-#include <string.h>
 
 #include "tmf_matrix.h"
 #include "tmf_operation.h"
@@ -28,7 +27,7 @@ static void backward(const struct tmf_layer *layer, const float *w, const float 
                      float *sink, float scale)
 {
     if (dx != NULL) {
-        memset(dx, 0, layer->inputs * sizeof(float));
+        tmf_vector_clear(dx, layer->inputs);
     }
     tmf_matrix_backward(w, layer->inputs, layer->outputs, layer->x, dy, dx, sink, scale);
 }

@@ -3,9 +3,8 @@
  * Weights are channels × (height · width of the window), then a bias for each channel. Order: places from first to
  * last, at each the channels; a channel's sum is its bias, then the products of what lies in the image, row by row.
  * An output whose dy is zero adds nothing anywhere and is passed over. */
-#include <string.h>
-
 #include "tmf_kernel.h"
+#include "tmf_matrix.h"
 #include "tmf_operation.h"
 
 static enum tmf_error plan(struct tmf_layer *layer)
@@ -90,7 +89,7 @@ static void backward(const struct tmf_layer *layer, const float *w, const float 
                                float *sink, float scale)
 {
     if (dx != NULL) {
-        memset(dx, 0, layer->inputs * sizeof(float));
+        tmf_vector_clear(dx, layer->inputs);
         pass(layer, w, dy, dx, NULL, scale);
     }
     if (sink != NULL) {

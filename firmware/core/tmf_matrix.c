@@ -65,6 +65,8 @@
 #define MULTIPLY(product, v, factor)                                                       \
     (product##0 = v##0 * (factor), product##1 = v##1 * (factor), product##2 = v##2 * (factor), \
      product##3 = v##3 * (factor))
+#define MULTIPLY_INTO(product, w, v)                                                       \
+    (product##0 = w##0 * v##0, product##1 = w##1 * v##1, product##2 = w##2 * v##2, product##3 = w##3 * v##3)
 #define MULTIPLY_BY(w, v) (w##0 *= v##0, w##1 *= v##1, w##2 *= v##2, w##3 *= v##3)
 #define ADD(sum, v) (sum##0 += v##0, sum##1 += v##1, sum##2 += v##2, sum##3 += v##3)
 
@@ -146,6 +148,44 @@ INLINE void forward_rows(const float *w, const float *b, uint32_t inputs, const 
 FORWARD(forward_eight, true)
 FORWARD(forward_four, false)
 
+/* The outputs of four rows for two x: a row is loaded once for both. */
+static __attribute__((noinline)) void forward_two(const float *w, const float *b, uint32_t inputs, const float *x,
+                                                  const float *z, float *y, float *u)
+{
+#define ROW(r)                                                                             \
+    const float *row##r = w + (r) * (size_t)inputs;                                        \
+    float of_x##r = b[r], of_z##r = of_x##r;
+    FOUR_ROWS(ROW)
+#undef ROW
+    for (uint32_t blocks = inputs / COLUMNS; blocks > 0; blocks--) {
+        FOUR(v);
+        FOUR(t);
+        FOUR(w);
+        FOUR(product);
+        TAKE_NEXT(v, x, S0_3);
+        TAKE_NEXT(t, z, S4_7);
+#define ROW(r)                                                                             \
+    TAKE_NEXT(w, row##r, S8_11);                                                           \
+    MULTIPLY_INTO(product, w, v), MULTIPLY_BY(w, t);                                       \
+    of_x##r += product0, of_z##r += w0, of_x##r += product1, of_z##r += w1;                \
+    of_x##r += product2, of_z##r += w2, of_x##r += product3, of_z##r += w3;
+        FOUR_ROWS(ROW)
+#undef ROW
+    }
+    for (uint32_t left = inputs % COLUMNS; left > 0; left--) {
+        const float v = *x++, t = *z++;
+#define ROW(r)                                                                             \
+    const float w##r = *row##r++, product##r = w##r * v;                                   \
+    const float other##r = w##r * t;                                                       \
+    of_x##r += product##r, of_z##r += other##r;
+        FOUR_ROWS(ROW)
+#undef ROW
+    }
+#define VALUE(r) y[r] = of_x##r, u[r] = of_z##r;
+    FOUR_ROWS(VALUE)
+#undef VALUE
+}
+
 /* One output. */
 static float forward_row(const float *w, float b, uint32_t inputs, const float *x)
 {
@@ -183,7 +223,11 @@ INLINE void walk(const struct rows *rows, uint32_t count, bool gives, bool moves
     const bool four = count >= 4, eight = count == 8;
 #define ROW(r)                                                                             \
     float *row##r = row[(r) < count ? (r) : 0].w;                                          \
-    const float d##r = row[(r) < count ? (r) : 0].d, step##r = rows->scale * d##r;
+    const float d##r = row[(r) < count ? (r) : 0].d;
+    EIGHT_ROWS(ROW)
+#undef ROW
+    const float scale = rows->scale;
+#define ROW(r) const float step##r = scale * d##r;
     EIGHT_ROWS(ROW)
 #undef ROW
     const float *x = rows->x;
@@ -319,6 +363,21 @@ void tmf_matrix_forward(const float *w, uint32_t inputs, uint32_t outputs, const
     }
 }
 
+void tmf_matrix_forward_two(const float *w, uint32_t inputs, uint32_t outputs, const float *x, const float *z,
+                            float *y, float *u)
+{
+    const float *b = w + (size_t)outputs * inputs;
+    for (; outputs >= 4; outputs -= 4, b += 4, y += 4, u += 4) {
+        forward_two(w, b, inputs, x, z, y, u);
+        w += 4 * (size_t)inputs;
+    }
+    for (; outputs > 0; outputs--, b++) {
+        *y++ = forward_row(w, *b, inputs, x);
+        *u++ = forward_row(w, *b, inputs, z);
+        w += inputs;
+    }
+}
+
 typedef void walk_rows(const struct rows *rows);
 
 /* Gathers the rows that are not passed over, `most` at a time. */
@@ -390,17 +449,42 @@ void tmf_vector_copy(float *to, const float *from, size_t n)
     }
 }
 
+void tmf_vector_clear(float *to, size_t n)
+{
+    float v0 = 0.0f, v1 = 0.0f, v2 = 0.0f, v3 = 0.0f;
+    for (size_t pairs = n / (2 * COLUMNS); pairs > 0; pairs--) {
+        PUT_NEXT(v, to, S0_3);
+        PUT_NEXT(v, to, S0_3);
+    }
+    for (n %= 2 * COLUMNS; n > 0; n--) {
+        *to++ = v0;
+    }
+}
+
 void tmf_vector_add(float *to, const float *from, size_t n)
 {
-    for (size_t blocks = n / COLUMNS; blocks > 0; blocks--) {
-        FOUR(sum);
-        FOUR(v);
+    FOUR(sum);
+    FOUR(next);
+    FOUR(v);
+    FOUR(more);
+    for (size_t pairs = n / (2 * COLUMNS); pairs > 0; pairs--) {
+        float *behind = to + COLUMNS;
+        TAKE(sum, to, S0_3);
+        TAKE(next, behind, S4_7);
+        TAKE_NEXT(v, from, S8_11);
+        TAKE_NEXT(more, from, S12_15);
+        ADD(sum, v);
+        ADD(next, more);
+        PUT_NEXT(sum, to, S0_3);
+        PUT_NEXT(next, to, S4_7);
+    }
+    for (n %= 2 * COLUMNS; n >= COLUMNS; n -= COLUMNS) {
         TAKE(sum, to, S0_3);
         TAKE_NEXT(v, from, S4_7);
         ADD(sum, v);
         PUT_NEXT(sum, to, S0_3);
     }
-    for (n %= COLUMNS; n > 0; n--) {
+    for (; n > 0; n--) {
         *to++ += *from++;
     }
 }

@@ -14,6 +14,10 @@
 /* Order: b, then the products of the row from first to last. */
 void tmf_matrix_forward(const float *w, uint32_t inputs, uint32_t outputs, const float *x, float *y);
 
+/* The same of two inputs: y of x, u of z. Weights in blocks of four rows by four columns take 2.8 cycles for each. */
+void tmf_matrix_forward_two(const float *w, uint32_t inputs, uint32_t outputs, const float *x, const float *z,
+                            float *y, float *u);
+
 /* dy: ∂loss/∂y. Where dx is not NULL, adds ∂loss/∂x to it. Where sink is not NULL, adds
  * scale · ∂loss/∂w to it; sink may be w, and dx is that of the parameters before.
  *
@@ -22,8 +26,9 @@ void tmf_matrix_forward(const float *w, uint32_t inputs, uint32_t outputs, const
 void tmf_matrix_backward(const float *w, uint32_t inputs, uint32_t outputs, const float *x,
                          const float *dy, float *dx, float *sink, float scale);
 
-/* In order; for short runs, where memcpy's own overhead counts, on a node. */
+/* In order; for short runs, where the overhead of memcpy and memset counts, on a node. */
 void tmf_vector_copy(float *to, const float *from, size_t n);
+void tmf_vector_clear(float *to, size_t n);
 void tmf_vector_add(float *to, const float *from, size_t n);
 
 #endif

@@ -195,6 +195,7 @@ static void place_below(struct tmf_model *model, uint32_t first, struct pen *pen
         layer->y = place;
         pen->used = start + (uint64_t)first_fit(plan.blocks, first + 1, &scratch) * sizeof(float);
         layer->scratch = take(pen, scratch.values);
+        layer->spare = false;
     }
     pen->used = start + (uint64_t)most * sizeof(float);
     take(pen, 0); /* was used at once */
@@ -207,9 +208,11 @@ static void place_below(struct tmf_model *model, uint32_t first, struct pen *pen
  * there yet in the forward pass, and done with in the backward pass. */
 static void place_own(struct tmf_layer *layer, struct pen *pen, bool gives)
 {
-    const uint64_t used = pen->used;
-    layer->dx = layer->operation->in_place ? layer->y : take(pen, gives ? layer->inputs : 0);
-    layer->scratch = take(pen, scratch_of(layer));
+    const uint64_t used = pen->used, scratch = scratch_of(layer);
+    const bool in_place = layer->operation->in_place;
+    layer->dx = in_place ? layer->y : take(pen, gives ? layer->inputs : scratch);
+    layer->scratch = take(pen, scratch);
+    layer->spare = !in_place && (!gives || layer->inputs >= scratch);
     pen->used = used;
 }
 

@@ -36,6 +36,7 @@ struct tmf_layer {
                           * the first, 0 for the sample */
     uint32_t until;      /* index of the last layer that reads the outputs */
     bool is_source;      /* of a later layer */
+    bool spare;          /* in the forward pass there is room at dx for as much as in scratch */
     float *x;            /* inputs, in the model's memory */
     float *y;            /* outputs; the same as x where the operation works in place */
     float *dx;           /* ∂loss/∂x; the same as y where the operation works in place */

@@ -1,8 +1,7 @@
 /* The largest value or the mean of each channel under a window; see tmf_kernel.h for the arguments. The mean has
  * one more: 1 where the padding's zeros count, 0 where the mean is of the pixels in the image. The largest is
  * always of these. */
-#include <string.h>
-
+#include "tmf_matrix.h"
 #include "tmf_operation.h"
 #include "tmf_kernel.h"
 
@@ -63,7 +62,7 @@ static void max_backward(const struct tmf_layer *layer, const float *w, const fl
 {
     (void)w, (void)sink, (void)scale;
     const struct tmf_kernel kernel = tmf_kernel_of(layer);
-    memset(dx, 0, layer->inputs * sizeof(float));
+    tmf_vector_clear(dx, layer->inputs);
     struct tmf_walk walk = {0};
     for (uint32_t i = tmf_kernel_places(&kernel); i > 0; i--) {
         const struct tmf_place place = tmf_kernel_next(&kernel, &walk);
@@ -115,7 +114,7 @@ static void average_backward(const struct tmf_layer *layer, const float *w, cons
 {
     (void)w, (void)sink, (void)scale;
     const struct tmf_kernel kernel = tmf_kernel_of(layer);
-    memset(dx, 0, layer->inputs * sizeof(float));
+    tmf_vector_clear(dx, layer->inputs);
     struct tmf_walk walk = {0};
     for (uint32_t i = tmf_kernel_places(&kernel); i > 0; i--) {
         const struct tmf_place place = tmf_kernel_next(&kernel, &walk);

@@ -26,6 +26,7 @@ from calling import call
         ),
         (("cycles", "small.toml"), "error: small.toml: not an ELF file"),
         (("validate", "--coremark", "."), "error: .: no CoreMark: core_list_join.c is missing"),
+        (("validate", "--programs", "."), "error: .: no program there; NAME.elf is one of ecdh"),
     ],
 )
 def test_an_error_is_one_line_and_status_1(folder: Path, arguments: tuple[str, ...], says: str):

@@ -52,8 +52,9 @@ static void separate(struct tmf_model *model)
         layer->from = source != NULL ? source->y : model->sample;
         layer->gather = source != NULL ? source->gathered : NULL;
         layer->gathered = layer->is_source ? values(layer->outputs) : NULL;
-        layer->dx = values(layer->inputs);
-        layer->scratch = values(operation->scratch != NULL ? operation->scratch(layer) : 0);
+        const uint64_t scratch = operation->scratch != NULL ? operation->scratch(layer) : 0;
+        layer->dx = values(layer->inputs > scratch ? layer->inputs : scratch);
+        layer->scratch = values(scratch);
     }
     model->dy = values(model->outputs);
     model->backbone = values(model->backbone_parameters);

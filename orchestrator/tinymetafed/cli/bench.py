@@ -39,9 +39,13 @@ def validate(
     coremark: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="CoreMark's sources, to run it too.")
     ] = None,
+    programs: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="ELF files of what boards ran, to count them too."),
+    ] = None,
 ) -> None:
-    """Hold the cycle model against published figures; exit 1 where it does not agree."""
-    from ..bench import validation
+    """Hold cycles and energy against published figures and boards; exit 1 where cycles differ."""
+    from ..bench import measured_energy, validation
     from ..report import validation as validation_tables
 
     good = True
@@ -53,6 +57,10 @@ def validate(
         results = [validation.run_coremark(coremark, core) for core in validation.FLAGS]
         console.print(validation_tables.of_coremark(results))
         good &= all(result.good for result in results)
+    boards = measured_energy.published()
+    priced = measured_energy.price(boards.measurements, programs)
+    console.print(validation_tables.of_energy(priced))
+    console.print(validation_tables.of_currents(measured_energy.add(boards.together)))
     raise typer.Exit(0 if good else 1)
 
 
