@@ -50,7 +50,8 @@ def test_the_value_is_what_runs_with_these_settings_come_to(tmp_path: Path):
     losses: list[dict[int, float | None]] = []
     for cell in cells[2:]:
         store, run = running.execute(cell.experiment, tmp_path / str(cell.experiment.seed))
-        losses.append({judged.round: judged.loss_after for judged in store.judged(run.id)})
+        found = store.judged(run.id, "validation")
+        losses.append({it.round: it.loss_after for it in found})
     assert one.curve == {
         rounds: fmean(by_round[rounds] or 0.0 for by_round in losses) for rounds in search.judged
     }
@@ -121,26 +122,19 @@ def test_what_diverges_is_never_chosen(tmp_path: Path, stop: str):
 
 def test_a_device_that_diverges_has_gained_nothing(tmp_path: Path):
     search = searches(tmp_path)[0]
-    before = Judged(0, 5, 1, 4.0, 6.0, 0.2, 0.2, "validation")
-    assert trials._value(search, before, Judged(9, 5, 0, 4.0, 0.1, 0.2, 0.7, "validation")) == 0.1
-    assert (
-        trials._value(search, before, Judged(9, 5, 1, 4.0, 0.5, 0.2, 0.7, "validation"))
-        == 0.8 * 0.5 + 0.2 * 4
-    )
-    assert (
-        trials._value(search, before, Judged(9, 5, 5, None, None, None, None, "validation"))
-        == math.inf
-    )
+    before = judged(1, 6.0, 0.2)
+    assert trials._value(search, before, judged(0, 0.1, 0.7)) == 0.1
+    assert trials._value(search, before, judged(1, 0.5, 0.7)) == 0.8 * 0.5 + 0.2 * 4
+    assert trials._value(search, before, judged(5, None, None)) == math.inf
     classes = Classes(search.task, search.strategy, search.experiments, search.parameters)
-    assert trials._value(classes, before, Judged(9, 5, 0, 4.0, 0.5, 0.2, 0.7, "validation")) == 0.7
-    assert (
-        trials._value(classes, before, Judged(9, 5, 1, 4.0, 0.5, 0.2, 0.5, "validation"))
-        == 0.8 * 0.5
-    )
-    assert (
-        trials._value(classes, before, Judged(9, 5, 5, None, None, None, None, "validation"))
-        == -math.inf
-    )
+    assert trials._value(classes, before, judged(0, 0.1, 0.7)) == 0.7
+    assert trials._value(classes, before, judged(1, 0.1, 0.5)) == 0.8 * 0.5
+    assert trials._value(classes, before, judged(5, None, None)) == -math.inf
+
+
+def judged(diverged: int, loss: float | None, accuracy: float | None) -> Judged:
+    """Five devices, of which some diverged; the loss before adaptation is 4."""
+    return Judged(9, 5, diverged, 4.0, loss, 0.2, accuracy, "validation")
 
 
 class Classes(Search):

@@ -22,6 +22,7 @@ def test_a_trial_is_the_run_on_other_seeds_judged_evenly_by_devices_for_validati
             assert (one.seed, one.rounds, one.nodes.emulate, one.devices.seen) == (seed, 20, 0, 99)
             assert one.strategy == cell.experiment.strategy
             assert one.evaluation.devices == cell.experiment.evaluation.devices
+            assert len(one.devices_of("unseen")) == 0
 
 
 @pytest.mark.parametrize(("rounds", "judged"), [(1, [1]), (3, [1, 2, 3]), (7, [2, 4, 6, 7])])

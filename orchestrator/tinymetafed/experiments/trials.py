@@ -356,7 +356,7 @@ class _Trials:
         run = self._find(i, experiment)
         if run is None or run.done < rounds:
             run = self._execute(experiment, run, rounds)
-        by_round = {one.round: one for one in self._store.judged(run.id)}
+        by_round = {one.round: one for one in self._store.judged(run.id, "validation")}
         return _value(self._search, by_round[0], by_round[rounds])
 
     def _find(self, i: int, experiment: Experiment) -> Run | None:

@@ -168,11 +168,6 @@ def _search(
         )
         for seed in settings.tune.seeds
     )
-    if not experiments[0].evaluation.devices:
-        raise TinyMetaFedError(
-            f"{origin}: evaluation.devices: there is no device for validation, by which settings "
-            "could be chosen; use some"
-        )
     found = search_space.parameters(experiments[0].strategy, levels, origin)
     search = Search(task.label, strategy.label, experiments, tuple(found))
     for one in found:
@@ -191,9 +186,7 @@ def _shortened(experiment: Experiment, share: float) -> Experiment:
     """The experiment of a trial: a share of the rounds, judged evenly, and by devices for
     validation alone; nothing is emulated besides."""
     rounds = max(1, round(share * experiment.rounds))
-    judged = {"every": -(-rounds // JUDGED)}
-    if "unseen" in type(experiment.evaluation).model_fields:
-        judged["unseen"] = 0
+    judged = {"every": -(-rounds // JUDGED), "unseen": 0}
     return experiment.model_copy(
         update={
             "rounds": rounds,
