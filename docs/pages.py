@@ -232,38 +232,29 @@ API = """# Python API
 All of `tinymetafed.__all__`, by their docstrings. What is listed here stays as it is from version
 to version. [From Python](api.md) shows how the parts work together.
 """
+REST = "Experiments and runs"
 GROUPS = {
-    "Experiments and runs": (
-        "read_experiment", "build_experiment", "run", "resume", "rounds", "result", "runs",
-        "Rounds", "RoundReport", "Result", "Adapted", "TinyMetaFedError", "FirmwareFault",
-        "PluginError",
-    ),
-    "Strategies": (
-        "Strategy", "Averaging", "MiniBatchSGD", "OnlineSGD", "WithoutSupport", "ServerState",
-        "Round", "Update", "Model", "mean_update", "send_all", "annealed",
-    ),
-    "Programs of nodes": (
-        "Store", "Train", "Mark", "Variate", "Renew", "Select", "Send", "Evaluate",
-    ),
-    "Tasks": ("Task", "Samples", "Shape", "Limits"),
-    "Backends": ("Backend", "Transport", "NodeLost"),
-}  # fmt: skip
+    "Strategies": ("strategies", "models.model", "nodes.update"),
+    "Programs of nodes": ("nodes.program",),
+    "Tasks": ("tasks", "models.layers"),
+    "Backends": ("nodes.backend", "nodes.transport"),
+}
+"""Modules whose names are explained together, behind all others."""
 ALIASES = {"Batch", "Count", "Experiment", "Program", "Rate"}
 """Names of types, and the settings, which have a page of their own."""
 
 
 def api() -> str:
-    """What is public. Raises ValueError where a name is in no group, or in none of the package."""
-    listed = [name for names in GROUPS.values() for name in names]
-    if {*listed, *ALIASES} != set(tinymetafed.__all__):
-        raise ValueError(f"pages.py: {set(tinymetafed.__all__) ^ {*listed, *ALIASES}}")
-    parts = [API]
-    for title, names in GROUPS.items():
-        parts.append(f"\n## {title}\n")
-        for name in names:
-            found = getattr(tinymetafed, name)
-            parts.append(_object(f"{found.__module__}.{found.__qualname__}"))
-    return "".join(parts)
+    """What is public."""
+    parts = {title: [f"\n## {title}\n"] for title in (REST, *GROUPS)}
+    for name in tinymetafed.__all__:
+        if name in ALIASES:
+            continue
+        found = getattr(tinymetafed, name)
+        module = found.__module__.removeprefix("tinymetafed.")
+        titles = (title for title, modules in GROUPS.items() if module.startswith(modules))
+        parts[next(titles, REST)].append(_object(f"{found.__module__}.{found.__qualname__}"))
+    return API + "".join(text for part in parts.values() for text in part)
 
 
 def _object(path: str) -> str:
