@@ -2,7 +2,8 @@
 
 import inspect
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -253,8 +254,32 @@ def api() -> str:
         found = getattr(tinymetafed, name)
         module = found.__module__.removeprefix("tinymetafed.")
         titles = (title for title, modules in GROUPS.items() if module.startswith(modules))
-        parts[next(titles, REST)].append(_object(f"{found.__module__}.{found.__qualname__}"))
+        path = f"{found.__module__}.{found.__qualname__}"
+        # mkdocstrings takes the module of that name for it.
+        hidden = inspect.isfunction(found) and path in sys.modules
+        parts[next(titles, REST)].append(_function(found) if hidden else _object(path))
     return API + "".join(text for part in parts.values() for text in part)
+
+
+def _function(found: Callable[..., Any]) -> str:
+    """As mkdocstrings has one."""
+    name, text = found.__name__, inspect.cleandoc(found.__doc__ or "")
+    signature = inspect.signature(found)
+    lines: list[str] = []
+    for one in signature.parameters.values():
+        if one.kind is one.KEYWORD_ONLY and "*" not in lines:
+            lines.append("*")
+        lines.append(_short(str(one)))
+    code = "".join(f"    {line},\n" for line in lines)
+    result = _short(inspect.formatannotation(signature.return_annotation))
+    kind = '<code class="doc-symbol doc-symbol-heading doc-symbol-function"></code>'
+    head = f"\n### {kind} {name} {{ #{name} }}\n\n"
+    return f"{head}```python\n{name}(\n{code}) -> {result}\n```\n\n{text}\n"
+
+
+def _short(text: str) -> str:
+    """Types without their modules."""
+    return re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", text)
 
 
 def _object(path: str) -> str:
