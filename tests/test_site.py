@@ -248,6 +248,13 @@ def test_settings_are_those_of_the_program(path: Path):
             assert not errors, text
 
 
+def test_the_readme_prints_what_the_start_does():
+    rows = re.findall(r"^│ 50 .*$", (PROJECT / "README.md").read_text("utf-8"), re.MULTILINE)
+    start = START.read_text("utf-8")
+    assert len(rows) == 3
+    assert all(row in start for row in rows)
+
+
 def test_who_follows_the_start_gets_there(tmp_path: Path):
     here = str(Path(sys.executable).parent)
     path = os.pathsep.join([here, os.environ["PATH"]])
