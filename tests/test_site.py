@@ -301,6 +301,13 @@ def test_the_workflow_is_the_one_of_a_new_project():
     assert re.findall(r"- run: .*", text) == re.findall(r"- run: .*", workflow)
 
 
+def test_every_extra_is_listed():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
+    text = (PROJECT / "docs/install.md").read_text("utf-8")
+    listed = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    assert listed == set(project["optional-dependencies"]) - {"dev"}
+
+
 def test_the_citation_is_of_this_version():
     """By what every version of the format asks for; cffconvert checks the rest."""
     cited = yaml.safe_load((PROJECT / "CITATION.cff").read_text("utf-8"))
