@@ -37,7 +37,8 @@ MADE: dict[str, Callable[[], str]] = {
     "protocol.md": pages.protocol,
 }
 
-LINK = re.compile(r"(?<![!`])\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)|(!\[[^\]]*\])\(([^)\s]+)\)")
+TEXT = r"\[((?:[^\[\]]|\[[^\]]*\])*)\]"
+LINK = re.compile(rf"(?<![!`]){TEXT}\(\s*([^)\s]+)\)|(!{TEXT})\(([^)\s]+)\)")
 FENCE = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
 
 
@@ -62,7 +63,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def _link(found: re.Match[str], folder: Path, page: Page) -> str:
     """A link to a page as it is named here; one to another file of the project is its text alone,
     since the site has no such file."""
-    text, target = (found[1], found[2]) if found[1] is not None else (found[3], found[4])
+    text, target = (found[1], found[2]) if found[1] is not None else (found[3], found[5])
     if target.startswith("#") or re.match(r"[a-z]+:", target):
         return found[0]
     path, hash_, anchor = target.partition("#")

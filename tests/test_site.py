@@ -165,7 +165,7 @@ def test_links_between_sources(path: Path):
             ("experiment", "comparison", "cli", "api", "robot", "pytest")}  # fmt: skip
     made |= {"protocol.md", "firmware-design.md"}
     text = FENCE.sub("", path.read_text("utf-8"))
-    for target in re.findall(r"\]\(([^)#\s]+)[^)\s]*\)", text):
+    for target in re.findall(r"\]\(\s*([^)#\s]+)[^)\s]*\)", text):
         if not urlsplit(target).scheme and target not in made:
             assert (path.parent / target).exists(), target
 
