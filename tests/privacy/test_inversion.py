@@ -219,12 +219,15 @@ def test_a_run_is_attacked_after_and_before_training(tmp_path: Path, experiment:
 def test_the_command(compared: results.Store, tmp_path: Path):
     place = {"TMF_RUNS": str(compared.folder)}
     few = ("--devices", "2", "--iterations", "5", "--restarts", "1")
+    files = ("--markdown", "a.md", "--json", "a.json")
     called = call(tmp_path, "invert", "1", "--samples", "1,2", "--percent", "50,100", *few, **place)
     assert called.returncode == 0, called.stderr
     assert "Run 1, tinymetafed on sine, after 4 rounds: 2 devices" in called.stdout
-    called = call(tmp_path, "invert", "reptile", *few, "--markdown", "--json", "a.json", **place)
+    called = call(
+        tmp_path, "invert", "reptile", *few, "--markdown", "a.md", "--json", "a.json", **place
+    )
     assert called.returncode == 0, called.stderr
-    assert called.stdout.count("**Run ") == 2
+    assert (tmp_path / "a.md").read_text().count("**Run ") == 2
     assert (tmp_path / "a.json").read_text().count('"strategy": "reptile"') == 2
     for arguments, says in (
         (("1", "--percent", "0"), "--percent 0: expected numbers from 1e-06 to 100"),

@@ -10,7 +10,7 @@ import typer
 
 from ..errors import TinyMetaFedError
 from ..files import writing
-from .arguments import RunsArgument
+from .arguments import MarkdownOption, RunsArgument
 from .terminal import console, reading
 
 
@@ -46,7 +46,7 @@ def invert(
     iterations: Annotated[int, typer.Option(min=1, help="Of each search.")] = 400,
     restarts: Annotated[int, typer.Option(min=1, help="Searches from other first guesses.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Of the searches.")] = 1,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print tables as Markdown.")] = False,
+    markdown: MarkdownOption = None,
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write all figures as JSON.")
     ] = None,
@@ -55,6 +55,7 @@ def invert(
     from ..privacy.inversion import Attack
     from ..privacy.measuring import Attacked, Case, Told, measure
     from ..report import privacy as tables
+    from ..report.markdown import write as write_markdown
 
     counts = _numbers("--samples", samples, 1, 1000)
     if any(count != int(count) for count in counts):
@@ -74,11 +75,12 @@ def invert(
         for i, (one, case) in enumerate(cases, 1):
             status.update(f"attack {i} of {len(cases)}: run {one.run.id}, {tables.described(case)}")
             found.append(measure(one, case, devices, attack))
-    if markdown:
-        typer.echo(tables.markdown(found))
-    else:
-        for table in tables.tables(found):
-            console.print(table)
+    parts = list(tables.tables(found))
+    for part in parts:
+        console.print(part)
+    if markdown is not None:
+        write_markdown(parts, "What updates tell of samples", markdown)
+        console.print(f"Tables written to {markdown}", soft_wrap=True)
     if json is not None:
         with writing(json) as file:
             file.write(json_format.dumps([dataclasses.asdict(one) for one in found], indent=1))

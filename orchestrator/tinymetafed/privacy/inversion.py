@@ -80,6 +80,7 @@ class Inversion:
         self._node = Differentiable(model)
         self._program = program
         self._uses_support = any(getattr(one, "samples", "") == "support" for one in program)
+        self._theta, self._observed = theta, observed
         nodes = len(observed.values)
         self._start = np.repeat(theta[None].astype(np.float64), nodes, axis=0)
         self._values = observed.values
@@ -111,17 +112,19 @@ class Inversion:
 
     def guess(self, count: int, prior: Prior, attack: Attack) -> Learnt:
         """The query samples of each node, `count` of each, in no order."""
-        found: list[list[Array]] = []
-        reached: list[Array] = []
-        for restart in range(attack.restarts):
-            rng = np.random.default_rng([attack.seed, restart])
-            samples = self._descend(self._first(rng, count, prior), prior, attack)
-            found.append(samples)
-            reached.append(self._objectives(samples, prior, attack))
-        best = np.argmin(reached, axis=0)
-        every = np.arange(len(self._values))
-        chosen = [np.stack(one)[best, every] for one in zip(*found, strict=True)]
-        return self.learnt(chosen)[1]
+        every = self._repeated(attack.restarts)
+        rng = np.random.default_rng(attack.seed)
+        samples = every._descend(every._first(rng, count, prior), prior, attack)
+        reached = every._objectives(samples, prior, attack).reshape(attack.restarts, -1)
+        best = np.argmin(reached, axis=0) * reached.shape[1] + np.arange(reached.shape[1])
+        return self.learnt([one[best] for one in samples])[1]
+
+    def _repeated(self, times: int) -> "Inversion":
+        """The same attack on all nodes so many times."""
+        values, sent = (
+            np.tile(one, (times, 1)) for one in (self._observed.values, self._observed.sent)
+        )
+        return Inversion(self._model, self._program, self._theta, Observed(values, sent))
 
     def _first(self, rng: np.random.Generator, count: int, prior: Prior) -> list[Array]:
         samples: list[Array] = []

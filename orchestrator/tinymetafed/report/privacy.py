@@ -72,13 +72,3 @@ def tables(found: Sequence[Told]) -> Iterator[Table]:
         for told in some:
             table.add_row(*_row(told))
         yield table
-
-
-def markdown(found: Sequence[Told]) -> str:
-    """The same for a page."""
-    parts: list[str] = []
-    for some in _runs(found):
-        lines = [HEAD, ["---:"] * len(HEAD), *map(_row, some)]
-        rows = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        parts.append(f"**{_title(some[0])}**\n\n{rows}\n\n{_caption(some[0])}")
-    return "\n\n".join(parts)

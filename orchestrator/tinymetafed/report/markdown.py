@@ -1,0 +1,39 @@
+"""Tables of the terminal as Markdown, for a page of documentation or a paper's repository."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from ..files import writing
+
+
+def text(parts: Iterable[Table | Text], title: str) -> str:
+    """A page with a heading."""
+    return "\n\n".join([f"# {title}", *map(_of, parts)]) + "\n"
+
+
+def write(parts: Iterable[Table | Text], title: str, path: Path) -> None:
+    """The same into a file. Raises TinyMetaFedError."""
+    with writing(path) as file:
+        file.write(text(parts, title))
+
+
+def _of(part: Table | Text) -> str:
+    if isinstance(part, Text):
+        return part.plain
+    heads = [_plain(column.header) for column in part.columns]
+    sides = ["---:" if column.justify == "right" else "---" for column in part.columns]
+    rows = zip(*([_plain(cell) for cell in column.cells] for column in part.columns), strict=True)
+    lines = [f"| {' | '.join(cells)} |" for cells in (heads, sides, *rows)]
+    around = [f"**{_plain(part.title)}**" if part.title else "", "\n".join(lines)]
+    if part.caption:
+        around.append(_plain(part.caption).replace("\n", "  \n"))
+    return "\n\n".join(filter(None, around))
+
+
+def _plain(cell: object) -> str:
+    """Without the markup of the terminal, and nothing that Markdown would take for its own."""
+    plain = cell.plain if isinstance(cell, Text) else Text.from_markup(str(cell)).plain
+    return plain.replace("|", "\\|")
