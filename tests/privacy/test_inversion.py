@@ -223,9 +223,7 @@ def test_the_command(compared: results.Store, tmp_path: Path):
     called = call(tmp_path, "invert", "1", "--samples", "1,2", "--percent", "50,100", *few, **place)
     assert called.returncode == 0, called.stderr
     assert "Run 1, tinymetafed on sine, after 4 rounds: 2 devices" in called.stdout
-    called = call(
-        tmp_path, "invert", "reptile", *few, "--markdown", "a.md", "--json", "a.json", **place
-    )
+    called = call(tmp_path, "invert", "reptile", *few, *files, **place)
     assert called.returncode == 0, called.stderr
     assert (tmp_path / "a.md").read_text().count("**Run ") == 2
     assert (tmp_path / "a.json").read_text().count('"strategy": "reptile"') == 2
