@@ -11,12 +11,12 @@ def test_a_table_is_the_same_without_its_markup():
     table = Table(title="[b]what[/b]", caption="one\ntwo")
     table.add_column("strategy")
     table.add_column("kB", justify="right")
-    table.add_row(escape("[a|b]"), "1,000 ± 2")
+    table.add_row(escape("[a|b]\nc"), "1,000 ± 2")
     table.add_section()
     table.add_row("all", "[red]3[/]")
     assert text([Text("Before."), table], "A page") == (
         "# A page\n\nBefore.\n\n**what**\n\n"
-        "| strategy | kB |\n| --- | ---: |\n| [a\\|b] | 1,000 ± 2 |\n| all | 3 |\n\n"
+        "| strategy | kB |\n| --- | ---: |\n| [a\\|b]<br>c | 1,000 ± 2 |\n| all | 3 |\n\n"
         "one  \ntwo\n"
     )
 

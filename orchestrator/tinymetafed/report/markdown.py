@@ -23,9 +23,9 @@ def write(parts: Iterable[Table | Text], title: str, path: Path) -> None:
 def _of(part: Table | Text) -> str:
     if isinstance(part, Text):
         return part.plain
-    heads = [_plain(column.header) for column in part.columns]
+    heads = [_cell(column.header) for column in part.columns]
     sides = ["---:" if column.justify == "right" else "---" for column in part.columns]
-    rows = zip(*([_plain(cell) for cell in column.cells] for column in part.columns), strict=True)
+    rows = zip(*(map(_cell, column.cells) for column in part.columns), strict=True)
     lines = [f"| {' | '.join(cells)} |" for cells in (heads, sides, *rows)]
     around = [f"**{_plain(part.title)}**" if part.title else "", "\n".join(lines)]
     if part.caption:
@@ -33,7 +33,10 @@ def _of(part: Table | Text) -> str:
     return "\n\n".join(filter(None, around))
 
 
-def _plain(cell: object) -> str:
-    """Without the markup of the terminal, and nothing that Markdown would take for its own."""
-    plain = cell.plain if isinstance(cell, Text) else Text.from_markup(str(cell)).plain
-    return plain.replace("|", "\\|")
+def _cell(content: object) -> str:
+    return _plain(content).replace("|", "\\|").replace("\n", "<br>")
+
+
+def _plain(content: object) -> str:
+    """Without the markup of the terminal."""
+    return content.plain if isinstance(content, Text) else Text.from_markup(str(content)).plain
