@@ -115,9 +115,11 @@ paper: setup ## strategies on sine, Omniglot and spoken digits, and their report
 
 # Their tables are pages of the documentation; docs/claims.md and docs/privacy.md say what they mean.
 claims: setup $(VENV)/.dev ## what TinyMetaFed claims, and what updates tell of samples: tables into docs/, 40 minutes
-	@for one in communication stability heterogeneity; do \
-		"$(BIN)/tinymetafed" compare experiments/claims-$$one.toml --markdown docs/claims-$$one.md; \
+	@mkdir -p build/claims
+	@for one in claims-communication claims-stability claims-heterogeneity; do \
+		"$(BIN)/tinymetafed" compare experiments/$$one.toml --markdown docs/$$one.md --json build/claims/$$one.json; \
 	done
+	@"$(BIN)/python" docs/claims.py build/claims docs/claims.md
 	@"$(BIN)/tinymetafed" compare experiments/privacy.toml
 	@"$(BIN)/tinymetafed" invert privacy --percent 1,5,10,25,50,100 --markdown docs/privacy-one.md
 	@"$(BIN)/tinymetafed" invert privacy --percent 1,10,100 --samples 4 --markdown docs/privacy-four.md
