@@ -27,7 +27,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # What a build says is shown when it fails.
 build = $(CMAKE) --build $(1) >build/build.log 2>&1 || { cat build/build.log; exit 1; }
 
-.PHONY: help setup packages firmware zephyr zephyr-workspace zephyr-images renode demo smoke paper validate test fuzz torture robot lint profile bench dist docs clean
+.PHONY: help setup packages firmware zephyr zephyr-workspace zephyr-images renode demo smoke paper claims validate test fuzz torture robot lint profile bench dist docs clean
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -112,6 +112,18 @@ smoke: setup ## the same, 30 seconds
 
 paper: setup ## strategies on sine, Omniglot and spoken digits, and their report
 	@"$(BIN)/tinymetafed" compare experiments/paper.toml && "$(BIN)/tinymetafed" report paper -o report.html --figures figures
+
+# Their tables are pages of the documentation; docs/claims.md and docs/privacy.md say what they mean.
+claims: setup $(VENV)/.dev ## what TinyMetaFed claims, and what updates tell of samples: tables into docs/, 40 minutes
+	@mkdir -p build/claims
+	@for one in claims-communication claims-stability claims-heterogeneity; do \
+		"$(BIN)/tinymetafed" compare experiments/$$one.toml --markdown docs/$$one.md --json build/claims/$$one.json; \
+	done
+	@"$(BIN)/python" docs/claims.py build/claims docs/claims.md
+	@"$(BIN)/tinymetafed" compare experiments/privacy.toml
+	@"$(BIN)/tinymetafed" invert privacy --percent 1,5,10,25,50,100 --markdown docs/privacy-one.md
+	@"$(BIN)/tinymetafed" invert privacy --percent 1,10,100 --samples 4 --markdown docs/privacy-four.md
+	@"$(BIN)/tinymetafed" invert privacy --percent 10,100 --values int8 --markdown docs/privacy-int8.md
 
 profile: setup ## where the time goes: eight nodes, 50 rounds
 	@$(RUN) experiments/demo.toml --profile --set name=profile --set nodes.count=8 --set rounds=50

@@ -84,7 +84,10 @@ name = "tinymetafed"
 def test_a_comparison_and_a_resumed_run_exit_with_3(folder: Path):
     """Where a run of theirs that is in the store has seen a fault, not where another event."""
     (folder / "comparison.toml").write_text(COMPARISON)
-    assert call(folder, "compare", "comparison.toml").returncode == 0
+    assert call(folder, "compare", "comparison.toml", "--markdown", "a.md").returncode == 0
+    page = (folder / "a.md").read_text()
+    assert page.startswith("# Comparison compared\n")
+    assert "| Ours |" in page
     store = Store(folder / "runs")
     for kind, status in (("timeout", 0), ("hang", 3)):
         store.add_events(1, [Event(2, 1, 7, kind, '{"text": "what it was"}')])

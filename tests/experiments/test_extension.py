@@ -21,6 +21,9 @@ OTHERS = {
         "strategy={name='fedadam', client={name='reptile', query=6, batch=3, epochs=2}}",
     ),
     "fedadam, scheduled client": (f"strategy={{name='fedadam', client={SCHEDULE}}}",),
+    "reptile, steady": ("strategy={name='reptile', query=6, batch=3, epochs=2, anneal=false}",),
+    "tinymetafed, steady": ("strategy={name='tinymetafed', support=4, query=6, anneal=false}",),
+    "tinymetafed, steady but for P": (f"strategy={SCHEDULE}", "strategy.anneal=false"),
 }
 
 

@@ -45,7 +45,9 @@ def test_a_wrong_name_lists_those_of_its_kind():
         "dmeo: no such file, and no experiment of this name comes with the bench; there are: "
         + ", ".join(shipped.names("experiment"))
     )
-    with pytest.raises(TinyMetaFedError, match="no comparison of this name.*: comparison, .*paper"):
+    with pytest.raises(
+        TinyMetaFedError, match="no comparison of this name.*: .*, comparison, .*paper"
+    ):
         comparison.read(Path("papre"))
 
 

@@ -30,6 +30,7 @@ from . import (
     init,
     inside,
     plan,
+    privacy,
     report,
     run,
     runs,
@@ -82,6 +83,7 @@ def _interruptible(command: Callable[..., Any]) -> Callable[..., Any]:
 for command in (
     init.init, run.run, plan.plan, data.data,
     compare.compare, compare.sweep, tune.tune, report.show, report.report, export.export,
+    privacy.invert,
     energy.energy, energy.cycles, inside.frames, inside.trace,
     inside.debug, boards.boards, boards.flash, schema.schema,
     bench.bench, bench.validate, bench.doctor,

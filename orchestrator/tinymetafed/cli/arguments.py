@@ -45,6 +45,11 @@ JsonOption = Annotated[
 ]
 """For scripts."""
 
+MarkdownOption = Annotated[
+    Path | None, typer.Option("--markdown", metavar="FILE", help="Write the tables as Markdown.")
+]
+"""For a page of documentation."""
+
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help='Its number, its name, or "last".')]
 """A run in the store."""
 

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from ..places import STORE
 from ..results.store import Labels, Store
-from .arguments import ExperimentArgument, NoteOption, TagOption, given
+from .arguments import ExperimentArgument, MarkdownOption, NoteOption, TagOption, given
 from .terminal import console, error_console, exit_by_faults, progress_bar
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def compare(
     jobs: JobsOption = None,
     csv: CsvOption = None,
     json: FileOption = None,
+    markdown: MarkdownOption = None,
 ) -> None:
     """Run strategies × tasks × seeds, as far as they are not in the store; compare them. The exit
     status is 3 where the firmware of a node faulted in one of them and its experiment does not say
@@ -53,7 +54,7 @@ def compare(
             highlight=False, markup=False,
         )  # fmt: skip
     labels = Labels(tuple(tag or ()), note or "")
-    _compare(settings.beside(baseline), cells, labels, jobs, csv, json)
+    _compare(settings.beside(baseline), cells, labels, jobs, csv, json, markdown)
 
 
 def sweep(
@@ -76,6 +77,7 @@ def sweep(
     jobs: JobsOption = None,
     csv: CsvOption = None,
     json: FileOption = None,
+    markdown: MarkdownOption = None,
 ) -> None:
     """Run an experiment with all combinations of some settings' values, as far as they are not in
     the store; compare them as 'compare' does."""
@@ -83,7 +85,7 @@ def sweep(
 
     settings, cells = read(experiment, override or (), target or None)
     labels = Labels(tuple(tag or ()), note or "")
-    _compare(settings.beside(baseline), cells, labels, jobs, csv, json)
+    _compare(settings.beside(baseline), cells, labels, jobs, csv, json, markdown)
 
 
 def _compare(
@@ -93,12 +95,14 @@ def _compare(
     jobs: int | None,
     csv: Path | None,
     json: Path | None,
+    markdown: Path | None,
 ) -> NoReturn:
     """Raises typer.Exit with the command's status."""
     # What runs nodes, and SciPy, are slow to import.
     from ..experiments.scheduler import Comparison, default_jobs
     from ..report import comparison as found
     from ..report.comparison_tables import tables
+    from ..report.markdown import write as write_markdown
 
     store = Store(STORE)
     store.labels = labels
@@ -108,8 +112,12 @@ def _compare(
     jobs = jobs or default_jobs(cells)
     execute(settings.name, comparison, cells, rounds, done, jobs, "rounds")
     outcome = found.outcome(settings, comparison, store)
-    for part in tables(settings, comparison, outcome):
+    parts = list(tables(settings, comparison, outcome))
+    for part in parts:
         console.print(part)
+    if markdown is not None:
+        write_markdown(parts, f"Comparison {settings.name}", markdown)
+        console.print(f"Tables written to {markdown}", soft_wrap=True)
     for target, write in ((csv, found.write_csv), (json, found.write_json)):
         if target is not None:
             write(outcome, target)

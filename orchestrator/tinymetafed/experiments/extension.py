@@ -30,6 +30,7 @@ from ..strategies.tinymetafed import Schedule
 from .experiment import Experiment
 
 STEADY = (FedAvg, FedPer, FedProx, FedRep, Local, PerFedAvg, Scaffold)
+ANNEALED = (Reptile, TinyMetaFed, TinyReptile)
 CLIENTS = (*STEADY, Reptile, TinyReptile)
 """Whose programs are the same in every round; the server of another strategy anneals nothing."""
 
@@ -42,6 +43,8 @@ def scheduled(strategy: Strategy) -> bool:
         if type(client) is TinyMetaFed:
             return isinstance(client.percent, Schedule)
         return type(client) not in CLIENTS
+    if isinstance(strategy, ANNEALED) and type(strategy) in ANNEALED and not strategy.anneal:
+        return isinstance(strategy, TinyMetaFed) and isinstance(strategy.percent, Schedule)
     return type(strategy) not in STEADY
 
 

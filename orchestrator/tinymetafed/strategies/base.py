@@ -170,16 +170,21 @@ class WithoutSupport(Averaging):
         return 0
 
 
-class OnlineSGD(Averaging):
-    """What holds for strategies whose nodes use each sample once and drop it, and whose outer rate
-    is annealed."""
+class Annealing(Averaging):
+    """What holds for strategies whose outer rate is annealed."""
 
     outer_rate: Rate = 1.0
     """α0, the server's rate in the first round; it falls linearly to 0 over the rounds."""
+    anneal: bool = True
+    """Whether the outer rate falls; else it stays what it is in the first round."""
 
     def step_size(self, server_round: Round) -> float:
         """See Averaging."""
-        return annealed(self.outer_rate, server_round)
+        return annealed(self.outer_rate, server_round) if self.anneal else self.outer_rate
+
+
+class OnlineSGD(Annealing):
+    """What holds for strategies whose nodes use each sample once and drop it."""
 
 
 class MiniBatchSGD(WithoutSupport):

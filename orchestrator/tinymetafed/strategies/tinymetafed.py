@@ -56,11 +56,13 @@ class TinyMetaFed(OnlineSGD):
     """How the values of an update are sent."""
     error_feedback: bool = False
     """Whether a node keeps what it did not send, and adds it to its next update."""
+    local: bool = True
+    """Whether layers marked local stay on the nodes and are refitted there; else all are shared."""
 
     @property
     def uses_local(self) -> bool:
         """See Strategy."""
-        return True
+        return self.local
 
     @property
     def keeps(self) -> Literal["residual"] | None:
