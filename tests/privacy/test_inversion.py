@@ -185,7 +185,7 @@ def test_what_is_reconstructed_is_compared_in_any_order():
     victims = [(Samples(inputs[:0], classes[:0]), Samples(inputs, classes))]
     known = rng.normal(size=(200, 4))
     order = [1, 2, 0]
-    right = Learnt(inputs[None, order], np.eye(3)[classes[order]][None])
+    right = Learnt(inputs[None, order].astype(np.float64), np.eye(3)[classes[order]][None])
     assert list(measuring._compared(right, victims, known, PRIOR, 1)) == [(0.0, 1.0, 1.0)]
     mean = Learnt(np.zeros((1, 3, 4)), right.targets)
     [(error, recognised, _)] = measuring._compared(mean, victims, known, PRIOR, 1)

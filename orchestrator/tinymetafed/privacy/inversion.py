@@ -121,9 +121,8 @@ class Inversion:
 
     def _repeated(self, times: int) -> "Inversion":
         """The same attack on all nodes so many times."""
-        values, sent = (
-            np.tile(one, (times, 1)) for one in (self._observed.values, self._observed.sent)
-        )
+        values = np.tile(self._observed.values, (times, 1))
+        sent = np.tile(self._observed.sent, (times, 1))
         return Inversion(self._model, self._program, self._theta, Observed(values, sent))
 
     def _first(self, rng: np.random.Generator, count: int, prior: Prior) -> list[Array]:
