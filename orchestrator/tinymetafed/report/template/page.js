@@ -86,7 +86,7 @@ function showVerdict(task, section) {
     if (typeof one === "string") return one;
     const column = columns.find((other) => other.key === one[0]);
     const text = column ? ratio(task, column, one[1]).replace(/ \[.*/, "") : "";
-    return text ? element("span", { className: "ratio" }, `, ${text} ${baseline.value}`) : "";
+    return text ? element("span", { className: "ratio" }, `, ${text}${text.endsWith("points") ? " to" : ""} ${baseline.value}`) : "";
   };
   section.querySelector(".verdict").replaceChildren(
     ...verdictOf(task).sentences.map((one, i) => element("p", { className: i ? "" : "first" }, ...one.map(part))));
