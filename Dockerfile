@@ -7,7 +7,7 @@ RUN apt-get update \
         libnewlib-arm-none-eabi ninja-build python3 python3-venv
 WORKDIR /source
 COPY . .
-RUN python3 -m venv /opt/tinymetafed && /opt/tinymetafed/bin/pip install --no-cache-dir .
+RUN python3 -m venv /opt/tinymetafed && /opt/tinymetafed/bin/pip install --no-cache-dir '.[report]'
 
 FROM debian:12-slim
 RUN apt-get update \

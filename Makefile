@@ -42,7 +42,7 @@ $(VENV)/.installed: pyproject.toml | packages
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; give another one: make PYTHON=python3.12" >&2; exit 1; }
 	@test -x "$(BIN)/python" || $(PYTHON) -m venv $(VENV)
 	@"$(BIN)/python" -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | $(PIP) -r /dev/stdin
-	@$(INSTALL) '.$(DEV:%=[%])'
+	@$(INSTALL) '.[report$(DEV:%=,%)]'
 	@touch $@ $(DEV:%=$(VENV)/.%)
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.installed
@@ -111,7 +111,7 @@ smoke: setup ## the same, 30 seconds
 	@$(RUN) experiments/smoke.toml
 
 paper: setup ## strategies on sine, Omniglot and spoken digits, and their report
-	@"$(BIN)/tinymetafed" compare experiments/paper.toml && "$(BIN)/tinymetafed" report paper -o report.html --figures figures
+	@"$(BIN)/tinymetafed" compare experiments/paper.toml --report report.html --figures figures
 
 # Their tables are pages of the documentation; docs/claims.md and docs/privacy.md say what they mean.
 claims: setup $(VENV)/.dev ## what TinyMetaFed claims, and what updates tell of samples: tables into docs/, 40 minutes

@@ -106,6 +106,8 @@ def prove(wheel: Path, python: str, folder: Path) -> None:
     written = tinymetafed("init", "mine")
     assert "mine/.github/workflows/ci.yml" in written, written
     assert "60 of 60 rounds" in tinymetafed("run", "mine/pumps.toml")
+    assert "pip install 'tinymetafed[report]'" in tinymetafed("report", "demo", status=1)
+    quiet(str(place / "venv/bin/python"), "-m", "pip", "install", "--quiet", "vl-convert-python")
     tinymetafed("report", "demo")
     say("following the start and the tutorial")
     quiet(str(place / "venv/bin/python"), "-m", "pip", "install", "--quiet", "scikit-learn")

@@ -19,7 +19,8 @@ from tinymetafed import plugins
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments import comparison, runner
 from tinymetafed.experiments.experiment import Experiment, parse
-from tinymetafed.report.results import Result, compare
+from tinymetafed.report.groups import compare
+from tinymetafed.report.results import Result
 from tinymetafed.results.store import Store
 
 

@@ -52,10 +52,11 @@ def test_the_comparison_and_its_report(project: Path):
     text = (project / "comparison.toml").read_text()
     (project / "short.toml").write_text(text.replace("seeds = [1, 2, 3]", "seeds = [1, 2]"))
     run(project, "tinymetafed compare short.toml")
-    run(project, "tinymetafed report pumps-compared -o report.html")
+    run(project, "tinymetafed report short.toml -o report.html")
     page = (project / "report.html").read_text()
-    assert "FedAvgM (2 seeds)" in page
-    assert "reptile (2 seeds)" in page
+    labels = re.findall(r'label = "(.*)"', text)
+    assert len(labels) >= 2
+    assert all(f">{label}</option>" in page for label in labels[1:])  # of the strategies
 
 
 def test_each_command_and_file_of_the_readme_is_there(project: Path):

@@ -12,7 +12,8 @@ from tinymetafed.experiments import runner
 from tinymetafed.experiments.experiment import Experiment, parse
 from tinymetafed.experiments.extension import extended, note, scheduled
 from tinymetafed.report import described
-from tinymetafed.report.results import Result, compare
+from tinymetafed.report.groups import compare
+from tinymetafed.report.results import Result
 from tinymetafed.results.store import Run, Store
 
 SCHEDULE = "{name='tinymetafed', support=4, query=6, percent={start=60, end=10}}"

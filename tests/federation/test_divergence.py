@@ -26,7 +26,8 @@ from tinymetafed.federation.engines import HostEngine
 from tinymetafed.federation.federation import Federation, RoundResult
 from tinymetafed.federation.state import FederationState
 from tinymetafed.nodes.update import Update
-from tinymetafed.report import comparison, comparison_tables, figure, page, summary
+from tinymetafed.report import comparison, comparison_tables, figure, happened, page, summary, units
+from tinymetafed.report import groups as compared_runs
 from tinymetafed.report.results import Result
 from tinymetafed.results.store import NodeRound, Store
 from tinymetafed.strategies import Reptile, Round, ServerState
@@ -252,9 +253,8 @@ def test_weights_of_another_kind_end_the_run(experiment: MakeExperiment, tmp_pat
 
 
 def _table(store: Store, name: str) -> list[dict[str, str]]:
-    chapters = page.chapters([Result.read(store, run) for run in store.runs()])
-    tables = [table for chapter in chapters for part in chapter.parts for table in part.tables]
-    (found,) = (table for table in tables if table.name == name)
+    shown = page.page(compared_runs.compare([Result.read(store, run) for run in store.runs()]))
+    (found,) = (table for table in (*shown.tables, *shown.happened) if table.name == name)
     return [dict(zip(found.head, row, strict=True)) for row in found.rows]
 
 
@@ -272,23 +272,26 @@ def test_how_often_training_diverged_is_shown(experiment: MakeExperiment, tmp_pa
     ) in text
     assert "Nodes were away in" in text
     other, _ = execute(experiment(rounds=2), tmp_path)
-    by_node = _table(other, f"run-{run.id}-rounds-by-node")
+    by_node = [one for one in _table(other, "nodes") if one["run"] == str(run.id)]
     assert [one["diverged"] for one in by_node] == [
         str(sum(row.diverged for row in rows if row.node == node)) for node in range(3)
     ]
-    assert "away" in by_node[0]
-    this, without = _table(other, "runs")
+    assert by_node[0]["away"] != ""
+    by_device = {one["device"]: one["diverged"] for one in _table(other, "devices")}
+    for device in {row.device for row in rows if row.diverged}:
+        mine = sum(row.diverged for row in rows if row.device == device)
+        assert by_device[str(device)] == str(mine)
+    this, without = _table(other, "absences")
     share = 100 * diverged / len(rows)
     assert float(this["node rounds diverged %"]) == pytest.approx(share, rel=1e-5)
     assert without["node rounds diverged %"] == ""
     result = Result.read(store, run)
     for number in range(1, run.done + 1):
         as_last = replace(
-            result, last_rows=store.node_rounds(run.id, number),
+            result, last_rows=[row for row in rows if row.round == number],
             last=[replace(entry, round=number) for entry in result.last],
         )  # fmt: skip
-        drawn = page.charts.timeline(as_last, number, range(3), "")
-        labels = {label.get_text() for label in drawn.axes[0].get_yticklabels()}
+        labels = {row[0] for row in happened.last_round(as_last).rows}
         mine = {f"node {r.node}, diverged" for r in rows if r.round == number and r.diverged}
         assert {label for label in labels if "diverged" in label} == mine
 
@@ -297,7 +300,9 @@ def test_where_nothing_diverged_nothing_is_said_of_it(experiment: MakeExperiment
     store, run = execute(experiment(), tmp_path)
     _, *parts, _ = summary.summary(store, run, None)
     assert "diverged" not in printed(*parts)
-    assert not [head for head in _table(store, "runs")[0] if "diverged" in head]
+    shown = page.page(compared_runs.compare([Result.read(store, run)]))
+    assert "absences" not in {table.name for table in shown.happened}
+    assert {one["diverged"] for one in _table(store, "nodes")} == {""}
 
 
 JUDGED = ("strategy.global_rate=0.5", "evaluation.steps=30")
@@ -340,13 +345,15 @@ def test_a_run_whose_adaptation_always_diverges_is_shown(
         assert "nan" not in found
     assert figure.draw(store, run).read_bytes().startswith(b"\x89PNG")
     other, good = execute(experiment(f"nodes.backend={backend}", rounds=2), tmp_path)
-    chapters = page.chapters([Result.read(other, one) for one in other.runs()])
-    assert "<svg" in page.render(chapters)
-    charts = [chart for chapter in chapters for part in chapter.parts for chart in part.charts]
-    (drawn,) = (chart.figure for chart in charts if chart.name == "sine-1-bytes")
-    (front,) = (line for line in drawn.axes[0].get_lines() if line.get_linestyle() == ":")
-    best = summary.losses(other.learning(good.id))[-1].after
-    assert np.array(front.get_xydata())[:, 1].tolist() == [best]
+    shown = page.page(compared_runs.compare([Result.read(other, one) for one in other.runs()]))
+    page.render(shown)
+    (part,) = shown.tasks
+    score = part.verdicts[0].column("score")
+    assert score is not None
+    best = summary.losses(other.judged(good.id, "unseen"))[-1].after
+    assert [one.text for one in score.entries] == ["–", units.three(best)]
+    (said, *_), *_ = part.verdicts[0].sentences
+    assert str(said).startswith(f"{part.curves.labels[1]} has the lowest")
 
 
 def test_a_comparison_has_what_did_not_diverge(tmp_path: Path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tinymetafed.report.colors import FAINT, INK, LINES, ON_DARK, PAPER
+from tinymetafed.report.colors import COLORS, FAINT, INK, ON_DARK, PAPER, style
 
 # Machado, Oliveira and Fernandes 2009, doi:10.1109/TVCG.2009.113, severity 1: on linear RGB.
 SEEN = {
@@ -51,9 +51,9 @@ def _contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_lines_stand_out_from_each_other_and_from_the_paper(dark: bool):
-    lines, paper = list(LINES), PAPER
+    lines, paper = list(COLORS), PAPER
     if dark:
-        lines, paper = [ON_DARK[color] for color in LINES], ON_DARK[PAPER]
+        lines, paper = [ON_DARK[color] for color in COLORS], ON_DARK[PAPER]
     assert min(_contrast(color, paper) for color in lines) >= 3  # WCAG's for graphics
     for matrix in SEEN.values():
         seen = [_lab(np.array(matrix) @ _linear(color)) for color in lines]
@@ -65,3 +65,11 @@ def test_text_can_be_read_and_a_grid_does_not_disturb():
     for ink, paper, faint in ((INK, PAPER, FAINT), (ON_DARK[INK], ON_DARK[PAPER], ON_DARK[FAINT])):
         assert _contrast(ink, paper) >= 7  # WCAG's AAA
         assert 1.2 < _contrast(faint, paper) < 2.5
+
+
+def test_thirty_two_lines_differ_and_eight_of_them_by_colour_and_marker_alone():
+    styles = [style(i) for i in range(32)]
+    assert len({(one.color, one.fill, one.dash) for one in styles}) == 32
+    for i in range(0, 32, 8):
+        assert len({one.color for one in styles[i : i + 8]}) == 8
+        assert len({one.marker for one in styles[i : i + 8]}) == 8

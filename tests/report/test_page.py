@@ -1,49 +1,54 @@
-"""What is on the page, and in the files of its figures and tables."""
+"""What is on the page, and in the files of its charts and tables."""
 
 import csv
 import io
+import json
 import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.figure import Figure
 
 from conftest import MakeExperiment
 from running import execute, ledger
 from tinymetafed.energy.ledger import balance
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.files import escaped
-from tinymetafed.report import page
-from tinymetafed.report.page import Chapter
+from tinymetafed.report import page, vega
+from tinymetafed.report.groups import compare
+from tinymetafed.report.page import Page
 from tinymetafed.report.results import Result
 from tinymetafed.report.table import Table
+from tinymetafed.results.statistics import mean_and_interval
 from tinymetafed.results.store import Store
 
-HOSTILE = "<script>alert('x')</script>&\"$x_1$"
+HOSTILE = "</script><script>alert('x')</script>&\"$x_1$\u2028"
 
 
 class Elements(HTMLParser):
-    """The elements of a page with their attributes, and its text."""
+    """The elements of a page with their attributes, and its text without its scripts."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        self._inside = ""
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
+        self._inside = tag
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if self._inside != "script":
+            self.text += data
 
     def attributes(self, *names: str) -> Iterator[str]:
         """The values of attributes of one of these names."""
@@ -51,178 +56,186 @@ class Elements(HTMLParser):
             yield from (attributes[name] or "" for name in names if name in attributes)
 
 
-def _chapters(store: Store) -> list[Chapter]:
-    return page.chapters([Result.read(store, run) for run in store.runs()])
+def _page(store: Store, *numbers: int, target: float | None = None) -> Page:
+    results = [Result.read(store, run) for run in store.runs() if not numbers or run.id in numbers]
+    return page.page(compare(results, target), results=results)
+
+
+def _data(html: str) -> dict[str, Any]:
+    """What the page's script has."""
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', html)
+    return json.loads(text)
 
 
 @pytest.fixture(scope="module")
-def chapters(compared: Store) -> list[Chapter]:
-    return _chapters(compared)
+def found(compared: Store) -> Page:
+    return _page(compared)
 
 
 @pytest.fixture(scope="module")
-def html(compared: Store) -> str:
-    return page.render(_chapters(compared))
+def html(found: Page) -> str:
+    return page.render(found)
 
 
-def _table(chapters: list[Chapter], name: str) -> list[dict[str, str]]:
-    tables = [table for chapter in chapters for part in chapter.parts for table in part.tables]
-    (found,) = (table for table in tables if table.name == name)
-    return list(csv.DictReader(io.StringIO(found.csv, newline="")))
+def _table(found: Page, name: str) -> list[dict[str, str]]:
+    tables = [*found.papers, *found.tables, *found.happened]
+    (table,) = (table for table in tables if table.name == name)
+    return list(csv.DictReader(io.StringIO(table.csv, newline="")))
 
 
-def _figure(chapters: list[Chapter], name: str) -> Figure:
-    charts = [chart for chapter in chapters for part in chapter.parts for chart in part.charts]
-    (found,) = (chart.figure for chart in charts if chart.name == name)
-    return found
+def _rows(found: Page, name: str) -> list[dict[str, Any]]:
+    """What the chart of a task is drawn of."""
+    part = found.tasks[0]
+    (chart,) = (one for one in part.charts if one.name == name)
+    return chart.rows.records(part.curves.labels)
 
 
 def test_the_page_needs_nothing_else(html: str):
     found = Elements(html)
     assert not {"link", "img", "iframe", "object", "base"} & {tag for tag, _ in found.elements}
-    assert [tag for tag, _ in found.elements].count("style") == 1  # a figure's would be for all
+    assert [tag for tag, _ in found.elements].count("style") == 1
     assert not list(found.attributes("src"))
-    assert all(value.startswith("#") for value in found.attributes("href", "xlink:href"))
-    assert set(re.findall(r"url\((.)", html)) == {"#"}
-    assert set(re.findall(r"https?://[^\"'\s]*", html)) == {
-        "http://www.w3.org/1999/xlink", "http://www.w3.org/2000/svg",
+    assert all(value.startswith("#") for value in found.attributes("href"))
+    own = html.replace(vega.script(), "")
+    assert set(re.findall(r"https?://[^\"'\s]*", own)) == {
+        "http://www.w3.org/2000/svg", "https://vega.github.io/schema/vega-lite/v6.json",
     }  # fmt: skip
+    # What Vega could load, the browser is told to refuse.
+    (policy,) = (one for one in found.attributes("content") if "default-src" in one)
+    assert policy.startswith("default-src 'none'; ")
+    assert "connect-src" not in policy
 
 
 def test_an_id_is_the_only_one_and_what_refers_to_it_finds_it(html: str):
     found = Elements(html)
     ids = list(found.attributes("id"))
     assert len(ids) == len(set(ids))
-    wanted = {value[1:] for value in found.attributes("href", "xlink:href")}
-    wanted |= set(found.attributes("data-copy", "data-csv", "data-svg", "aria-labelledby"))
-    wanted |= set(re.findall(r"url\(#([^)]*)\)", html))
+    wanted = {value[1:] for value in found.attributes("href")}
+    wanted |= set(found.attributes("data-copy", "data-csv", "aria-labelledby"))
     assert wanted <= set(ids)
 
 
 def test_every_colour_is_one_for_light_and_dark(html: str):
-    used = set(re.findall(r"var\((--\w+)\)", html))
-    assert used <= set(re.findall(r"(--\w+): light-dark\(", html))
-    drawn = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
-    assert drawn
-    assert not re.findall(r"#[0-9a-f]{6}\b", drawn)
+    known = set(re.findall(r"--c(\w+): light-dark\(", html))
+    data = _data(html)
+    drawn = json.dumps([data["tasks"], data["specs"], data["config"]])
+    used = set(re.findall(r"#([0-9a-f]{6})\b", drawn))
+    assert len(used) > 10
+    assert used <= known
+    assert set(re.findall(r"var\(--c(\w{6})\)", html)) <= known
 
 
 def test_a_name_is_no_markup(compared: Store, tmp_path: Path):
     shutil.copytree(compared.folder, tmp_path / "runs")
     store = Store(tmp_path / "runs")
     store._db.execute("UPDATE run SET name = ?", (HOSTILE,))
-    found = Elements(page.render(_chapters(store)))
-    assert [tag for tag, _ in found.elements].count("script") == 1
-    assert found.text.count(f"6 {HOSTILE}, reptile, seed 1") > 3  # in the figures too
+    html = page.render(_page(store))
+    found = Elements(html)
+    assert [tag for tag, _ in found.elements].count("script") == 3
+    assert found.text.count(f"6 {HOSTILE}, reptile, seed 1") == 1
+    assert any(HOSTILE in run["title"] for run in _data(html)["runs"])
     assert not [name for _, attributes in found.elements for name in attributes if "on" in name[:2]]
 
 
-def test_energy_by_account_is_the_ledger_s(compared: Store, chapters: list[Chapter]):
-    entries = ledger(compared, compared.run("6"))
-    row, other = _table(chapters, "sine-1-energy-by-account")
-    assert (row["run"], other["run"]) == ("6", "7")
-    # Of a node's round, since others have three nodes: two nodes, four rounds.
-    assert float(row["all mJ"]) * 8 == pytest.approx(balance(entries).joules * 1e3, rel=1e-5)
-    learn = balance([one for one in entries if one.account == "learn"]).joules
-    assert float(row["learn mJ"]) * 8 == pytest.approx(learn * 1e3, rel=1e-5)
-    for row in _table(chapters, "run-6-energy-by-node"):
-        mine = balance([one for one in entries if str(one.node) == row["node"]])
-        assert float(row["all mJ"]) == pytest.approx(mine.joules * 1e3, rel=1e-5)
-
-
-def test_messages_by_request_are_the_link_s(compared: Store, chapters: list[Chapter]):
-    rows = _table(chapters, "sine-1-messages-by-request")
-    assert [row["run"] for row in rows] == ["5", "2", "3", "4", "6", "7"]
+def test_lines_are_means_over_seeds_of_means_over_devices(compared: Store, found: Page):
+    rows = [row for row in _rows(found, "sine-1-learning") if row["label"].endswith("percent=50")]
+    assert [row["round"] for row in rows] == [0, 2, 4]
     for row in rows:
-        done = compared.node_rounds(int(row["run"]))
-        for way in ("down", "up"):
-            moved = sum(getattr(one, f"bytes_{way}") for one in done)
-            assert float(row[f"all {way} kB"]) == pytest.approx(moved / len(done) / 1e3, rel=1e-5)
+        means = []
+        for run in (5, 2, 3):
+            every = compared.evaluations(run, row["round"])
+            judged = [one for one in every if one.part == "validation"]
+            means.append(sum(one.loss_after or 0.0 for one in judged) / len(judged))
+        expected = mean_and_interval(means)
+        known = [row[f"loss_after{end}"] for end in ("", "_low", "_high")]
+        assert known == pytest.approx(list(expected), rel=1e-4)
+        assert row["seeds"] == 3
 
 
-def test_where_all_have_as_many_nodes_a_round_is_that_of_all(compared: Store):
-    found = page.chapters([Result.read(compared, compared.run(number)) for number in ("6", "7")])
-    (row, _) = _table(found, "sine-1-energy-by-account")
-    assert float(row["all mJ"]) * 4 == pytest.approx(
-        balance(ledger(compared, compared.run("6"))).joules * 1e3, rel=1e-5
-    )
-    (row, _) = _table(found, "sine-1-messages-by-request")
-    moved = sum(one.bytes_up for one in compared.node_rounds(6))
-    assert float(row["all up kB"]) == pytest.approx(moved / 4e3, rel=1e-5)
-    axes = _figure(found, "sine-1-loss").axes[0]
-    assert axes.get_xlabel() == "rounds"
-    assert np.max(axes.lines[0].get_xdata()) == 4
+def test_one_seed_has_no_interval(found: Page):
+    for row in _rows(found, "sine-1-learning"):
+        assert (row["loss_after_low"] is None) == (row["seeds"] == 1)
+    (row,) = (row for row in _table(found, "sine-1-result") if "10" in row["strategy"])
+    assert row["loss after adaptation"].endswith(" one seed")
 
 
-def test_rounds_of_few_nodes_and_of_many_are_drawn_as_long(chapters: list[Chapter]):
+def test_energy_by_account_is_the_ledger_s(compared: Store):
+    found = _page(compared, 6)
+    entries = ledger(compared, compared.run("6"))
+    rows = {row["part"]: row for row in _rows(found, "sine-1-energy")}
+    assert rows[""]["joules0"] == pytest.approx(balance(entries).joules, rel=1e-4)
+    assert rows[""]["joules0_high"] == pytest.approx(balance(entries).high, rel=1e-4)
+    for account in {entry.account for entry in entries}:
+        mine = balance([entry for entry in entries if entry.account == account])
+        if mine.joules:
+            assert rows[account]["joules0"] == pytest.approx(mine.joules, rel=1e-4)
+    for row in _table(found, "nodes"):
+        mine = balance([one for one in entries if str(one.node) == row["node"]])
+        assert float(row["J"]) == pytest.approx(mine.joules, rel=1e-5)
+
+
+def test_messages_by_request_are_the_link_s(compared: Store, found: Page):
+    rows = _rows(found, "sine-1-messages")
+    for label, runs in (("reptile", (6, 7)), ("tinymetafed, percent=10", (4,))):
+        mine = [row["bytes"] for row in rows if row["label"] == label]
+        for way, sign in (("down", -1), ("up", 1)):
+            done = [one for run in runs for one in compared.node_rounds(run)]
+            moved = sum(getattr(one, f"bytes_{way}") for one in done) / len(runs)
+            shown = sum(abs(one) for one in mine if one * sign > 0)
+            assert shown == pytest.approx(moved, rel=1e-3)
+
+
+def test_rounds_of_few_nodes_and_of_many_are_drawn_as_long(compared: Store, found: Page):
     """As what their nodes do."""
-    axes = _figure(chapters, "sine-1-loss").axes[0]
-    assert "rounds of a node" in axes.get_xlabel()
-    assert {np.max(line.get_xdata()) for line in axes.lines} == {4 * 2, 4 * 3}
-    for stem, title in (
-        ("energy", "energy of one node's round"),
-        ("messages", "bytes of one node"),
-    ):
-        assert title in _figure(chapters, f"sine-1-{stem}").axes[0].get_title("left")
+    rounds = found.tasks[0].curves.xs[0].axis
+    assert rounds is not None
+    assert "rounds of a node" in rounds.title
+    assert rounds.value == "datum.node_rounds"
+    last = {row["label"]: row["node_rounds"] for row in _rows(found, "sine-1-learning")}
+    assert last["reptile"] == 4 * 2
+    assert last["tinymetafed, percent=10"] == 4 * 3
+    alone = _page(compared, 6, 7).tasks[0].curves.xs[0].axis
+    assert alone is not None
+    assert (alone.title, alone.value) == ("rounds", "datum.round")
 
 
 def test_losses_of_very_different_size_are_told_apart(compared: Store):
     run = Result.read(compared, compared.run("6"))
-    found = page.chapters([run])
-    for name in ("sine-1-loss", "sine-1-bytes", "sine-1-joules"):
-        assert _figure(found, name).axes[0].get_yscale() == "linear"
-        assert _figure(found, name).axes[0].get_ylim()[0] == 0
+    charts = page.page(compare([run])).tasks[0].charts
+    assert "y" not in charts[1].logarithmic
     last = replace(run.judged[-1], after=run.judged[0].after / 1000)
-    found = page.chapters([replace(run, judged=[*run.judged[:-1], last])])
-    for name in ("sine-1-loss", "sine-1-bytes", "sine-1-joules"):
-        assert _figure(found, name).axes[0].get_yscale() == "log"
-        assert 0 < _figure(found, name).axes[0].get_ylim()[0] < last.after
+    charts = page.page(compare([replace(run, judged=[*run.judged[:-1], last])])).tasks[0].charts
+    assert charts[1].name == "sine-1-learning"
+    assert "y" in charts[1].logarithmic
 
 
-def test_every_node_is_there_for_the_whole_of_a_round(compared: Store, chapters: list[Chapter]):
-    rows = _table(chapters, "run-6-round-4")
-    lasts = [float(row["all ms"]) for row in rows]
-    assert len(lasts) == 2
-    assert lasts[0] == pytest.approx(lasts[1], rel=1e-5)
-    timeline = _figure(chapters, "run-6-round")
-    by_node: dict[float, list[tuple[float, float]]] = {}
-    for bars in timeline.axes[0].containers:
-        for bar in bars:
-            by_node.setdefault(bar.get_y(), []).append((bar.get_x(), bar.get_width()))
-    for bars in by_node.values():
-        starts, widths = np.array(bars).T
-        np.testing.assert_allclose(starts, np.cumsum(widths) - widths, atol=1e-9)
-        assert widths.sum() == pytest.approx(lasts[0], rel=1e-5)
+def test_what_was_before_adaptation_does_not_fill_the_axis_of_what_is_after(found: Page):
+    for chart in found.tasks[0].charts[:2]:
+        assert chart.y == "loss_after"
+        assert [one.key for one in chart.ys] == ["loss_after", "loss_before"]
 
 
-def test_what_was_counted_and_what_not_is_said(chapters: list[Chapter]):
-    notes = [note for chapter in chapters for note in chapter.notes]
-    host = "Runs 1–5: the firmware's core in-process, nothing counted."
+def test_every_node_is_there_for_the_whole_of_a_round(html: str):
+    charts = {chart["name"]: chart for run in _data(html)["runs"] for chart in run["charts"]}
+    lasts: dict[str, float] = {}
+    for label, _, seconds in charts["run-6-last"]["rows"]["rows"]:
+        lasts[label] = lasts.get(label, 0.0) + seconds
+    assert list(lasts) == ["node 0", "node 1"]
+    assert lasts["node 0"] == pytest.approx(lasts["node 1"], rel=1e-3)
+    assert "run-1-last" not in charts  # nothing was counted
+
+
+def test_what_was_counted_and_what_not_is_said(found: Page):
+    (part,) = found.tasks
+    host = "Runs 2–5: the firmware's core in-process, nothing counted."
     qemu = "Runs 6, 7: emulated on QEMU, every instruction counted."
-    assert {host, qemu} <= set(notes)
-    assert "Run 1 is in no figure but its own: a later run has the same settings and seed." in notes
-    (cost,) = (chapter for chapter in chapters if chapter.title == "Cost")
-    assert host in cost.notes
-    assert [chart.note for part in cost.parts for chart in part.charts] == [
-        "", "Not counted, so not in it: run 2–5.",
-    ]  # fmt: skip
+    assert {host, qemu} <= set(part.notes)
+    said = "Run 1 is in no figure but its own: a later run has the same settings and seed."
+    assert said in part.notes
 
 
-def test_the_front_is_of_counted_runs(compared: Store):
-    """Of two alike in all else, the dearer is on the front once the other is not known."""
-    cheap, dear = (Result.read(compared, compared.run(number)) for number in ("6", "7"))
-    assert dear.spent is not None
-    less = replace(dear.spent, by_round=0.9 * dear.spent.by_round)
-    cheap = replace(cheap, judged=dear.judged, spent=less)
-    lost = replace(cheap, totals=[replace(cheap.totals[0], counted=3), *cheap.totals[1:]])
-    for first, front in ((cheap, cheap), (lost, dear)):
-        axes = _figure(page.chapters([first, dear]), "sine-1-joules").axes[0]
-        (drawn,) = (line for line in axes.get_lines() if line.get_linestyle() == ":")
-        assert np.array(drawn.get_xydata()).tolist() == [[front.joules[-1], dear.judged[-1].after]]
-
-
-def test_settings_that_differ_are_listed(chapters: list[Chapter]):
-    rows = {row["run"]: row for row in _table(chapters, "settings")}
+def test_settings_that_differ_are_listed(found: Page):
+    rows = {row["run"]: row for row in _table(found, "settings")}
     assert {"strategy.name", "strategy.percent", "nodes.count"} <= rows["1"].keys()
     assert not {"name", "seed", "rounds", "task.name"} & rows["1"].keys()
     assert (rows["1"]["strategy.percent"], rows["4"]["strategy.percent"]) == ("50.0", "10.0")
@@ -231,33 +244,56 @@ def test_settings_that_differ_are_listed(chapters: list[Chapter]):
 
 
 def test_runs_that_were_not_counted_have_no_energy(compared: Store):
-    found = page.chapters([Result.read(compared, compared.run("1"))])
-    assert [chapter.title for chapter in found] == ["Runs", "Learning", "Cost", "Messages"]
-    assert "<svg" in page.render(found)
+    found = _page(compared, 1)
+    assert found.prices == []
+    assert [chart.name for chart in found.tasks[0].charts] == [
+        "sine-1-pareto", "sine-1-learning", "sine-1-devices", "sine-1-messages",
+    ]  # fmt: skip
+    columns = found.tasks[0].verdicts[0].columns
+    assert [one.key for one in columns] == ["score", "bytes", "worst"]
+    assert [one.key for one in found.tasks[0].curves.xs] == ["round", "bytes", "wall"]
+    page.render(found)
 
 
-def test_every_figure_and_table_is_a_file(chapters: list[Chapter], tmp_path: Path):
-    count = page.write_parts(chapters, tmp_path / "figures")
+def test_every_chart_and_table_is_a_file(compared: Store, tmp_path: Path):
+    found = _page(compared, 6, 7)
+    count = page.write_parts(found, tmp_path / "figures", 7.16)
     files = {file.name: file.read_bytes() for file in (tmp_path / "figures").iterdir()}
     assert len(files) == count
-    for name in ("sine-1-loss", "sine-1-bytes", "sine-1-joules", "sine-1-energy", "run-6-round"):
+    for name in ("sine-1-pareto", "sine-1-learning", "sine-1-learning-by-joules", "run-6-rounds"):
         assert files[f"{name}.png"].startswith(b"\x89PNG")
+        assert files[f"{name}.pdf"].startswith(b"%PDF")
+        width = float(re.findall(rb"MediaBox \[0 0 ([\d.]+)", files[f"{name}.pdf"])[0])
+        assert width == pytest.approx(7.16 * 72, abs=1)
         drawing = ElementTree.fromstring(files[f"{name}.svg"])
-        assert drawing.tag.endswith("svg")
-        assert "sine" in "".join(drawing.itertext()) or "node" in "".join(drawing.itertext())
-    assert files["runs.csv"].decode().splitlines()[0].startswith("run,name,strategy,task,seed")
+        assert drawing.tag == "{http://www.w3.org/2000/svg}svg"
+        words = "".join(drawing.itertext())
+        assert "node 0" in words if "run" in name else "reptile" in words
+        spec = json.loads(files[f"{name}.vl.json"])
+        assert spec["data"]["values"]
+        assert "@" not in json.dumps(spec)  # all that a reader chooses is chosen
+    assert files["runs.csv"].decode().splitlines()[0].startswith("run,name,label,strategy,task")
+    assert files["sine-1-result.tex"].startswith(b"\\begin{tabular}{lrrr")
+    assert files["sine-1-result.md"].startswith(b"| strategy | seeds | loss after adaptation |")
     (tmp_path / "file").touch()
     with pytest.raises(TinyMetaFedError, match="file: cannot be written"):
-        page.write_parts(chapters, tmp_path / "file")
+        page.write_parts(found, tmp_path / "file")
 
 
 def test_the_same_runs_make_the_same_page(compared: Store, html: str):
-    assert page.render(_chapters(compared)) == html
+    assert page.render(_page(compared)) == html
 
 
-def test_one_seed_has_no_interval(chapters: list[Chapter]):
-    for row in _table(chapters, "sine-1-learning"):
-        assert (row["95% low"] == row["95% high"] == "") == (row["seeds"] == "1")
+def test_a_page_of_runs_that_go_on_loads_itself_again(found: Page, html: str):
+    assert 'id="reload"' not in html
+    assert 'id="reload" data-seconds="10"' in page.render(found, going_on=True)
+
+
+def test_a_baseline_that_is_none_is_an_error(compared: Store):
+    results = [Result.read(compared, run) for run in compared.runs()]
+    assert page.page(compare(results), baseline="reptile").baseline == "reptile"
+    with pytest.raises(TinyMetaFedError, match="--baseline rep: no such strategy; there are: tiny"):
+        page.page(compare(results), baseline="rep")
 
 
 _CELLS = (
@@ -276,6 +312,17 @@ def test_csv_is_what_the_page_shows(cells: list[list[str | int | float | None]])
                 assert float(text) == pytest.approx(cell, rel=1e-5)
 
 
+def test_tables_for_papers_escape_what_means_something_there():
+    table = Table("name", "title", ["strategy", "loss (%)"], [["P = 1%|a_b", "0.5 [0, 1]"]])
+    assert table.markdown == (
+        "| strategy | loss (%) |\n| --- | ---: |\n| P = 1%\\|a_b | 0.5 [0, 1] |\n"
+    )
+    assert table.latex == (
+        "\\begin{tabular}{lr}\n\\toprule\nstrategy & loss (\\%) \\\\\n\\midrule\n"
+        "P = 1\\%|a\\_b & 0.5 [0, 1] \\\\\n\\bottomrule\n\\end{tabular}\n"
+    )
+
+
 def test_who_was_late_and_who_was_away_is_shown(experiment: MakeExperiment, tmp_path: Path):
     """As the rows have it: a node is in one of each round, or away."""
     coming = "participation={leave=0.4, join=0.5, deadline=1e-9}"  # all but the first are late
@@ -283,31 +330,44 @@ def test_who_was_late_and_who_was_away_is_shown(experiment: MakeExperiment, tmp_
     rows = store.node_rounds(run.id)
     assert 5 < len(rows) < 15
     other, _ = execute(experiment(rounds=2), tmp_path)
-    found = _chapters(other)
-    by_node = _table(found, f"run-{run.id}-rounds-by-node")
+    found = _page(other)
+    by_node = [row for row in _table(found, "nodes") if row["run"] == str(run.id)]
     for node, shown in enumerate(by_node):
         mine = [row for row in rows if row.node == node]
-        assert shown == {
-            "node": str(node), "took part": str(len(mine)), "late": str(sum(r.late for r in mine)),
-            "away": str(5 - len(mine)),
-        }  # fmt: skip
-    this, without = _table(found, "runs")
+        assert (shown["rounds"], shown["late"], shown["away"]) == (
+            str(len(mine)), str(sum(row.late for row in mine)), str(5 - len(mine)),
+        )  # fmt: skip
+    this, without = _table(found, "absences")
     assert float(this["node rounds away %"]) == pytest.approx(100 * (15 - len(rows)) / 15, rel=1e-5)
     late = sum(row.late for row in rows)
     assert late == len(rows) - 5
     assert float(this["updates late %"]) == pytest.approx(100 * late / len(rows), rel=1e-5)
     assert without["node rounds away %"] == without["updates late %"] == ""
-    labels = [
-        one.get_text() for one in _figure(found, f"run-{run.id}-round").axes[0].get_yticklabels()
-    ]
-    last = {row.node: row.late for row in rows if row.round == 5}
-    marks = {
-        node: ", late" if last.get(node) else "" if node in last else ", away" for node in range(3)
+    data = _data(page.render(found))
+    charts = {
+        chart["name"]: chart["rows"]["rows"] for run in data["runs"] for chart in run["charts"]
     }
-    assert sorted(labels) == [f"node {node}{mark}" for node, mark in marks.items()]
+    drawn = {
+        (node, number): state
+        for node, first, last, state, event, _ in charts[f"run-{run.id}-rounds"]
+        if event is None
+        for number in range(first, last + 1)
+    }
+    states = {(f"node {row.node}", row.round): "late" if row.late else "took part" for row in rows}
+    assert drawn == {
+        (f"node {node}", number): states.get((f"node {node}", number), "away")
+        for node in range(3)
+        for number in range(1, 6)
+    }
+    by_device = [row for row in _table(found, "devices") if row["part"] == "seen"]
+    assert sum(int(row["late"]) for row in by_device) == late
+    labels = {row[0] for row in charts[f"run-{run.id}-last"]}
+    last = {row.node: row.late for row in rows if row.round == 5}
+    marks = {node: ", late" if last[node] else "" for node in last}
+    assert {f"node {node}{mark}" for node, mark in marks.items()} <= labels
 
 
-def test_what_cannot_be_late_or_away_is_not_said_to_be(chapters: list[Chapter]):
-    names = {table.name for chapter in chapters for part in chapter.parts for table in part.tables}
-    assert not [name for name in names if "rounds-by-node" in name]
-    assert not [head for head in _table(chapters, "runs")[0] if "late" in head or "away" in head]
+def test_what_cannot_be_late_or_away_is_not_said_to_be(found: Page, html: str):
+    assert [table.name for table in found.happened] == ["nodes"]
+    assert {row["late"] for row in _table(found, "nodes")} == {""}
+    assert "Nothing but rounds: no fault, restart" in html

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import MakeExperiment
-from running import execute, ledger
+from running import execute
 from tinymetafed.energy.ledger import balance
-from tinymetafed.report import results
-from tinymetafed.report.results import Result, compare, pareto
-from tinymetafed.results.statistics import mean_and_interval
+from tinymetafed.report import described, groups, results
+from tinymetafed.report.groups import compare
+from tinymetafed.report.results import Result
 from tinymetafed.results.store import Store
 
 
@@ -29,8 +29,8 @@ def test_runs_that_differ_by_seed_alone_are_one_group(compared: Store):
     (comparison,) = compare(_read(compared))
     assert comparison.task == "sine"
     assert {group.label: _numbers(group.results) for group in comparison.groups} == {
-        "tinymetafed, strategy.percent=50.0": [5, 2, 3],
-        "tinymetafed, strategy.percent=10.0": [4],
+        "tinymetafed, percent=50": [5, 2, 3],
+        "tinymetafed, percent=10": [4],
         "reptile": [6, 7],
     }
     assert _numbers(comparison.repeated) == [1]
@@ -48,23 +48,28 @@ def test_a_task_of_other_settings_is_another_task(compared: Store):
     task = first.experiment.task.model_copy(update={"phase": (0.0, 1.0)})
     other = replace(first, experiment=first.experiment.model_copy(update={"task": task}))
     labels = [comparison.task for comparison in compare([first, other])]
-    assert labels[1] == "sine, task.phase.1=1.0"
+    assert labels[1] == "sine, task.phase.1=1"
 
 
-def test_a_curve_is_the_mean_over_seeds_of_the_mean_over_devices(compared: Store):
-    group = compare(_read(compared))[0].groups[0]
-    for done, *expected in group.curve("loss", "after"):
-        judged = [
-            [
-                row.loss_after
-                for row in compared.evaluations(run)
-                if (row.round, row.part) == (done, "validation")
-            ]
-            for run in (1, 2, 3)
-        ]
-        means = np.array(judged, np.float64).mean(axis=1).tolist()
-        assert expected == pytest.approx(mean_and_interval(means))
-    assert [point[0] for point in group.curve("accuracy", "before")] == [0, 2, 4]
+def test_runs_that_go_on_are_of_the_group_of_those_that_are_done(compared: Store):
+    _, second, third, *_ = _read(compared)
+    begun = replace(third, run=replace(third.run, done=2), judged=third.judged[:2])
+    (comparison,) = compare([second, begun], going_on=True)
+    (group,) = comparison.groups
+    assert group.label == "tinymetafed"
+    assert _numbers(group.settled) == [2]
+    assert group.rounds == [0, 2, 4]
+    assert [len(group.at(number)) for number in group.rounds] == [2, 2, 1]
+
+
+def test_runs_whose_names_tell_them_apart_are_called_so(compared: Store):
+    first, _, _, fourth, *_ = _read(compared)
+    named = [
+        replace(one, run=replace(one.run, name=name))
+        for one, name in ((first, "half"), (fourth, "tenth"))
+    ]
+    (comparison,) = compare(named)
+    assert [group.label for group in comparison.groups] == ["half", "tenth"]
 
 
 def test_costs_run_up_to_those_of_the_whole_run(compared: Store):
@@ -72,20 +77,42 @@ def test_costs_run_up_to_those_of_the_whole_run(compared: Store):
         rows = compared.node_rounds(one.run.id)
         moved = [
             sum(row.bytes_down + row.bytes_up for row in rows if row.round <= done)
-            for done in (0, 2, 4)
+            for done in range(5)
         ]
-        assert one.megabytes == pytest.approx(np.array(moved) / 1e6)
-        spent = [
-            balance([e for e in ledger(compared, one.run) if e.round <= done]).joules
-            for done in (0, 2, 4)
-        ]
-        assert one.joules == (pytest.approx(spent) if one.run.backend == "qemu" else [])
+        assert one.bytes.tolist() == moved
+
+
+def test_a_course_is_the_ledger_for_each_device_and_radio(compared: Store):
+    one = Result.read(compared, compared.run("6"))
+    assert next(iter(one.courses)) == ("nrf52840", "ble1m")
+    assert len(one.courses) == 20
+    for device, radio in (("nrf52840", "ble1m"), ("stm32l476", "lora7")):
+        changes = {"device": device, "radio": radio}
+        priced = [(n, was.model_copy(update=changes)) for n, was in one.experiment.priced]
+        entries = list(described.of(one.experiment).account(compared, one.run, priced).entries())
+        course = one.courses[device, radio]
+        assert course.seconds is not None
+        for done in range(5):
+            until = [entry for entry in entries if entry.round <= done]
+            assert course.joules[done] == pytest.approx(balance(until).joules)
+            # A round is as long for each node, since it sleeps until the slowest has done.
+            assert course.seconds[done] * 2 == pytest.approx(balance(until).seconds)
+        whole = balance(entries)
+        assert (course.low, course.high) == (pytest.approx(whole.low), pytest.approx(whole.high))
+        for account, joules in course.accounts.items():
+            mine = balance([entry for entry in entries if entry.account == account])
+            assert joules == pytest.approx(mine.joules)
+        assert sum(course.accounts.values()) == pytest.approx(whole.joules)
+
+
+def test_what_was_not_counted_has_no_course(compared: Store):
+    assert Result.read(compared, compared.run("1")).courses == {}
 
 
 def test_messages_add_up_to_the_bytes_of_a_run(compared: Store):
     for one in _read(compared):
-        moved = np.sum(list(one.messages.values()), axis=0) / 1e6
-        assert sum(moved) == pytest.approx(one.megabytes[-1])
+        moved = np.sum(list(one.messages.values()), axis=0)
+        assert sum(moved) == pytest.approx(one.bytes[-1])
 
 
 def test_many_evaluations_are_thinned_evenly(compared: Store, monkeypatch: pytest.MonkeyPatch):
@@ -94,7 +121,7 @@ def test_many_evaluations_are_thinned_evenly(compared: Store, monkeypatch: pytes
     first = _read(compared)[0]
     assert first.thinned
     assert [point.round for point in first.judged] == [0, 4]
-    assert len(first.megabytes) == 2
+    assert first.places == {0: 0, 4: 1}
 
 
 def test_rounds_that_were_not_counted_are_said(compared: Store):
@@ -110,8 +137,9 @@ def test_a_sample_of_rounds_stands_for_all(tmp_path: Path, experiment: MakeExper
     assert one.counting.startswith("the firmware's core in-process, 1 of its rounds emulated")
     assert one.uncounted == 0
     assert one.spent is not None
-    assert one.joules[0] < one.joules[1] < one.joules[2]
-    assert one.joules[-1] == pytest.approx(one.spent.balance().joules)
+    joules = one.courses["nrf52840", "ble1m"].joules
+    assert (np.diff(joules) > 0).all()
+    assert joules[-1] == pytest.approx(one.spent.balance().joules)
 
 
 _KEYS = st.sampled_from(["a", "b", "c", "d", "e", "f"])
@@ -120,19 +148,6 @@ _KEYS = st.sampled_from(["a", "b", "c", "d", "e", "f"])
 @given(st.lists(st.dictionaries(_KEYS, st.sampled_from("01")), min_size=1, max_size=8))
 def test_labels_tell_apart_whatever_settings(flats: list[dict[str, str]]):
     distinct = list({tuple(sorted(flat.items())): flat for flat in flats}.values())
-    labels = results._labels(["reptile"] * len(distinct), [(flat, []) for flat in distinct])
+    labels = groups._labels(["reptile"] * len(distinct), [(flat, []) for flat in distinct])
     assert len(set(labels)) == len(distinct)
     assert len(distinct) > 1 or labels == ["reptile"]
-
-
-_POINTS = st.lists(st.tuples(*[st.integers(0, 5)] * 2), min_size=1, max_size=12)
-
-
-@given(_POINTS)
-def test_the_front_is_what_nothing_betters(points: list[tuple[int, int]]):
-    front = {point for point, best in zip(points, pareto(points), strict=True) if best}
-    swept: set[tuple[int, int]] = set()
-    for point in sorted(set(points)):  # the cheapest first: each has to be better than all before
-        if all(point[1] < loss for _, loss in swept):
-            swept.add(point)
-    assert front == swept

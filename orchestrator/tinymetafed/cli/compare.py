@@ -1,6 +1,7 @@
 """The commands that compare: strategies over tasks and seeds, or values of settings."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -10,6 +11,7 @@ from rich.markup import escape
 from ..places import STORE
 from ..results.store import Labels, Store
 from .arguments import ExperimentArgument, MarkdownOption, NoteOption, TagOption, given
+from .report import FiguresOption, WidthOption
 from .terminal import console, error_console, exit_by_faults, progress_bar
 
 if TYPE_CHECKING:
@@ -30,6 +32,10 @@ BaselineOption = Annotated[
 FileOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="The same as JSON.")
 ]
+PageOption = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE.html", help="Write a page as 'report' does."),
+]
 
 
 def compare(
@@ -41,6 +47,9 @@ def compare(
     csv: CsvOption = None,
     json: FileOption = None,
     markdown: MarkdownOption = None,
+    report: PageOption = None,
+    figures: FiguresOption = None,
+    width: WidthOption = 3.5,
 ) -> None:
     """Run strategies × tasks × seeds, as far as they are not in the store; compare them. The exit
     status is 3 where the firmware of a node faulted in one of them and its experiment does not say
@@ -54,7 +63,8 @@ def compare(
             highlight=False, markup=False,
         )  # fmt: skip
     labels = Labels(tuple(tag or ()), note or "")
-    _compare(settings.beside(baseline), cells, labels, jobs, csv, json, markdown)
+    wanted = _Page(report, figures, width)
+    _compare(settings.beside(baseline), cells, labels, jobs, csv, json, markdown, wanted)
 
 
 def sweep(
@@ -78,6 +88,9 @@ def sweep(
     csv: CsvOption = None,
     json: FileOption = None,
     markdown: MarkdownOption = None,
+    report: PageOption = None,
+    figures: FiguresOption = None,
+    width: WidthOption = 3.5,
 ) -> None:
     """Run an experiment with all combinations of some settings' values, as far as they are not in
     the store; compare them as 'compare' does."""
@@ -85,7 +98,38 @@ def sweep(
 
     settings, cells = read(experiment, override or (), target or None)
     labels = Labels(tuple(tag or ()), note or "")
-    _compare(settings.beside(baseline), cells, labels, jobs, csv, json, markdown)
+    wanted = _Page(report, figures, width)
+    _compare(settings.beside(baseline), cells, labels, jobs, csv, json, markdown, wanted)
+
+
+@dataclass(frozen=True)
+class _Page:
+    """Where a page goes and its figures; neither where not wanted."""
+
+    output: Path | None
+    figures: Path | None
+    width: float
+
+    def check(self) -> None:
+        """Raises TinyMetaFedError before anything runs where it could not be made."""
+        if self.output is not None or self.figures is not None:
+            from ..report import vega
+
+            vega.script()
+
+    def write(self, store: Store, settings: "ComparisonSettings", cells: "list[Cell]") -> None:
+        if self.output is None and self.figures is None:
+            return
+        from ..report import following, page
+
+        source = following.Source.of_comparison(store, settings, cells)
+        found = source.read()
+        if self.output is not None:
+            page.write(page.render(found), self.output)
+            console.print(f"Page {self.output}", soft_wrap=True)
+        if self.figures is not None:
+            count = page.write_parts(found, self.figures, self.width)
+            console.print(f"{count} files in {self.figures}", soft_wrap=True)
 
 
 def _compare(
@@ -96,6 +140,7 @@ def _compare(
     csv: Path | None,
     json: Path | None,
     markdown: Path | None,
+    wanted: _Page,
 ) -> NoReturn:
     """Raises typer.Exit with the command's status."""
     # What runs nodes, and SciPy, are slow to import.
@@ -104,6 +149,7 @@ def _compare(
     from ..report.comparison_tables import tables
     from ..report.markdown import write as write_markdown
 
+    wanted.check()
     store = Store(STORE)
     store.labels = labels
     comparison = Comparison(cells, store)
@@ -122,6 +168,7 @@ def _compare(
         if target is not None:
             write(outcome, target)
             console.print(f"Runs, values and results written to {target}", soft_wrap=True)
+    wanted.write(store, settings, cells)
     exit_by_faults(store, [run for run in comparison.runs if run is not None])
     raise typer.Exit(1 if comparison.failed else 0)
 

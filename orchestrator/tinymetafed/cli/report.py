@@ -1,16 +1,12 @@
 """The commands that show runs of the store: as tables, as an HTML page."""
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..errors import TinyMetaFedError
-from .arguments import JsonOption, RunArgument, RunsArgument
-from .terminal import console, print_run, reading
-
-log = logging.getLogger(__name__)
+from .arguments import JsonOption, RunArgument
+from .terminal import console, error_console, print_run, reading
 
 
 def show(which: RunArgument = "last", json: JsonOption = False) -> None:
@@ -26,34 +22,64 @@ def show(which: RunArgument = "last", json: JsonOption = False) -> None:
             print_run(store, run)
 
 
-def report(
-    which: RunsArgument,
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE.html", help="The page.")
-    ] = Path("report.html"),
-    figures: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Write its figures (SVG, PNG) and tables (CSV) too."),
-    ] = None,
-) -> None:
-    """Show runs side by side on one HTML page, which needs no network."""
-    # These import Jinja, matplotlib and SciPy, which are slow to import.
-    from ..report import page
-    from ..report.results import Result
+ReportOption = Annotated[
+    Path, typer.Option("-o", "--output", metavar="FILE.html", help="The page.")
+]
+FiguresOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Write its charts (SVG, PNG, PDF) and tables (CSV, LaTeX, Markdown) too.",
+    ),
+]
+WidthOption = Annotated[
+    float, typer.Option(min=2, max=20, metavar="INCHES", help="How wide these charts are.")
+]
+BaselineOption = Annotated[
+    str | None, typer.Option(metavar="STRATEGY", help="What the others are compared with at first.")
+]
 
-    store = reading()
-    results: list[Result] = []
-    with store.snapshot():
-        for run in store.named(which):
-            try:
-                results.append(Result.read(store, run))
-            except TinyMetaFedError as error:
-                log.warning("%s; it is not on the page", error)
-    if not results:
-        raise TinyMetaFedError("none of these runs can be shown on a page")
-    chapters = page.chapters(results)
-    page.write(page.render(chapters), output)
+
+def report(
+    which: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN… | COMPARISON",
+            help='Numbers or names of runs, or "last"; or a comparison\'s TOML file or name.',
+        ),
+    ],
+    output: ReportOption = Path("report.html"),
+    figures: FiguresOption = None,
+    width: WidthOption = 3.5,
+    baseline: BaselineOption = None,
+    target: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="After adaptation, accuracy or loss of runs: show what it took to reach it."
+        ),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Write the page again while runs go on.")
+    ] = False,
+) -> None:
+    """Show runs side by side on one HTML page, which needs no network. The runs of a comparison are
+    shown under the labels of its file."""
+    # These import Jinja and SciPy, which are slow to import.
+    from ..report import following, page
+
+    source = following.Source(reading(), which, baseline, target)
+    found = source.read(going_on=follow)
+    if follow:
+        page.write(page.render(found, going_on=source.going_on), output)
+        console.print(f"Page {output}; it loads itself again. Ctrl-C ends this.", soft_wrap=True)
+        try:
+            for found in source.changes():
+                page.write(page.render(found, going_on=source.going_on), output)
+        except KeyboardInterrupt:
+            error_console.print("Interrupted. The same command goes on with the page.")
+            found = source.read(going_on=True)
+    page.write(page.render(found), output)
     console.print(f"Page {output}", soft_wrap=True)
     if figures is not None:
-        count = page.write_parts(chapters, figures)
+        count = page.write_parts(found, figures, width)
         console.print(f"{count} files in {figures}", soft_wrap=True)

@@ -14,7 +14,7 @@ from rich.table import Table
 from ..bench import Measured
 from ..bench.host import HostRound
 from ..bench.measuring import REPEATS
-from .colors import LINES, MARKERS
+from .colors import COLORS
 
 KIB, MIB = 1024, 1 << 20
 
@@ -189,7 +189,7 @@ def _drawn(lines: dict[str, list[tuple[int, float]]]) -> tuple[Figure, Axes]:
     for i, (label, points) in enumerate(lines.items()):
         style = {"color": "0.4", "linestyle": ":"}
         if label != CORE:
-            style = {"color": LINES[i], "marker": MARKERS[i]}
+            style = {"color": COLORS[i], "marker": "os^DvPX"[i % 7]}
         x, y = zip(*sorted(points), strict=True)
         axes.loglog(x, [1e3 * seconds for seconds in y], label=label, **style)
     axes.grid(which="both", alpha=0.25)

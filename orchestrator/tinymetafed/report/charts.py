@@ -1,246 +1,348 @@
-"""The figures of a report."""
+"""The charts of a report as Vega-Lite specifications: one for the page and for the files. Strings
+that begin with @ are filled in by axes.py."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from .axes import Spec
+from .colors import FAINT, INK, PAPER, STATES, Style
 
-from .colors import ACCOUNTS, FAINT, HATCHES, INK, LINES, MARKERS, PAPER
-from .results import Group, Result, TaskRuns, measured, pareto
-
-WIDTH = 6.6  # inches
-SPREAD = 100
-"""Of losses in one figure: what is less than a hundredth of an axis is not told from zero."""
-STYLE: Any = {
-    "font.size": 9, "text.color": INK, "text.parse_math": False,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": INK,
-    "axes.labelcolor": INK, "axes.titlesize": 10, "axes.titlelocation": "left",
-    "axes.grid": True, "axes.axisbelow": True, "grid.color": FAINT, "grid.linewidth": 0.6,
-    "xtick.color": INK, "ytick.color": INK, "figure.facecolor": PAPER, "axes.facecolor": PAPER,
-    "legend.frameon": False, "hatch.linewidth": 0.7,
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+CONFIG: Spec = {
+    "background": PAPER, "font": "system-ui, DejaVu Sans, sans-serif", "padding": 4,
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": INK, "titleColor": INK, "gridColor": FAINT, "domainColor": INK,
+        "tickColor": INK, "titleFontWeight": "normal", "labelFontSize": 11, "titleFontSize": 12,
+        "labelLimit": 260, "titlePadding": 6, "titleLimit": 600,
+    },
+    "legend": {
+        "labelColor": INK, "titleColor": INK, "labelFontSize": 11, "labelLimit": 0,
+        "symbolStrokeWidth": 1.8, "title": None, "orient": "bottom",
+    },
+    "text": {"color": INK, "fontSize": 11},
 }  # fmt: skip
-FRONT: Any = {
-    "color": INK, "linestyle": ":", "linewidth": 1, "marker": "o", "markersize": 12,
-    "markerfacecolor": "none",
+ZOOM: Spec = {
+    "name": "zoom", "bind": "scales",
+    "select": {
+        "type": "interval",
+        # A wheel alone scrolls the page.
+        "zoom": "wheel![event.ctrlKey || event.metaKey || event.shiftKey]",
+    },
 }  # fmt: skip
+INTERVAL = (
+    "isValid(datum.low) && datum.low != datum.high ? "
+    "'[' + format(datum.low, '.4~g') + ', ' + format(datum.high, '.4~g') + ']' : '–'"
+)
 
 
-@dataclass(frozen=True)
-class Chart:
-    """name: of its file. note: what a reader has to know of it."""
-
-    name: str
-    title: str
-    note: str
-    figure: Figure
-
-
-@dataclass(frozen=True)
-class Stack:
-    """A bar: label, and its parts to the right and to the left of zero, by name. error: the ends of
-    what its length may be."""
-
-    label: str
-    right: Mapping[str, float]
-    left: Mapping[str, float]
-    error: tuple[float, float] | None = None
-
-
-def learning(comparison: TaskRuns, measure: str, title: str) -> Figure:
-    """The mean of a measure on devices for validation by rounds, before and after adaptation."""
-    with mpl.rc_context(STYLE):
-        figure, axes = _new(3.6 + 0.18 * len(comparison.groups))
-        curves = [
-            (i, group, when, list(zip(*group.curve(measure, when), strict=True)))
-            for i, group in enumerate(comparison.groups)
-            for when in ("before", "after")
-        ]
-        floor = _floor(measure, [mean for *_, curve in curves for mean in curve[1]])
-        for i, group, when, (rounds, means, lows, highs) in curves:
-            dash, alpha = ("--", 0.08) if when == "before" else ("-", 0.18)
-            if comparison.by_node:
-                rounds = [done * group.results[0].experiment.per_round for done in rounds]
-            if len(group.results) > 1:
-                lows = [max(low, floor) for low in lows]
-                axes.fill_between(rounds, lows, highs, color=_color(i), alpha=alpha, lw=0)
-            _line(axes, i, rounds, means, linestyle=dash)
-        axes.set_xlabel(
-            "rounds of a node (rounds × nodes in one)" if comparison.by_node else "rounds"
-        )
-        _measure_axis(axes, comparison, measure, floor)
-        axes.set_title(title)
-        _legend(
-            figure, dict(enumerate(comparison.groups)),
-            Line2D([], [], color=INK, linestyle="-", label="after adaptation"),
-            Line2D([], [], color=INK, linestyle="--", label="before adaptation"),
-        )  # fmt: skip
-    return figure
-
-
-def cost(comparison: TaskRuns, what: str, title: str) -> Figure | None:
-    """The score after adaptation by "megabytes" or "joules" until then: a line for each run, and
-    the Pareto front of the ends of those that were counted in all rounds. None where no run has
-    these."""
-    groups = {
-        i: group for i, group in enumerate(comparison.groups)
-        if any(getattr(one, what) for one in group.results)
+def _spec(**parts: Any) -> Spec:
+    return {
+        "$schema": SCHEMA, "width": "@width", "height": "@height",
+        "autosize": {"type": "fit", "contains": "padding"}, "data": {"name": "rows"}, **parts,
     }  # fmt: skip
-    if not groups:
-        return None
-    score = comparison.results[0].score
-    sign = -1 if score == "accuracy" else 1
-    ends: list[tuple[float, float]] = []
-    drawn: list[float] = []
-    with mpl.rc_context(STYLE):
-        figure, axes = _new(3.6 + 0.18 * len(groups))
-        for i, group in groups.items():
-            for one in group.results:
-                spent: list[float] = getattr(one, what)
-                if spent:
-                    reached = [measured(point, score, "after") for point in one.judged]
-                    _line(axes, i, spent, reached, markevery=[-1], linewidth=1.2)
-                    drawn += reached
-                    known = what != "joules" or not one.uncounted
-                    if known and not math.isnan(reached[-1]):
-                        ends.append((spent[-1], sign * reached[-1]))
-        front = sorted({end for end, best in zip(ends, pareto(ends), strict=True) if best})
-        x, y = [end[0] for end in front], [sign * end[1] for end in front]
-        axes.step(x, y, where="post", zorder=3, **FRONT)
-        unit = {"megabytes": "MB down and up, all nodes", "joules": "J, all nodes"}[what]
-        axes.set_xlim(left=0)
-        axes.set_xlabel(f"{unit}, since the start")
-        _measure_axis(axes, comparison, score, _floor(score, drawn))
-        axes.set_title(title)
-        _legend(figure, groups, Line2D([], [], label="Pareto front", **FRONT))
-    return figure
 
 
-def stacks(bars: Sequence[Stack], colors: Mapping[str, str], title: str, unit: str) -> Figure:
-    """A horizontal bar for each."""
-    parts = [item for bar in bars for item in (*bar.right.items(), *bar.left.items())]
-    names = order({name for name, size in parts if size}, colors)
-    with mpl.rc_context(STYLE):
-        figure, axes = _new(1.6 + 0.26 * len(bars))
-        places = range(len(bars))
-        for side, sign in (("right", 1), ("left", -1)):
-            ends = [0.0] * len(bars)
-            for name in names:
-                sizes = [sign * getattr(bar, side).get(name, 0.0) for bar in bars]
-                if any(sizes):
-                    axes.barh(places, sizes, 0.7, ends, **_fill(name, colors), clip_on=False)
-                    ends = [end + size for end, size in zip(ends, sizes, strict=True)]
-        for place, bar in zip(places, bars, strict=True):
-            if bar.error:
-                axes.plot(bar.error, (place, place), color=INK, linewidth=1, marker="|")
-        if any(bar.left for bar in bars):
-            axes.axvline(0, color=INK, linewidth=0.8)
-            axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
-        _rows(axes, [bar.label for bar in bars])
-        axes.set_xlabel(unit)
-        axes.set_title(title)
-        _parts_legend(figure, names, colors)
-    return figure
+def _look(labels: Sequence[str], styles: Sequence[Style]) -> tuple[Spec, Spec, Spec]:
+    """The channels of a strategy's line, of its markers, and of its areas."""
 
+    # One without a legend would take it from the others of its layer.
+    def channel(values: list[Any], legend: str | None = None) -> Spec:
+        return {
+            "field": "label", "type": "nominal", "scale": {"domain": [*labels], "range": values},
+            "legend": legend, "sort": None,
+        }  # fmt: skip
 
-def timeline(result: Result, number: int, nodes: range, title: str) -> Figure:
-    """Round `number`: what the nodes do one after the other."""
-    lasts = {
-        (one.node, one.account): one.seconds * 1e3 for one in result.last if one.round == number
-    }
-    marks = dict.fromkeys(result.experiment.attendance.away(number - 1), ", away")
-    here = [row for row in result.last_rows if row.round == number]
-    marks |= {row.node: ", late" for row in here if row.late}
-    marks |= {row.node: ", diverged" for row in here if row.diverged}
-    bars = [
-        Stack(
-            f"node {node}{marks.get(node, '')}",
-            {account: ms for (n, account), ms in lasts.items() if n == node},
-            {},
-        )
-        for node in nodes
-    ]
-    return stacks(bars, ACCOUNTS, title, "ms from the start of the round, on the device")
-
-
-def order(names: set[str], known: Mapping[str, str]) -> list[str]:
-    """In the order of `known`; others behind."""
-    return [name for name in known if name in names] + sorted(names - known.keys())
-
-
-def _new(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    return figure, figure.subplots()
-
-
-def _color(i: int) -> str:
-    return LINES[i % len(LINES)]
-
-
-def _marker(i: int) -> dict[str, Any]:
-    return {"color": _color(i), "marker": MARKERS[i % len(MARKERS)], "markersize": 4.5}
-
-
-def _line(axes: Axes, i: int, x: Sequence[float], y: Sequence[float], **style: Any) -> None:
-    every = max(1, len(x) // 12)
-    axes.plot(x, y, **{"linewidth": 1.6, "markevery": every, **_marker(i), **style})
-
-
-def _floor(measure: str, drawn: Sequence[float]) -> float:
-    """Where the axis of a measure starts: zero; but above it, and so by the logarithm, where some
-    losses are so small beside others that they would lie on it."""
-    known = [one for one in drawn if not math.isnan(one)]
-    apart = measure == "loss" and known and 0 < min(known) < max(known) / SPREAD
-    return min(known) / 2 if apart else 0.0
-
-
-def _measure_axis(axes: Axes, comparison: TaskRuns, measure: str, floor: float) -> None:
-    if floor:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_ylim(bottom=floor)
-    if measure == "accuracy":
-        axes.set_ylim(top=1.02)
-        axes.set_ylabel("accuracy (share of right classes)")
-    else:
-        classes = comparison.results[0].has_classes
-        axes.set_ylabel(f"loss ({'cross-entropy, nats' if classes else 'mean squared error'})")
-
-
-def _legend(figure: Figure, groups: Mapping[int, Group], *others: Line2D) -> None:
-    handles = [
-        Line2D([], [], label=f"{group.label} ({_seeds(len(group.results))})", **_marker(i))
-        for i, group in groups.items()
-    ]
-    long = max(len(str(handle.get_label())) for handle in handles) > 40
-    figure.legend(
-        handles=[*handles, *others], loc="outside lower left", ncols=1 if long else 2, fontsize=8
+    colors = [one.color for one in styles]
+    dash = channel([[*one.dash] for one in styles])
+    markers = {
+        "stroke": channel(colors, "@legend"),
+        "shape": channel([one.marker for one in styles], "@legend"),
+        "fill": channel([one.fill for one in styles], "@legend"),
+    }  # fmt: skip
+    return (
+        {"stroke": channel(colors, "@legend"), "strokeDash": dash},
+        markers,
+        {"color": channel(colors, "@legend")},
     )
 
 
-def _seeds(count: int) -> str:
-    return f"{count} seeds" if count > 1 else "1 seed"
-
-
-def _parts_legend(figure: Figure, names: Sequence[str], colors: Mapping[str, str]) -> None:
-    handles = [Patch(label=name, **_fill(name, colors)) for name in names]
-    figure.legend(handles=handles, loc="outside lower left", ncols=5, fontsize=8)
-
-
-def _fill(name: str, colors: Mapping[str, str]) -> dict[str, Any]:
+def _along(name: str, axis: str = "") -> Spec:
+    """A field along the x or y axis, the one of its first letter where it is not said which."""
+    axis = axis or name
     return {
-        "facecolor": colors.get(name, INK), "hatch": HATCHES.get(name), "edgecolor": PAPER,
-        "linewidth": 0.5,
+        "field": name, "type": "quantitative", "title": f"@{axis}.title", "scale": f"@{axis}.scale",
+        "axis": {"labelOverlap": "greedy", "tickCount": 6, "gridOpacity": f"@{axis}.grid"},
     }  # fmt: skip
 
 
-def _rows(axes: Axes, labels: Sequence[str]) -> None:
-    axes.set_yticks(range(len(labels)), labels)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(visible=False, axis="y")
-    axes.set_ylim(len(labels) - 0.5, -0.5)
+_CHOSEN = [
+    {"calculate": "@x.value", "as": "x"}, {"calculate": "@y.value", "as": "y"},
+    {"calculate": "@y.low", "as": "low"}, {"calculate": "@y.high", "as": "high"},
+    {"filter": "@x.shown"}, {"filter": "@y.shown"},
+    {"filter": "indexof(hidden, datum.label) < 0"},
+    {"calculate": INTERVAL, "as": "interval"},
+    # A band that goes below all means, and perhaps below zero, does not fill a logarithmic axis.
+    {"joinaggregate": [{"op": "min", "field": "y", "as": "floor"}]},
+    {"calculate": "@y.clipped", "as": "low"},
+]  # fmt: skip
+_HIDDEN = [{"name": "hidden", "value": []}]
+_TOOLTIP = [
+    {"field": "label", "title": "strategy"},
+    {"field": "x", "title": "@x.title", "format": ".4~g"},
+    {"field": "y", "title": "@y.title", "format": ".4~g"},
+    {"field": "interval", "title": "95% interval"}, {"field": "seeds", "title": "seeds"},
+]  # fmt: skip
+
+
+def learning(labels: Sequence[str], styles: Sequence[Style]) -> Spec:
+    """A line for each strategy, its band the interval over the seeds. Rows have label, seeds,
+    marked, round, and the columns of the axes."""
+    line, markers, area = _look(labels, styles)
+    tooltip = [_TOOLTIP[0], {"field": "round", "title": "round"}, *_TOOLTIP[1:]]
+    return _spec(
+        params=_HIDDEN,
+        transform=_CHOSEN,
+        encoding={"x": _along("x"), "y": _along("y")},
+        layer=[
+            {
+                "name": "bands",
+                "mark": {"type": "area", "opacity": "@bands", "clip": True},
+                "encoding": area | {"y": _along("low", "y"),
+                                    "y2": {"field": "high"}},
+            },
+            {
+                "mark": {"type": "line", "strokeWidth": 1.8, "clip": True},
+                "params": [ZOOM],
+                "encoding": line,
+            },
+            {
+                "transform": [{"filter": "datum.marked"}],
+                "mark": {"type": "point", "size": "@size", "strokeWidth": 1.4, "opacity": 1,
+                         "clip": True},
+                "encoding": markers,
+            },
+            {
+                "name": "hover",
+                "params": [{
+                    "name": "over",
+                    "select": {"type": "point", "on": "pointerover", "nearest": True,
+                               "clear": "pointerout"},
+                }],
+                "mark": {"type": "point", "size": 110, "strokeWidth": 2, "clip": True},
+                "encoding": {
+                    "stroke": line["stroke"],
+                    "opacity": {"condition": {"param": "over", "empty": False, "value": 1},
+                                "value": 0},
+                    "tooltip": tooltip,
+                },
+            },
+        ],
+    )  # fmt: skip
+
+
+def pareto(labels: Sequence[str], styles: Sequence[Style]) -> Spec:
+    """A point for each strategy with its intervals, and the front of those that no other betters
+    in one without being worse in the other. Rows have label, seeds, and the columns of the axes."""
+    _, markers, area = _look(labels, styles)
+    front = [
+        {"calculate": "@y.cost", "as": "cost"},
+        {"window": [{"op": "min", "field": "cost", "as": "best"}],
+         "sort": [{"field": "x"}, {"field": "cost"}], "frame": [None, 0]},
+        {"filter": "datum.cost <= datum.best"},
+    ]  # fmt: skip
+    return _spec(
+        params=_HIDDEN,
+        transform=[
+            *_CHOSEN,
+            {"calculate": "@x.low", "as": "xlow"}, {"calculate": "@x.clipped", "as": "xlow"},
+            {"calculate": "@x.high", "as": "xhigh"},
+        ],
+        encoding={"x": _along("x"), "y": _along("y")},
+        layer=[
+            {
+                "transform": front,
+                "mark": {"type": "line", "interpolate": "step-after", "strokeDash": [3, 3],
+                         "color": INK, "strokeWidth": 1.2, "opacity": 0.7},
+            },
+            {
+                "mark": {"type": "rule", "strokeWidth": 1.4},
+                "encoding": area | {"y": _along("low", "y"), "y2": {"field": "high"}},
+            },
+            {
+                "mark": {"type": "rule", "strokeWidth": 1.4},
+                "encoding": area | {"x": _along("xlow", "x"), "x2": {"field": "xhigh"}},
+            },
+            {
+                "params": [ZOOM],
+                "mark": {"type": "point", "size": "@large", "strokeWidth": 1.8, "opacity": 1},
+                "encoding": markers | {"tooltip": _TOOLTIP},
+            },
+            *_names(front),
+        ],
+    )  # fmt: skip
+
+
+def _names(front: Sequence[Spec]) -> list[Spec]:
+    """Of the points of a front: there is room below and left of it, but not at the left end."""
+    placed = [
+        *front,
+        {"joinaggregate": [{"op": "min", "field": "x", "as": "x0"},
+                           {"op": "max", "field": "x", "as": "x1"}]},
+        {"calculate": "@x.along", "as": "along"},
+    ]  # fmt: skip
+    halo = {"stroke": PAPER, "strokeWidth": 3, "strokeOpacity": 0.85}
+    sides = {
+        "!(datum.along > 0.4)": {"align": "left", "baseline": "bottom", "dx": 7, "dy": -5},
+        "datum.along > 0.4": {"align": "right", "baseline": "top", "dx": -7, "dy": 5},
+    }
+    return [
+        {
+            "transform": [*placed, {"filter": which}],
+            "mark": {"type": "text", **side, **look},
+            "encoding": {"text": {"field": "label"}},
+        }
+        for which, side in sides.items()
+        for look in (halo, {})
+    ]
+
+
+def bars(colors: Mapping[str, str], order: Sequence[str], *, bounded: bool) -> Spec:
+    """A bar for each label, stacked of parts. Rows have label, part, place (of the part), and the
+    columns of the axis; bounded: rows with the part "" have the ends of a bar."""
+    layers: list[Spec] = [
+        {
+            "transform": [{"filter": "datum.part != ''"}],
+            "mark": {"type": "bar", "stroke": PAPER, "strokeWidth": 0.5},
+            "encoding": {
+                "x": {"field": "x", "type": "quantitative", "title": "@x.title",
+                      "stack": "@stack", "axis": {"tickCount": 6, "labelOverlap": "greedy",
+                      "labelExpr": "replace(datum.label, '−', '')"}},
+                "color": {
+                    "field": "part", "type": "nominal",
+                    "scale": {"domain": [*order], "range": [colors.get(one, INK) for one in order]},
+                    "legend": {"orient": "bottom", "title": None, "columns": "@columns"},
+                },
+                "order": {"field": "place", "type": "quantitative"},
+                "tooltip": [
+                    {"field": "label", "title": "of"}, {"field": "part", "title": "part"},
+                    {"field": "size", "title": "@x.title", "format": ".4~g"},
+                ],
+            },
+        }
+    ]  # fmt: skip
+    if bounded:
+        layers.append(
+            {
+                "transform": [{"filter": "@bounded"}],
+                "mark": {"type": "rule", "color": INK, "strokeWidth": 1.4},
+                "encoding": {
+                    "x": {"field": "low", "type": "quantitative", "title": "@x.title"},
+                    "x2": {"field": "high"},
+                },
+            }
+        )
+    return _spec(
+        params=_HIDDEN,
+        transform=[
+            {"calculate": "@x.value", "as": "x"}, {"calculate": "@x.low", "as": "low"},
+            {"calculate": "@x.high", "as": "high"}, {"filter": "isValid(datum.x)"},
+            {"calculate": "abs(datum.x)", "as": "size"},
+            {"filter": "indexof(hidden, datum.label) < 0"},
+        ],
+        encoding={"y": {"field": "label", "type": "nominal", "sort": None, "title": None,
+                        "axis": {"ticks": False, "domain": False, "labelLimit": "@labels"}}},
+        layer=layers,
+    )  # fmt: skip
+
+
+def spread(labels: Sequence[str], styles: Sequence[Style]) -> Spec:
+    """How unseen devices fare with each strategy: the middle half of them as a bar, a tick for the
+    median, a line from the best to the worst, a point for the mean of the worst tenth. Rows have
+    label, count, and by quantile q0, q25, q50, q75, q100, worst."""
+    color = _look(labels, styles)[2]["color"] | {"legend": None}
+
+    def x(name: str) -> Spec:
+        return {"field": name, "type": "quantitative", "title": "@x.title", "scale": "@x.scale",
+                "axis": {"gridOpacity": "@x.grid", "labelOverlap": "greedy"}}  # fmt: skip
+
+    tooltip = [
+        {"field": "label", "title": "strategy"}, {"field": "count", "title": "devices × seeds"},
+        *({"field": name, "title": title, "format": ".4~g"} for name, title in (
+            ("q0", "least"), ("q25", "a quarter below"), ("q50", "median"),
+            ("q75", "three quarters below"), ("q100", "most"), ("worst", "mean of worst tenth"))),
+    ]  # fmt: skip
+    return _spec(
+        params=_HIDDEN,
+        transform=[
+            {"filter": "indexof(hidden, datum.label) < 0"}, {"filter": "@x.positive"},
+        ],
+        encoding={"y": {"field": "label", "type": "nominal", "sort": None, "title": None,
+                        "axis": {"ticks": False, "domain": False, "labelLimit": "@labels"}},
+                  "tooltip": tooltip},
+        layer=[
+            {"mark": {"type": "rule", "strokeWidth": 1.4},
+             "encoding": {"x": x("q0"), "x2": {"field": "q100"}, "color": color}},
+            {"mark": {"type": "bar", "size": 11},
+             "encoding": {"x": x("q25"), "x2": {"field": "q75"}, "color": color}},
+            {"mark": {"type": "tick", "size": 15, "thickness": 2.5, "color": INK},
+             "encoding": {"x": x("q50")}},
+            {"mark": {"type": "point", "shape": "diamond", "size": 60, "filled": True,
+                      "stroke": PAPER, "strokeWidth": 1, "opacity": 1},
+             "encoding": {"x": x("worst"), "color": {"value": INK}}},
+        ],
+    )  # fmt: skip
+
+
+def rounds() -> Spec:
+    """What became of each node in each round. Rows have node, first, last, state; or node, first
+    and event, with detail."""
+    there = list(STATES)
+    y: Spec = {"field": "node", "type": "nominal", "sort": None, "title": None,
+               "axis": {"ticks": False, "domain": False}}  # fmt: skip
+    return _spec(
+        encoding={"y": y},
+        layer=[
+            {
+                "transform": [{"filter": "isValid(datum.state)"},
+                              {"calculate": "datum.first - 0.5", "as": "start"},
+                              {"calculate": "datum.last + 0.5", "as": "end"}],
+                "mark": {"type": "bar", "height": {"band": 0.8}},
+                "encoding": {
+                    "x": {"field": "start", "type": "quantitative", "title": "round",
+                          "scale": {"zero": False, "nice": False}, "axis": {"tickMinStep": 1}},
+                    "x2": {"field": "end"},
+                    "color": {
+                        "field": "state", "type": "nominal",
+                        "scale": {"domain": there, "range": [STATES[one] for one in there]},
+                        "legend": {"orient": "bottom", "title": None, "columns": "@columns"},
+                    },
+                    "tooltip": [{"field": "node", "title": "node"},
+                                {"field": "first", "title": "from round"},
+                                {"field": "last", "title": "to round"},
+                                {"field": "state", "title": "state"}],
+                },
+            },
+            {
+                "transform": [{"filter": "isValid(datum.event)"}],
+                "mark": {"type": "point", "shape": "triangle-up", "filled": True, "size": 90,
+                         "color": INK, "stroke": PAPER, "strokeWidth": 0.8, "opacity": 1},
+                "encoding": {
+                    "x": {"field": "first", "type": "quantitative", "title": "round"},
+                    "tooltip": [{"field": "node", "title": "node"},
+                                {"field": "first", "title": "round"},
+                                {"field": "event", "title": "event"},
+                                {"field": "detail", "title": "detail"}],
+                },
+            },
+        ],
+    )  # fmt: skip
+
+
+def width(spec: Spec, inches: float, height: float) -> dict[str, Any]:
+    """What `fill` puts in for a file of this width; height: in inches, too. A pixel of Vega's is a
+    point of a PDF."""
+    return {
+        "@width": round(72 * inches), "@height": round(72 * height), "@labels": 110, "@size": 18,
+        "@large": 40,
+    }  # fmt: skip

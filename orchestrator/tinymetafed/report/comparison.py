@@ -10,11 +10,8 @@ from ..experiments.comparison import ComparisonSettings
 from ..experiments.scheduler import Comparison
 from ..files import escaped, reporting, writing
 from ..results.store import Run, Store
-from .measured import Measured, against_no_federation, measure
+from .measured import FIRST_WEIGHTS, Measured, against_no_federation, measure
 from .over_seeds import Result, UntilTarget, results, until_target
-
-FIRST_WEIGHTS = "the first weights"
-"""What stands for no federation where none of the strategies is `local`."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from . import described, summary
 from .energy import uncounted_rounds
 from .judged import Devices, curve, final, first_and_last, spread
 
+FIRST_WEIGHTS = "the first weights"
+"""What stands for no federation where none of the strategies is `local`."""
 PLAIN: tuple[str, str] = "", ""
 """Device and radio of a quantity that is not energy."""
 UNCOUNTED = "rounds of a node not counted"

@@ -1,121 +1,221 @@
-"""Runs on one HTML page that needs nothing but itself; its figures and tables as files."""
+"""Runs on one HTML page that needs nothing but itself; its charts and tables as files."""
 
+import json
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-from ..energy.ledger import SLEEP
+from ..errors import TinyMetaFedError, printable
 from ..experiments import extension
-from ..files import replacing, reporting, writing
-from ..plugins import short
-from . import charts, events, svg
-from .charts import Chart, Stack
-from .colors import ACCOUNTS, MESSAGES, ON_DARK
-from .results import MOST_POINTS, Result, TaskRuns, compare, differing
-from .summary import MOST_NODES, away, diverged, late, unvalidated
-from .table import Cell, Table
+from ..files import writing
+from . import axes, charts, figures, happened, page_tables, vega
+from .colors import ON_DARK, style
+from .curves import Curves
+from .figures import COLUMN, Chart
+from .groups import TaskRuns
+from .prices import Price
+from .results import MOST_POINTS, Result
+from .summary import unvalidated
+from .table import Table
+from .verdict import Column, Verdict, verdicts
 
 TEMPLATE = Path(__file__).parent / "template"
-
-BANDS = (
-    "A line is the mean over seeds of the mean over devices for validation, its band the 95% "
-    "confidence interval over the seeds (Student's t); one seed has no band. A label has the "
-    "settings in which runs differ; where it ends in …, the settings above have the rest."
-)
-FRONT = (
-    "A line is a run, its marker where it ends. Rings: the Pareto front of these ends; no other "
-    "run is as good for less. A run with rounds that were not counted is not on that of joules."
-)
-ESTIMATED = (
-    "Cycles, and so joules, are estimates; the line at the end of a bar goes from the shortest to "
-    "the longest reading of the processor's manual."
-)
-SENT = (
-    "To the left what the server sends, to the right what the nodes answer, framing and "
-    "repetitions included. The samples that train and store carry here come from sensors, and are "
-    "no communication."
-)
-EVENTS = (
-    "Faults, restarts, repeated frames, timeouts and lost nodes. The firmware is to blame for a "
-    "fault, a hang (it computes without end) and a reset (it starts again by itself)."
-)
-ORDER = (
-    "A round, node by node: the lengths are the ledger's, which is counted instructions and bytes "
-    "as the device and the radio would take for them. The order is not measured: it is that in "
-    "which a round goes. What comes several times in a round is drawn once, as long as all of it. "
-    "A node sleeps until the slowest has done. One of participation.slow is drawn as the device "
-    "itself would be, and late if it comes after the deadline as slow as it is said to be."
-)
+MOST_FIGURED = 4
+"""Runs on a page whose own charts are files, too."""
+RELOAD = 10
+"""Seconds after which a page loads itself again while runs go on."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """Figures, and tables with their numbers; open: the tables are shown at once."""
+class TaskPart:
+    """A task on the page. stem: of its files. verdicts: by price; one where nothing is priced."""
 
-    title: str
-    charts: Sequence[Chart]
-    tables: Sequence[Table]
-    open: bool = False
+    stem: str
+    curves: Curves
+    verdicts: list[Verdict]
+    charts: list[Chart]
+    notes: list[str]
+
+    @property
+    def name(self) -> str:
+        """Of the task."""
+        return self.curves.task.task
+
+    @cached_property
+    def strategies(self) -> list[dict[str, Any]]:
+        """Label, style and seeds of each; note: what of it is not there."""
+        task = self.curves.task
+        return [
+            {"label": group.label, "seeds": len(group.settled), "note": _standing(task, i)}
+            | asdict(style(i))
+            for i, group in enumerate(task.groups)
+        ]
 
 
 @dataclass(frozen=True)
-class Chapter:
-    """notes: paragraphs on all of it. chosen: the reader chooses which part is shown."""
+class Page:
+    """title: of the page. baseline: the label of a strategy."""
 
     title: str
-    notes: Sequence[str]
-    parts: Sequence[Part]
-    chosen: bool = False
+    results: list[Result]
+    tasks: list[TaskPart]
+    prices: list[Price]
+    baseline: str
+
+    @property
+    def baselines(self) -> list[str]:
+        """What can be one, in any task."""
+        return list(dict.fromkeys(label for part in self.tasks for label in part.curves.labels))
+
+    @cached_property
+    def labels(self) -> dict[int, str]:
+        """Of the strategies, by the run's number."""
+        return {
+            one.run.id: group.label
+            for part in self.tasks
+            for group in part.curves.task.groups
+            for one in group.results
+        }
+
+    @cached_property
+    def happened(self) -> list[Table]:
+        """Tables of what happened besides learning."""
+        return happened.tables(self.results, self.labels)
+
+    @cached_property
+    def tables(self) -> list[Table]:
+        """Runs, their settings, and the means that charts are of."""
+        return [
+            *page_tables.runs(self.results, self.labels),
+            *(table for part in self.tasks for table in page_tables.means(part.stem, part.curves)),
+        ]
+
+    @property
+    def eventful(self) -> int:
+        """The place of the first run with the most of events and absences."""
+        counts = [happened.count(one) for one in self.results]
+        return counts.index(max(counts))
+
+    @property
+    def papers(self) -> list[Table]:
+        """The first table of each task."""
+        return [
+            page_tables.result(part.stem, part.curves.task, part.verdicts[0], self.baseline)
+            for part in self.tasks
+        ]
 
 
-def chapters(results: Sequence[Result]) -> list[Chapter]:
-    """What there is to show of these runs."""
-    counted = [one for one in results if one.spent]
-    tasks = [(_stem(i, one), one) for i, one in enumerate(compare(results), 1)]
-    known = _counting(results)
-    found = [
-        Chapter("Runs", [*known, *_left_out(results, tasks)], [_runs(results)]),
-        Chapter("Events", [EVENTS], _events(results)),
-        Chapter("Learning", [BANDS], [_learning(*task) for task in tasks]),
-        Chapter("Cost", [FRONT, *known], [_cost(*task) for task in tasks]),
-        Chapter("Energy", [ESTIMATED, *known], list(_parts(_energy, tasks))),
-        Chapter("Messages", [SENT], list(_parts(_messages, tasks))),
-        Chapter(
-            "One run", [ORDER, ESTIMATED, *known], [_nodes(one) for one in counted], chosen=True
-        ),
-    ]
-    return [one for one in found if one.parts]
+def page(
+    tasks: Sequence[TaskRuns],
+    title: str = "",
+    prices: Sequence[Price] = (),
+    baseline: str | None = None,
+    results: Sequence[Result] = (),
+) -> Page:
+    """What there is to show of these runs. prices: come first. baseline: the first strategy where
+    none is given. results: all runs, with those that the tasks have not. Raises TinyMetaFedError
+    where there is no such baseline."""
+    runs = list(results) or [one for task in tasks for one in task.results]
+    priced = _prices(runs, prices)
+    parts = [_part(i, task, priced) for i, task in enumerate(tasks, 1)]
+    labels = list(dict.fromkeys(label for part in parts for label in part.curves.labels))
+    if baseline is not None:
+        check_baseline(baseline, labels)
+    names = list(dict.fromkeys(one.run.name for one in runs))
+    title = title or ", ".join(names[:3]) + ("…" if len(names) > 3 else "")
+    return Page(title, runs, parts, priced, baseline or labels[0])
 
 
-def _events(results: Sequence[Result]) -> list[Part]:
-    tables = events.tables([(one.run.id, one.event_counts, one.events) for one in results])
-    return [Part("", [], tables, True)] if tables else []
+def check_baseline(baseline: str, labels: Sequence[str]) -> None:
+    """Raises TinyMetaFedError where it is none of these."""
+    if baseline not in labels:
+        raise TinyMetaFedError(
+            f"--baseline {printable(baseline)}: no such strategy; there are: {', '.join(labels)}"
+        )
 
 
-def _parts(
-    draw: Callable[[str, TaskRuns], Part | None], tasks: Sequence[tuple[str, TaskRuns]]
-) -> Iterator[Part]:
-    for task in tasks:
-        part = draw(*task)
-        if part is not None:
-            yield part
+def _prices(results: Sequence[Result], first: Sequence[Price]) -> list[Price]:
+    """That any run has, those that are asked for first, then the runs' own."""
+    known = dict.fromkeys(price for one in results for price in one.courses)
+    return [*(price for price in first if price in known), *(p for p in known if p not in first)]
 
 
-def _counting(results: Sequence[Result]) -> list[str]:
-    """How what the nodes executed is known, a line for all runs of which the same is true."""
-    runs: dict[str, list[int]] = {}
+def _part(number: int, task: TaskRuns, prices: Sequence[Price]) -> TaskPart:
+    stem = re.sub(r"[^a-z0-9]+", "-", f"{task.task} {number}".lower()).strip("-")
+    curves = Curves(task, prices)
+    found = verdicts(task, prices)
+    return TaskPart(stem, curves, found, figures.of_task(stem, curves), list(_notes(task)))
+
+
+def _standing(task: TaskRuns, i: int) -> str:
+    """What of a strategy has not come to its end."""
+    group = task.groups[i]
+    going = [one for one in group.results if one.run.done < one.run.rounds]
+    lacking = task.missing.get(group.label, len(going))
+    if not lacking:
+        return ""
+    done = max((one.run.done for one in going), default=0)
+    rounds = group.results[0].run.rounds
+    at = f", at round {done:,} of {rounds:,}" if going else ""
+    return f"{lacking} seed{'s' if lacking > 1 else ''} not at the end{at}"
+
+
+def _notes(task: TaskRuns) -> Iterator[str]:
+    known = {group.label for group in task.groups}
+    absent = [label for label in task.missing if label not in known]
+    if absent:
+        yield f"Not run: {', '.join(absent)}."
+    results = task.results
+    unseen, validation, every = (
+        _listed(sorted(some))
+        for some in (
+            {one.experiment.evaluation.unseen for one in results},
+            {one.experiment.evaluation.devices for one in results},
+            {min(one.experiment.evaluation.every, one.run.rounds) for one in results},
+        )
+    )
+    yield (
+        f"Final figures are of {unseen} unseen devices, judged once after the last round; curves, "
+        f"and what it took to a target, of {validation} devices for validation, judged every "
+        f"{every} rounds. Bytes and joules are those of all nodes together."
+    )
+    yield from _said({one.run.id: f"{one.counting}." for one in results})
+    yield from _said({one.run.id: told for one in results if (told := unvalidated(one.run))})
+    for one in task.repeated:
+        yield (
+            f"Run {one.run.id} is in no figure but its own: a later run has the same settings and "
+            "seed."
+        )
     for one in results:
-        runs.setdefault(one.counting, []).append(one.run.id)
-    return [
-        f"Run{'s' * (len(numbers) > 1)} {_numbers(numbers)}: {known}."
-        for known, numbers in runs.items()
-    ]
+        if added := extension.note(one.extensions, one.run.rounds, one.experiment):
+            yield f"Run {one.run.id}: {added}"
+    thinned = [one.run.id for one in results if one.thinned]
+    if thinned:
+        yield (
+            f"Of the evaluations of run {_numbers(thinned)}, {MOST_POINTS} evenly spread ones are "
+            "shown."
+        )
+
+
+def _said(notes: Mapping[int, str]) -> Iterator[str]:
+    """A line for all runs of which the same is to be said."""
+    runs: dict[str, list[int]] = {}
+    for run, note in notes.items():
+        runs.setdefault(note, []).append(run)
+    for note, numbers in runs.items():
+        yield f"Run{'s' * (len(numbers) > 1)} {_numbers(numbers)}: {note}"
+
+
+def _listed(values: Sequence[int]) -> str:
+    return " or ".join(f"{one:,}" for one in values)
 
 
 def _numbers(runs: Iterable[int]) -> str:
@@ -127,289 +227,119 @@ def _numbers(runs: Iterable[int]) -> str:
     return ", ".join(found)
 
 
-def _left_out(results: Sequence[Result], tasks: Sequence[tuple[str, TaskRuns]]) -> Iterator[str]:
-    for _, comparison in tasks:
-        for one in comparison.repeated:
-            yield (
-                f"Run {one.run.id} is in no figure but its own: a later run has the same settings "
-                "and seed."
-            )
-    for one in results:
-        if one.thinned:
-            yield f"Of run {one.run.id}'s evaluations, {MOST_POINTS} evenly spread ones are shown."
-        if added := extension.note(one.extensions, one.run.rounds, one.experiment):
-            yield f"Run {one.run.id}: {added}"
-        if told := unvalidated(one.run):
-            yield f"Run {one.run.id}: {told}"
+def _data(found: Page) -> dict[str, Any]:
+    """For the page's script."""
+    pool: list[Column] = []
+    places: dict[str, int] = {}
 
+    def pooled(column: Column) -> int:
+        key = json.dumps(asdict(column))
+        if key not in places:
+            places[key] = len(pool)
+            pool.append(column)
+        return places[key]
 
-def _runs(results: Sequence[Result]) -> Part:
-    head = [
-        "run", "name", "strategy", "task", "seed", "backend", "firmware", "nodes", "rounds done",
-        "rounds", "unseen loss after", "unseen accuracy after", "MB down", "MB up", "J",
-        "J shortest", "J longest", "device", "radio", "instructions", "created",
+    tasks = [
+        {
+            "name": part.name, "stem": part.stem, "strategies": part.strategies,
+            "verdicts": [
+                {"columns": [pooled(one) for one in known.columns], "sentences": known.sentences}
+                for known in part.verdicts
+            ],
+            "charts": [chart.embedded for chart in part.charts],
+        }
+        for part in found.tasks
     ]  # fmt: skip
-    rows = [_run(one) for one in results]
-    names = {
-        "away": "node rounds away %",
-        "late": "updates late %",
-        "diverged": "node rounds diverged %",
-        "left out": "node rounds left out %",
-    }
-    for what, name in names.items():
-        known = [one.shares.get(what) for one in results]
-        if any(known):
-            place = head.index("device")
-            head.insert(place, name)
-            for row, share in zip(rows, known, strict=True):
-                row.insert(place, 100 * share[0] / max(1, share[1]) if share else None)
-    tables = [Table("runs", "Runs", head, rows)]
-    flats = [one.settings for one in results]
-    keys = differing(flats)
-    if keys:
-        cells = [
-            [one.run.id, *(flat.get(key) for key in keys)]
-            for one, flat in zip(results, flats, strict=True)
-        ]
-        tables.append(Table("settings", "Settings that differ", ["run", *keys], cells))
-    return Part("", [], tables, True)
-
-
-def _run(one: Result) -> list[Cell]:
-    run, settings, last = one.run, one.experiment, one.final
-    down, up = (
-        1e-6 * sum(getattr(total, f"bytes_{way}") for total in one.totals) for way in ("down", "up")
-    )
-    spent = one.spent.balance() if one.spent else None
-    return [
-        run.id, run.name, short(settings.strategy.name), short(settings.task.name), run.seed,
-        run.backend, settings.nodes.firmware, settings.nodes.count, run.done, run.rounds,
-        last and last.after, last.accuracy_after if last and one.has_classes else None, down, up,
-        *((spent.joules, spent.low, spent.high) if spent else (None,) * 3),
-        str(settings.energy.device), str(settings.energy.radio), one.counting, run.created,
+    runs = [
+        {"title": f"{one.name}: {found.labels.get(one.run.id, '')}".rstrip(": "),
+         "charts": [{**chart.embedded, "note": chart.note} for chart in figures.of_run(one)]}
+        for one in found.results
     ]  # fmt: skip
+    return {
+        "prices": found.prices, "eventful": found.eventful, "baseline": found.baseline,
+        "tasks": tasks,
+        "columns": [asdict(column) for column in pool], **_shared(runs), "config": charts.CONFIG,
+        "dark": ON_DARK, "log": axes.LOG, "linear": axes.LINEAR, "decades": axes.DECADES,
+        "along": [axes.ALONG[False], axes.ALONG[True]],
+    }  # fmt: skip
 
 
-def _learning(stem: str, comparison: TaskRuns) -> Part:
-    measures = ("loss", "accuracy") if comparison.results[0].has_classes else ("loss",)
-    drawn: list[Chart] = []
-    for measure in measures:
-        title = f"{comparison.task}: mean {measure} on {comparison.judged_on} devices"
-        figure = charts.learning(comparison, measure, title)
-        drawn.append(Chart(f"{stem}-{measure}", title, "", figure))
-    curves = [(measure, when) for measure in measures for when in ("before", "after")]
-    head = ["settings", "seeds", "round"]
-    for measure, when in curves:
-        head += [f"{measure} {when}", "95% low", "95% high"]
-    cells: list[list[Cell]] = []
-    for group in comparison.groups:
-        for points in zip(*(group.curve(*one) for one in curves), strict=True):
-            values = [value for _, *values in points for value in values]
-            cells.append([group.label, len(group.results), points[0][0], *values])
-    table = Table(f"{stem}-learning", "Means over seeds", head, cells)
-    return Part(comparison.task, drawn, [table])
+def _shared(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Runs whose charts have the same specifications, with these apart."""
+    specs: dict[str, int] = {}
+    for run in runs:
+        for chart in run["charts"]:
+            text = json.dumps(chart["spec"])
+            chart["spec"] = specs.setdefault(text, len(specs))
+    return {"runs": runs, "specs": [json.loads(text) for text in specs]}
 
 
-def _cost(stem: str, comparison: TaskRuns) -> Part:
-    score = comparison.results[0].score
-    drawn: list[Chart] = []
-    for what, name in (("megabytes", "bytes"), ("joules", "joules")):
-        title = f"{comparison.task}: {score} after adaptation by {name}"
-        figure = charts.cost(comparison, what, title)
-        if figure is not None:
-            without = [one.run.id for one in comparison.results if not getattr(one, what)]
-            note = f"Not counted, so not in it: run {_numbers(without)}." if without else ""
-            drawn.append(Chart(f"{stem}-{name}", title, note, figure))
-    classes = ("accuracy before", "accuracy after") if score == "accuracy" else ()
-    head = ("run", "settings", "seed", "round", "loss before", "loss after", *classes, "MB", "J")
-    cells: list[list[Cell]] = []
-    for group in comparison.groups:
-        for one in group.results:
-            for i, point in enumerate(one.judged):
-                values = [point.before, point.after]
-                if classes:
-                    values += [point.accuracy_before, point.accuracy_after]
-                joules = one.joules[i] if one.joules else None
-                known = (one.run.id, group.label, one.run.seed, point.round)
-                cells.append([*known, *values, one.megabytes[i], joules])
-    table = Table(f"{stem}-cost", "Runs by rounds", head, cells)
-    return Part(comparison.task, drawn, [table])
+def _json(value: Any) -> Markup:
+    """As a script has it: no character of it ends the element that it is in."""
+
+    def plain(one: Any) -> Any:
+        if isinstance(one, float) and one in (float("inf"), float("-inf")):
+            return 1e308 if one > 0 else -1e308
+        if isinstance(one, dict):
+            return {key: plain(item) for key, item in one.items()}
+        return [plain(item) for item in one] if isinstance(one, list | tuple) else one
+
+    text = json.dumps(plain(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character, safe in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"),
+                            ("\u2028", "\\u2028"), ("\u2029", "\\u2029")):  # fmt: skip
+        text = text.replace(character, safe)
+    return Markup(text)
 
 
-def _energy(stem: str, comparison: TaskRuns) -> Part | None:
-    counted = [one for one in comparison.results if one.spent and one.run.done]
-    if not counted:
-        return None
-    factors = [1e3 / comparison.rounds(one) for one in counted]
-    spent = [_by_account(one, factor) for one, factor in zip(counted, factors, strict=True)]
-    bars = [
-        Stack(one.name, found, {}, _bounds(one, factor))
-        for one, found, factor in zip(counted, spent, factors, strict=True)
-    ]
-    of_a_round, per_round = _of_a_round(comparison)
-    title = f"{comparison.task}: energy of {of_a_round}"
-    figure = charts.stacks(bars, ACCOUNTS, title, f"mJ {per_round}")
-    chart = Chart(f"{stem}-energy", title, "", figure)
-    names = charts.order({name for found in spent for name in found}, ACCOUNTS)
-    cells = [
-        [one.run.id, one.run.name, one.run.seed, str(one.experiment.energy.device),
-         str(one.experiment.energy.radio), *(found.get(name, 0.0) for name in names),
-         sum(found.values())]
-        for one, found in zip(counted, spent, strict=True)
-    ]  # fmt: skip
-    head = ["run", "name", "seed", "device", "radio", *(f"{name} mJ" for name in names), "all mJ"]
-    title = f"Energy of {of_a_round}, by account"
-    table = Table(f"{stem}-energy-by-account", title, head, cells)
-    return Part(comparison.task, [chart], [table])
-
-
-def _messages(stem: str, comparison: TaskRuns) -> Part | None:
-    known = [one for one in comparison.results if one.messages and one.run.done]
-    if not known:
-        return None
-    names = charts.order({name for one in known for name in one.messages}, MESSAGES)
-    bars: list[Stack] = []
-    cells: list[list[Cell]] = []
-    for one in known:
-        factor = 1e-3 / comparison.rounds(one)
-        down = {name: factor * moved[0] for name, moved in one.messages.items()}
-        up = {name: factor * moved[1] for name, moved in one.messages.items()}
-        bars.append(Stack(one.name, up, down))
-        row: list[Cell] = [one.run.id, one.run.name, one.run.seed]
-        for way in (down, up):
-            row += [*(way.get(name, 0.0) for name in names), sum(way.values())]
-        cells.append(row)
-    of_a_round, per_round = _of_a_round(comparison)
-    title = f"{comparison.task}: bytes of {of_a_round}, by request"
-    figure = charts.stacks(bars, MESSAGES, title, f"kB {per_round}: ← down, up →")
-    chart = Chart(f"{stem}-messages", title, "", figure)
-    head = ["run", "name", "seed"]
-    head += [f"{name} {way} kB" for way in ("down", "up") for name in (*names, "all")]
-    title = f"Bytes of {of_a_round}, by request"
-    return Part(
-        comparison.task, [chart], [Table(f"{stem}-messages-by-request", title, head, cells)]
-    )
-
-
-def _of_a_round(comparison: TaskRuns) -> tuple[str, str]:
-    """What amounts are of, and their unit's end."""
-    if comparison.by_node:
-        return "one node's round", "per round of a node"
-    return "a round, all nodes", "per round"
-
-
-def _nodes(one: Result) -> Part:
-    name, last, count = f"run-{one.run.id}", one.run.done, one.experiment.nodes.count
-    shown = range(min(count, MOST_NODES))
-    note = f"The first {MOST_NODES} of {count} nodes." if count > MOST_NODES else ""
-    took = sorted({total.node for total in one.totals} | {entry.node for entry in one.last})
-    assert one.spent is not None
-    if SLEEP in one.spent.accounts:  # then each has an account
-        took = list(range(count))
-    spent = {node: _by_account(one, 1e3, node) for node in took}
-    bars = [
-        Stack(f"node {node}", spent.get(node, {}), {}, _bounds(one, 1e3, node)) for node in shown
-    ]
-    title = f"{one.name}: energy of each node, {last} rounds"
-    round_title = f"{one.name}: round {last}, node by node"
-    drawn = [
-        Chart(f"{name}-nodes", title, note, charts.stacks(bars, ACCOUNTS, title, "mJ")),
-        Chart(
-            f"{name}-round", round_title, note, charts.timeline(one, last, shown, round_title)
-        ),
-    ]  # fmt: skip
-    tables: list[Table] = []
-    if took_part := _took_part(one):
-        tables.append(Table(f"{name}-rounds-by-node", "Rounds by node", *took_part))
-    lasted: dict[int, dict[str, float]] = {node: {} for node in took}
-    for entry in one.last:
-        lasted[entry.node][entry.account] = entry.seconds * 1e3
-    tables += [
-        _accounts(f"{name}-energy-by-node", "Energy by node, all rounds", "mJ", spent),
-        _accounts(f"{name}-round-{last}", f"Round {last} by node", "ms", lasted),
-    ]
-    return Part(one.name, drawn, tables)
-
-
-def _took_part(one: Result) -> tuple[list[str], list[list[Cell]]] | None:
-    """In how many rounds each node took part, and in how many it was late or away, or its training
-    diverged; None where none of it may be, or was."""
-    found = {
-        "late": late(one.experiment, one.totals),
-        "away": away(one.experiment, one.run.done),
-        "diverged": diverged(one.totals),
-    }
-    known = {what: nodes for what, nodes in found.items() if nodes is not None}
-    if not known:
-        return None
-    took_part = Counter({total.node: total.rounds for total in one.totals})
-    cells: list[list[Cell]] = [
-        [node, took_part[node], *(nodes[node] for nodes in known.values())]
-        for node in range(one.experiment.nodes.count)
-    ]
-    return ["node", "took part", *known], cells
-
-
-def _accounts(name: str, title: str, unit: str, found: Mapping[int, Mapping[str, float]]) -> Table:
-    """A line for each node, a column for each account."""
-    names = charts.order({account for row in found.values() for account in row}, ACCOUNTS)
-    cells = [
-        [node, *(row.get(account, 0.0) for account in names), sum(row.values())]
-        for node, row in found.items()
-    ]
-    return Table(name, title, ["node", *(f"{one} {unit}" for one in (*names, "all"))], cells)
-
-
-def _by_account(one: Result, factor: float, node: int | None = None) -> Mapping[str, float]:
-    """Joules times `factor`, of a node or of all."""
-    assert one.spent is not None
-    return {name: one.spent.balance(name, node).joules * factor for name in one.spent.accounts}
-
-
-def _bounds(one: Result, factor: float, node: int | None = None) -> tuple[float, float]:
-    """Joules times `factor`, by the shortest and the longest cycles."""
-    assert one.spent is not None
-    found = one.spent.balance(node=node)
-    return found.low * factor, found.high * factor
-
-
-def _stem(number: int, comparison: TaskRuns) -> str:
-    """Of the names of a task's files."""
-    return re.sub(r"[^a-z0-9]+", "-", f"{comparison.task} {number}".lower())
-
-
-def render(found: Sequence[Chapter]) -> str:
-    """The page. Everything in it that is not the template's is escaped."""
+def render(found: Page, *, going_on: bool = False) -> str:
+    """The page. going_on: it loads itself again, now and then. Everything in it that is not the
+    template's is escaped. Raises TinyMetaFedError without the extra."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE), autoescape=True, trim_blocks=True,
-        undefined=jinja2.StrictUndefined,
+        lstrip_blocks=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
+    done, rounds = (
+        sum(getattr(one.run, key) for one in found.results) for key in ("done", "rounds")
+    )
     return environment.get_template("page.html").render(
-        chapters=found, on_dark=ON_DARK,
-        inline=lambda chart: Markup(svg.inline(chart.figure, chart.name)),
+        page=found, on_dark=ON_DARK, data=_json(_data(found)), script=Markup(vega.script()),
+        reload=RELOAD if going_on else 0, share=done / max(1, rounds),
+        happened=happened.sentences(found.results), seeds=_seeds(found),
+        now=datetime.now(UTC).strftime("%H:%M:%S UTC") if going_on else "",
+        first=min(one.run.created for one in found.results)[:16].replace("T", " ") + " UTC",
     )  # fmt: skip
 
 
-def write(page: str, path: Path) -> None:
+def _seeds(found: Page) -> str:
+    runs = len(found.results)
+    strategies = len(found.baselines)
+    seeds = len({one.run.seed for one in found.results})
+    tasks = ", ".join(part.name for part in found.tasks)
+
+    def count(n: int, one: str, many: str) -> str:
+        return f"{n} {one if n == 1 else many}"
+
+    return (
+        f"{tasks}: {count(strategies, 'strategy', 'strategies')}, {count(seeds, 'seed', 'seeds')}, "
+        f"{count(runs, 'run', 'runs')}"
+    )
+
+
+def write(text: str, path: Path) -> None:
     """Raises TinyMetaFedError."""
     with writing(path) as file:
-        file.write(page)
+        file.write(text)
 
 
-def write_parts(found: Sequence[Chapter], folder: Path) -> int:
-    """Every figure as SVG and PNG, every table as CSV; returns the number of files. Raises
-    TinyMetaFedError."""
-    parts = [part for chapter in found for part in chapter.parts]
-    drawn = [chart for part in parts for chart in part.charts]
-    tables = [table for part in parts for table in part.tables]
-    with reporting(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    for chart in drawn:
-        with writing(folder / f"{chart.name}.svg") as file:
-            svg.save(chart.figure, chart.name, file)
-        with replacing(folder / f"{chart.name}.png") as file:
-            chart.figure.savefig(file, dpi=150)
-    for table in tables:
-        with writing(folder / f"{table.name}.csv") as file:
-            file.write(table.csv)
-    return 2 * len(drawn) + len(tables)
+def write_parts(found: Page, folder: Path, inches: float = COLUMN) -> int:
+    """Every chart and table as files, those of single runs where there are few; returns the number
+    of files. inches: how wide charts are. Raises TinyMetaFedError."""
+    labels: dict[str, list[str]] = {}
+    drawn: list[Chart] = []
+    for part in found.tasks:
+        drawn += part.charts
+        labels |= {chart.name: part.curves.labels for chart in part.charts}
+    if len(found.results) <= MOST_FIGURED:
+        drawn += [chart for one in found.results for chart in figures.of_run(one)]
+    tables = [*found.papers, *found.tables, *found.happened]
+    return figures.write(drawn, tables, labels, found.prices, folder, inches)

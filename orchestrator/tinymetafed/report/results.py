@@ -1,8 +1,7 @@
-"""Runs as a report compares them: what each has learnt for which bytes and joules, and which are of
-the same settings but for the seed."""
+"""Runs as a report compares them: what each has learnt for which bytes and joules."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,22 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..energy.ledger import Entry
+from ..energy.settings import DeviceName, RadioName
 from ..errors import TinyMetaFedError
 from ..experiments.experiment import Experiment
 from ..plugins import recorded, short
+from ..results.course import Course, courses
 from ..results.spending import Spent
-from ..results.statistics import mean_and_interval
-from ..results.store import Event, NodeRound, NodeTotal, Run, Store
-from . import described
+from ..results.store import DeviceEvaluation, DeviceTotal, Event, NodeRound, NodeTotal, Run, Store
+from . import described, prices
 from .energy import uncounted_rounds
 from .events import MOST_ON_PAGE
-from .summary import MeanLosses, losses, shares
+from .measured import Measured, measure
+from .prices import Price
+from .summary import MOST_NODES, MeanLosses, losses, shares
 
 MOST_POINTS = 60
 """Of a run's evaluations; where there are more, as many evenly spread ones stand for all."""
 
-MOST_DIFFERENCES = 3
-"""In settings, that a label has room for."""
+MOST_ROUNDS = 400
+"""Of a run, in which it is shown what became of each node."""
 
 COUNTING = {
     "qemu": "emulated on QEMU, every instruction counted",
@@ -38,7 +40,7 @@ COUNTING = {
 """How what a backend's nodes execute is known."""
 
 
-_Flat = Mapping[str, str]
+Flat = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -46,21 +48,28 @@ class Result:
     """One run, read from the store.
 
     judged: its evaluations while it went on, see Store.learning; thinned: some of them only. final:
-    the last one of unseen devices, None where there is none. totals: what each node did. moved:
-    bytes of all nodes down and up, by round. sent: messages, and of how many rows. spent: None
-    where nothing was counted; of all rounds where a sample was. last_rows, last: of the last round
-    the rows, and the ledger. events: the first MOST_ON_PAGE; event_counts: of all, by kind and
-    node. extensions: after how many rounds, which were all, more were added.
+    the last one of unseen devices, None where there is none; unseen: the same by device. totals,
+    devices: what each node and each device did. plain: all that costs no energy and has no target.
+    moved: bytes of all nodes down and up, by round. sent: messages, and of how many rows. spent:
+    None where nothing was counted; of all rounds where a sample was. courses: by what it can be
+    priced for. fates: see Store, of the last MOST_ROUNDS. last_rows, last: of the last round the
+    rows, and the ledger. events: the first MOST_ON_PAGE; event_counts: of all, by kind and node.
+    extensions: after how many rounds, which were all, more were added.
     """
 
     run: Run
     experiment: Experiment
     judged: list[MeanLosses]
     thinned: bool
+    unseen: list[DeviceEvaluation]
     totals: list[NodeTotal]
+    devices: list[DeviceTotal]
+    plain: Measured
     moved: list[tuple[int, int]]
     sent: list[tuple[str, int]]
     spent: Spent | None
+    courses: dict[Price, Course]
+    fates: list[tuple[int, int, int, int]]
     last_rows: list[NodeRound]
     last: list[Entry]
     events: list[Event]
@@ -69,9 +78,16 @@ class Result:
     final: MeanLosses | None
 
     @classmethod
-    def read(cls, store: Store, run: Run) -> "Result":
-        """All of it that a report is made of. Raises TinyMetaFedError where this version cannot
-        read the run's settings, or nothing was judged."""
+    def read(
+        cls,
+        store: Store,
+        run: Run,
+        devices: Sequence[DeviceName] = (),
+        radios: Sequence[RadioName] = (),
+    ) -> "Result":
+        """All of it that a report is made of. devices, radios: that it is priced for besides those
+        that come with the bench. Raises TinyMetaFedError where this version cannot read the run's
+        settings, or nothing was judged."""
         experiment = described.settings(run)
         judged = losses(store.learning(run.id))
         if not judged:
@@ -84,9 +100,20 @@ class Result:
             chosen = np.linspace(0, len(judged) - 1, MOST_POINTS).round().astype(int)
             judged = [judged[i] for i in chosen]
         account = described.of(experiment).account(store, run)
+        spent = account.spent()
+        priced = courses(run, account, prices.choices(experiment, devices, radios))
+        if spent and spent.accounts and not priced:  # a run begun before schema 7
+            joules = {name: spent.balance(name).joules for name in spent.accounts}
+            total = spent.balance()
+            own = Course(spent.by_round, None, joules, total.low, total.high)
+            priced = {prices.own(experiment): own}
+        unseen = [one for one in store.evaluations(run.id, run.done) if one.part == "unseen"]
         return cls(
-            run, experiment, judged, thinned, store.node_totals(run.id),
-            store.bytes_by_round(run.id), store.messages(run.id), account.spent(),
+            run, experiment, judged, thinned, unseen,
+            store.node_totals(run.id), store.device_totals(run.id),
+            measure(store, run, experiment, None, (), ()),
+            store.bytes_by_round(run.id), store.messages(run.id), spent, priced,
+            store.fates(run.id, MOST_NODES, run.done - MOST_ROUNDS + 1),
             store.node_rounds(run.id, run.done), list(account.entries(run.done)),
             store.events(run.id, most=MOST_ON_PAGE), store.event_counts(run.id),
             store.extensions(run.id), next(iter(losses(store.judged(run.id, "unseen"))[-1:]), None),
@@ -105,7 +132,7 @@ class Result:
         return self.experiment.task.target_is_class
 
     @property
-    def settings(self) -> _Flat:
+    def settings(self) -> Flat:
         """All but name and seed; and the rounds done, where these are not all, or more were added:
         that need not be the run that had them from the start."""
         found = _flat(self.experiment.model_dump(mode="json", exclude={"name", "seed"}))
@@ -123,7 +150,7 @@ class Result:
         return {f"source of {short(name)}": version for name, version in found.items()}
 
     @property
-    def task(self) -> _Flat:
+    def task(self) -> Flat:
         """The settings of its task, and the version of a user's."""
         task = self.experiment.task
         own = {key: one for key, one in self.sources.items() if key.endswith(_file(task.name))}
@@ -133,6 +160,11 @@ class Result:
     def score(self) -> str:
         """The measure that costs are held against: accuracy, or loss where there are no classes."""
         return "accuracy" if self.has_classes else "loss"
+
+    @cached_property
+    def places(self) -> dict[int, int]:
+        """Of rounds in `judged`."""
+        return {point.round: i for i, point in enumerate(self.judged)}
 
     @cached_property
     def shares(self) -> dict[str, tuple[int, int]]:
@@ -174,20 +206,17 @@ class Result:
         return known
 
     @cached_property
-    def megabytes(self) -> list[float]:
-        """Down and up, of all nodes, from the start to each of `judged`."""
+    def bytes(self) -> NDArray[np.float64]:
+        """Down and up, of all nodes, since the start: float64 [rounds done + 1]."""
         by_round = np.zeros(self.run.done + 1)
         for number, moved in self.moved:
-            by_round[number] = 1e-6 * moved
-        return self._until_judged(by_round.cumsum())
+            by_round[number] = moved
+        return by_round.cumsum()
 
-    @cached_property
-    def joules(self) -> list[float]:
-        """Of all nodes, from the start to each of `judged`; none where nothing was counted."""
-        return self._until_judged(self.spent.by_round) if self.spent else []
-
-    def _until_judged(self, total: NDArray[np.float64]) -> list[float]:
-        return [float(total[one.round]) for one in self.judged]
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        """Wall time, as if all rounds had taken as long: float64 [rounds done + 1]."""
+        return np.linspace(0.0, self.run.seconds, self.run.done + 1)
 
     @cached_property
     def messages(self) -> dict[str, tuple[int, int]]:
@@ -205,97 +234,6 @@ def measured(point: MeanLosses, measure: str, when: str) -> float:
     return getattr(point, when if measure == "loss" else f"accuracy_{when}")
 
 
-@dataclass(frozen=True)
-class Group:
-    """Runs of the same settings and as many rounds, one of each seed."""
-
-    label: str
-    results: list[Result]
-
-    def curve(self, measure: str, when: str) -> list[tuple[int, float, float, float]]:
-        """Of a measure over the seeds, "before" or "after" adaptation: round, mean, 95% confidence
-        interval."""
-        judged = zip(*(one.judged for one in self.results), strict=True)
-        return [
-            (
-                points[0].round,
-                *mean_and_interval([measured(point, measure, when) for point in points]),
-            )
-            for points in judged
-        ]
-
-
-@dataclass(frozen=True)
-class TaskRuns:
-    """Groups on the same task. repeated: runs left out since a later one has the same settings and
-    seed."""
-
-    task: str
-    groups: list[Group]
-    repeated: list[Result]
-
-    @property
-    def results(self) -> list[Result]:
-        """Of all groups."""
-        return [one for group in self.groups for one in group.results]
-
-    @property
-    def judged_on(self) -> str:
-        """The part of the devices that curves are of; both, where some runs are of an earlier
-        version."""
-        parts = {one.judged[0].part for one in self.results if one.judged}
-        return " or ".join(sorted(parts, reverse=True))
-
-    @property
-    def by_node(self) -> bool:
-        """Whether rounds are to be told by those of a node, since not all have as many nodes in
-        one."""
-        return len({one.experiment.per_round for one in self.results}) > 1
-
-    def rounds(self, one: Result) -> int:
-        """Done by a run, or by its nodes together where rounds are told by those."""
-        return one.node_rounds if self.by_node else one.run.done
-
-
-def compare(results: Sequence[Result]) -> list[TaskRuns]:
-    """The runs by task and settings, in the order in which they come first."""
-    tasks = _alike(results, lambda one: one.task)
-    names = [short(one.experiment.task.name) for _, (one, *_) in tasks]
-    return [
-        TaskRuns(label, *_groups(members))
-        for label, (_, members) in zip(_labels(names, tasks), tasks, strict=True)
-    ]
-
-
-def _groups(results: Sequence[Result]) -> tuple[list[Group], list[Result]]:
-    alike = _alike(results, lambda one: one.settings)
-    names = [short(one.experiment.strategy.name) for _, (one, *_) in alike]
-    groups: list[Group] = []
-    repeated: list[Result] = []
-    for label, (_, members) in zip(_labels(names, alike), alike, strict=True):
-        newest = {one.run.seed: one for one in sorted(members, key=lambda one: one.run.id)}
-        groups.append(Group(label, [newest[seed] for seed in sorted(newest)]))
-        repeated += [one for one in members if newest[one.run.seed] is not one]
-    return groups, repeated
-
-
-def _file(name: str) -> str:
-    """The end of the source of a user's class by the class's name."""
-    return short(name.rpartition(":")[0]) or ":"
-
-
-_Alike = list[tuple[_Flat, list[Result]]]
-
-
-def _alike(results: Sequence[Result], key: Callable[[Result], _Flat]) -> _Alike:
-    """Those with the same settings together."""
-    found: dict[str, tuple[_Flat, list[Result]]] = {}
-    for one in results:
-        flat = key(one)
-        found.setdefault(json.dumps(flat, sort_keys=True), (flat, []))[1].append(one)
-    return list(found.values())
-
-
 def _flat(value: Any, key: str = "") -> dict[str, str]:
     """A tree of settings as KEY: VALUE, with dotted keys as --set takes them."""
     if isinstance(value, dict | list):
@@ -304,43 +242,6 @@ def _flat(value: Any, key: str = "") -> dict[str, str]:
     return {key.rstrip("."): json.dumps(value).strip('"')}
 
 
-def _labels(names: Sequence[str], members: _Alike) -> list[str]:
-    """The names, with the settings in which those of the same name differ; where these are many,
-    with as many as tell them apart."""
-    labels: list[str] = []
-    for name, (flat, _) in zip(names, members, strict=True):
-        same = [other for n, (other, _) in zip(names, members, strict=True) if n == name]
-        keys = differing(same)
-        more = len(keys) > MOST_DIFFERENCES
-        if more:
-            keys = _telling(keys, same)
-        shown = [f"{key}={flat[key]}" for key in keys if key in flat]
-        labels.append(", ".join([name, *shown, *["…"] * more]))
-    return labels
-
-
-def differing(flats: Sequence[_Flat]) -> list[str]:
-    """The keys of settings that are not the same in all."""
-    keys = dict.fromkeys(key for flat in flats for key in flat)
-    return [key for key in keys if len({flat.get(key) for flat in flats}) > 1]
-
-
-def _telling(keys: Sequence[str], flats: Sequence[_Flat]) -> list[str]:
-    """Those of the keys that tell apart what the ones before them do not."""
-    chosen: list[str] = []
-    seen = 1
-    for key in keys:
-        told = {tuple(flat.get(one) for one in (*chosen, key)) for flat in flats}
-        if len(told) > seen:
-            chosen.append(key)
-            seen = len(told)
-    return chosen
-
-
-def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """Whether each point (cost, loss) is one that no other betters in one without being worse in
-    the other; less is better in both."""
-    return [
-        not any(c <= cost and v <= loss and (c, v) != (cost, loss) for c, v in points)
-        for cost, loss in points
-    ]
+def _file(name: str) -> str:
+    """The end of the source of a user's class by the class's name."""
+    return short(name.rpartition(":")[0]) or ":"

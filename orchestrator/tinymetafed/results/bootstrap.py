@@ -113,7 +113,7 @@ def _resampled(values: Sequence[Values], statistic: Statistic) -> Values:
     return _of_bytes(tuple(np.asarray(one, np.float64).tobytes() for one in values), statistic)
 
 
-@lru_cache(maxsize=64)  # the baseline's is wanted once for each of the others
+@lru_cache(maxsize=2048)  # a page has each strategy beside each; 16 KB
 def _of_bytes(values: tuple[bytes, ...], statistic: Statistic) -> Values:
     arrays = [np.frombuffer(one, np.float64) for one in values]
     drawn, counts = _draws(tuple(map(len, arrays)))

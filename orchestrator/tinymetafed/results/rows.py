@@ -76,6 +76,17 @@ class NodeTotal:
 
 
 @dataclass(frozen=True)
+class DeviceTotal:
+    """What became of a device's rounds in a run: how many it was played in, in how many its update
+    was late, and in how many its training diverged."""
+
+    device: int
+    rounds: int
+    late: int
+    diverged: int
+
+
+@dataclass(frozen=True)
 class Judged:
     """A run's evaluations on a part of the devices after so many rounds: devices, how many of these
     diverged, and means of the others, None where there are none."""

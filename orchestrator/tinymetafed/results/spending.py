@@ -8,6 +8,7 @@ rounds was emulated, the mean of those that were.
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import compress
 from typing import Any
 
@@ -57,6 +58,7 @@ class Executed:
     def __init__(self, store: Store, run: int, *, sampled: bool) -> None:
         """sampled: whether a sample of its rounds was emulated."""
         self.store, self.run = store, run
+        self.on_air: dict[int, tuple[dict[str, int], list[list[float]]]] = {}  # see _Group.sent
         with store.readable(run):
             self._layouts = {names: layout(names) for names in store.layouts(run)}
         layouts = self._layouts.values()
@@ -175,8 +177,8 @@ class _Group:
     columns: of Stretch.executed, the cycles of the device's core.
     """
 
-    def __init__(self, nodes: range, settings: EnergySettings, cores: Sequence[str]) -> None:
-        self.nodes = nodes
+    def __init__(self, nodes: range, settings: EnergySettings, executed: "Executed") -> None:
+        self.nodes, cores = nodes, executed.cores
         self.device, self.radio = power.device(settings.device), power.radio(settings.radio)
         if self.device.core not in cores:
             raise TinyMetaFedError(
@@ -185,8 +187,7 @@ class _Group:
             )
         start = 1 + READINGS * cores.index(self.device.core)
         self.columns = slice(start, start + READINGS)
-        self._radios: dict[str, int] = {}  # of frames, the place in _sent
-        self._sent: list[list[tuple[float, float]]] = []
+        self._on_air = executed.on_air.setdefault(id(self.radio), ({}, []))
 
     def rows(self, one: Stretch) -> NDArray[np.bool_]:
         """Which rows are of its nodes: bool [rows]."""
@@ -202,15 +203,20 @@ class _Group:
 
     def sent(self, frames: Sequence[str]) -> NDArray[np.float64]:
         """Seconds and joules by account of RADIO, of the frames of some rows: float64 [rows,
-        accounts, 2]. Few of them differ."""
-        known = self._radios
-        for new in set(frames).difference(known):
-            known[new] = len(known)
+        accounts, 2]. Few of them differ, and those are kept for each radio."""
+        places, rows = self._on_air
+        for new in set(frames).difference(places):
+            places[new] = len(places)
             work = Work(0, 0, None, *from_json(new))
             entries = {one.account: one for one in awake(work, self.device, self.radio)}
-            self._sent.append([(entries[name].seconds, entries[name].joules) for name in RADIO])
-        which = np.fromiter(map(known.__getitem__, frames), np.int64, len(frames))
-        return np.array(self._sent).reshape(-1, len(RADIO), 2)[which]
+            there = [entries[name] for name in (RECEIVE, TRANSMIT)]
+            wake_ups = sum(n for size in work.frames_down for n, _ in self.radio.packets(size))
+            rows.append([*(n for one in there for n in (one.seconds, one.joules)), wake_ups])
+        which = np.fromiter(map(places.__getitem__, frames), np.int64, len(frames))
+        found = np.array(rows).reshape(-1, 5)[which]
+        waking = found[:, 4:] * self.device.wake_up_us.value * 1e-6
+        whole = np.concatenate([found[:, :4], waking, waking * self.device.run_power], axis=1)
+        return whole.reshape(-1, len(RADIO), 2)
 
 
 class Prices:
@@ -228,7 +234,7 @@ class Prices:
     ) -> None:
         """nodes: of the run. away: see accounts.book."""
         self._executed, self._nodes, self._away = executed, nodes, away
-        self._groups = [_Group(group, settings, executed.cores) for group, settings in priced]
+        self._groups = [_Group(group, settings, executed) for group, settings in priced]
         self._interval = max(settings.interval for _, settings in priced)
         self._computing = [name for name in executed.phases if name != ASLEEP]
         self._places = [executed.phases.index(name) for name in self._computing]
@@ -341,11 +347,15 @@ class Account:
         """nodes: of the run. priced: what they are priced for; None where that is not known, and
         there is no energy. away: see accounts.book. sampled: a sample of its rounds was emulated.
         """
-        self._run, self._nodes, self._priced = run, nodes, priced
+        self._run, self.nodes, self._priced, self._away = run, nodes, priced, cache(away)
         self.executed = Executed(store, run.id, sampled=sampled)
         self._pricing: Prices | None = None
         if self.executed.phases and priced is not None and run.schema >= RESUMABLE:
-            self._pricing = Prices(self.executed, priced, nodes, away)
+            self._pricing = self.priced(priced)
+
+    def priced(self, priced: Priced) -> Prices:
+        """The same work for other devices and radios."""
+        return Prices(self.executed, priced, self.nodes, self._away)
 
     def spent(self) -> Spent | None:
         """In all rounds; None where nothing was counted."""
@@ -354,7 +364,7 @@ class Account:
         if self._pricing is not None:
             return self._pricing.spent()
         device = power.device(self._priced[0][1].device) if self._priced else None
-        return _of_ledger(self.executed, device.core if device else "", self._nodes)
+        return _of_ledger(self.executed, device.core if device else "", self.nodes)
 
     def entries(self, first: int = 1) -> Iterable[Entry]:
         """The ledger, by round and node; from round `first` on."""

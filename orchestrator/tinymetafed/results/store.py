@@ -18,7 +18,16 @@ from . import opening
 from .keeping import Keeping, Labels
 from .migration import insert_profile
 from .profiles import PhaseCount, unpack
-from .rows import DeviceEvaluation, Event, Judged, MeasuredCycles, NodeRound, NodeTotal, Run
+from .rows import (
+    DeviceEvaluation,
+    DeviceTotal,
+    Event,
+    Judged,
+    MeasuredCycles,
+    NodeRound,
+    NodeTotal,
+    Run,
+)
 from .schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -27,8 +36,8 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="DataclassInstance")
 
 __all__ = [
-    "DeviceEvaluation", "Entry", "Event", "Judged", "Labels", "MeasuredCycles", "NodeRound",
-    "NodeTotal", "PhaseCount", "Run", "Store",
+    "DeviceEvaluation", "DeviceTotal", "Entry", "Event", "Judged", "Labels", "MeasuredCycles",
+    "NodeRound", "NodeTotal", "PhaseCount", "Run", "Store",
 ]  # fmt: skip
 
 
@@ -155,6 +164,17 @@ class Store(Keeping):
         sums = ", ".join(f"sum({name})" for name in columns)
         query = f"SELECT node, count(*), {sums} FROM node_round WHERE run = ? GROUP BY node"
         return [NodeTotal(*row) for row in self._all(query, run)]
+
+    def device_totals(self, run: int) -> list[DeviceTotal]:
+        """In how many rounds each device was played, and what became of these, by device."""
+        query = "SELECT device, count(*), sum(late), sum(diverged) FROM node_round WHERE run = ?"
+        return [DeviceTotal(*row) for row in self._all(f"{query} GROUP BY device", run)]
+
+    def fates(self, run: int, nodes: int, first: int) -> list[tuple[int, int, int, int]]:
+        """Round, node, and whether it was late and diverged, of the first nodes in the rounds from
+        round `first` on in which each took part."""
+        query = "SELECT round, node, late, diverged FROM node_round WHERE run = ? AND node < ?"
+        return self._all(f"{query} AND round >= ? ORDER BY node, round", run, nodes, first)
 
     def bytes_by_round(self, run: int) -> list[tuple[int, int]]:
         """Bytes down and up of all nodes together, by round, ascending."""
@@ -320,5 +340,5 @@ class Store(Keeping):
         self, kind: type[T], table: str, run: int, order: str, where: str = "TRUE"
     ) -> list[T]:
         columns = ", ".join(field.name for field in fields(kind))
-        query = f"SELECT {columns} FROM {table} WHERE run = ? AND {where} ORDER BY {order}"
+        query = f"SELECT {columns} FROM {table} WHERE run = ?1 AND {where} ORDER BY {order}"
         return [kind(*row) for row in self._all(query, run)]

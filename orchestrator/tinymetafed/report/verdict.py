@@ -1,0 +1,357 @@
+"""The first table of a page and the sentences above it: what each strategy came to, for what, and
+how it compares with a baseline."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from . import units
+from .curves import spent
+from .groups import TaskRuns
+from .measured import (
+    BYTES_UNTIL,
+    JOULES_UNTIL,
+    PLAIN,
+    ROUNDS_UNTIL,
+    SPREAD,
+    WORSE,
+    Figure,
+    Key,
+    Measured,
+)
+from .over_seeds import Result as Mean
+from .over_seeds import results
+from .prices import Price
+from .results import Result, measured
+from .units import three
+
+Sentence = list[str | tuple[str, int]]
+"""Its parts: text, or a column and a strategy whose ratio to the baseline stands there."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell. value: what it is sorted by, None where there is none. text: the mean. interval: its
+    95% interval, or what is to be said in its place."""
+
+    value: float | None
+    text: str
+    interval: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """title: with the unit. entries: by strategy. ratios: by baseline and strategy, as text with
+    its interval; empty where there is none. compared: the title of these, before the baseline's
+    label."""
+
+    key: str
+    title: str
+    better: int
+    entries: list[Entry]
+    ratios: list[list[str]]
+    compared: str = ""
+
+    def __post_init__(self) -> None:
+        sign = "−" if self.better < 0 else "÷"
+        object.__setattr__(self, "compared", f"{re.sub(r' [(].*?[)]', '', self.title)} {sign}")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Of one task and price."""
+
+    columns: list[Column]
+    sentences: list[Sentence]
+
+    def column(self, key: str) -> Column | None:
+        return next((one for one in self.columns if one.key == key), None)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a column is of. quantity: as over_seeds has it. base: of the unit; scale: of plain
+    numbers. more: more is better. priced: it is of a device and radio."""
+
+    key: str
+    quantity: str
+    name: str
+    base: str = ""
+    scale: float = 1.0
+    more: bool = False
+    priced: bool = False
+
+
+def _kinds(task: TaskRuns) -> list[_Kind]:
+    """The columns in their order; the first is the score."""
+    accuracy = task.score == "accuracy"
+    percent = {"scale": 100.0, "more": True} if accuracy else {}
+    unit = " (%)" if accuracy else ""
+    found = [
+        _Kind("score", f"{task.score} after adaptation", f"{task.score} after adaptation{unit}",
+              **percent),
+        _Kind("bytes", "bytes", "bytes", "B"),
+        _Kind("joules", "joules", "energy", "J", priced=True),
+    ]  # fmt: skip
+    if task.target is not None:
+        goal = f"accuracy ≥ {100 * task.target:g}%" if accuracy else f"loss ≤ {task.target:g}"
+        rounds = "rounds of a node" if task.by_node else "rounds"
+        found += [
+            _Kind("rounds until", ROUNDS_UNTIL, f"{rounds} to {goal}"),
+            _Kind("bytes until", BYTES_UNTIL, f"bytes to {goal}", "B"),
+            _Kind("joules until", JOULES_UNTIL, f"energy to {goal}", "J", priced=True),
+        ]
+    if accuracy:
+        found.append(_Kind("loss", "loss after adaptation", "loss after adaptation"))
+    return [
+        *found,
+        _Kind("time", "device time", "device time", "s", priced=True),
+        _Kind("worst", f"{task.score} of the worst tenth",
+              f"{task.score} of the worst tenth of devices{unit}", **percent),
+        _Kind("worse", WORSE, f"devices worse than {task.no_federation} (%)", scale=100.0),
+        _Kind("spread", SPREAD, f"spread of the last fifth{' (points)' if accuracy else ''}",
+              scale=percent.get("scale", 1.0)),
+    ]  # fmt: skip
+
+
+def verdicts(task: TaskRuns, prices: Sequence[Price]) -> list[Verdict]:
+    """What the runs that have come to their end say, by price; one where there is none. Means,
+    intervals and ratios are those of `compare`: docs/statistics.md."""
+    kinds = _kinds(task)
+    wanted = {one.quantity for one in kinds}
+    runs = {
+        (task.task, group.label, one.run.seed): _measured(task, one, prices, wanted)
+        for group in task.groups
+        for one in group.settled
+    }
+    labels = [group.label for group in task.groups]
+    # By baseline, then by quantity with its price, then by strategy.
+    by_baseline: list[dict[Key, dict[str, Mean]]] = []
+    for label in labels:
+        found: dict[Key, dict[str, Mean]] = {}
+        for one in results(runs, label):
+            found.setdefault((one.device, one.radio, one.quantity), {})[one.strategy] = one
+        by_baseline.append(found)
+    plain = {one.key: _column(one, PLAIN, labels, by_baseline) for one in kinds if not one.priced}
+    verdicts: list[Verdict] = []
+    for price in prices or [PLAIN]:
+        columns = [
+            plain[one.key] if not one.priced else _column(one, price, labels, by_baseline)
+            for one in kinds
+        ]
+        known = [one for one in columns if one is not None]
+        verdicts.append(Verdict(known, list(_sentences(task, known))))
+    return verdicts
+
+
+def _measured(task: TaskRuns, one: Result, prices: Sequence[Price], wanted: set[str]) -> Measured:
+    """With what it has spent for each price, in all and until the target."""
+    figures = {key: value for key, value in one.plain.figures.items() if key[-1] in wanted}
+    done = one.run.done
+    reached = None if task.target is None else reaches(one, task.target)
+    until, censored = (done, True) if reached is None else (reached, False)
+    if task.target is not None:
+        rounds = spent(one, "node_rounds" if task.by_node else "round", None, until)
+        figures[*PLAIN, ROUNDS_UNTIL] = Figure(rounds or 0.0, censored)
+        figures[*PLAIN, BYTES_UNTIL] = Figure(float(one.bytes[until]), censored)
+    for price in prices:
+        for quantity, key, number, open_ in (
+            ("joules", "joules", done, False), ("device time", "time", done, False),
+            (JOULES_UNTIL, "joules", until, censored),
+        ):  # fmt: skip
+            value = spent(one, key, price, number) if quantity in wanted else None
+            if value is not None:
+                figures[*price, quantity] = Figure(value, open_)
+    by_device = {key: value for key, value in one.plain.by_device.items() if key in wanted}
+    return replace(one.plain, by_device=by_device, figures=figures)
+
+
+def _column(
+    kind: _Kind,
+    price: Price,
+    labels: Sequence[str],
+    by_baseline: Sequence[Mapping[Key, Mapping[str, Mean]]],
+) -> Column | None:
+    """None where no run has it."""
+    key = (*price, kind.quantity)
+    means = by_baseline[0].get(key)
+    if not means:
+        return None
+    if kind.base:
+        unit = units.best(kind.base, [one.mean for one in means.values()])
+        size, title = unit.size, f"{kind.name.replace(' to ', f' ({unit.name}) to ')}"
+        title = title if " to " in title else unit.of(title)
+    else:
+        size, title = 1 / kind.scale, kind.name
+    entries = [_entry(means.get(label), size, kind) for label in labels]
+    ratios = [
+        [_compared(found.get(key, {}).get(label), size, kind) for label in labels]
+        for found in by_baseline
+    ]
+    return Column(kind.key, title, -1 if kind.more else 1, entries, ratios)
+
+
+def _entry(found: Mean | None, size: float, kind: _Kind) -> Entry:
+    if found is None:
+        return Entry(None, "–")
+
+    def text(value: float) -> str:
+        if kind.scale != 1.0:
+            return f"{value / size:.1f}"
+        whole = kind.quantity == ROUNDS_UNTIL and value >= 100
+        return f"{value:,.0f}" if whole else three(value / size)
+
+    mean, low, high = found.mean, found.low, found.high
+    if found.censored:
+        # What has not been reached takes more than it has spent.
+        there = found.seeds - found.censored
+        return Entry(math.inf, f"> {text(mean)}", f"reached by {there} of {found.seeds} seeds")
+    if low is None or high is None:
+        return Entry(mean, text(mean), "one seed")
+    ends = text(low), text(high)
+    return Entry(mean, text(mean), "" if ends == (text(mean),) * 2 else f"[{ends[0]}, {ends[1]}]")
+
+
+def _compared(found: Mean | None, size: float, kind: _Kind) -> str:
+    """The difference of what is in percent, the ratio of all else."""
+    if found is None:
+        return ""
+    values = found.ratio, found.ratio_low, found.ratio_high
+    text = _ratio
+    unit = "×"
+    if kind.scale != 1.0:
+        values = found.difference, found.difference_low, found.difference_high
+        text, unit = (lambda value: f"{value / size:+.1f}".replace("-", "−")), " points"
+    value, low, high = values
+    if value is None:
+        return ""
+    shown = f"{text(value)}{unit}"
+    if low is None or high is None or {text(low), text(high)} == {text(value)}:
+        return shown
+    return f"{shown} [{text(low)}, {text(high)}]"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if 0.1 <= value < 2 else three(value, 2)
+
+
+def reaches(one: Result, target: float) -> int | None:
+    """The first round after which the target was there, of those that were judged."""
+    accuracy = one.score == "accuracy"
+    for point in one.judged:
+        value = measured(point, one.score, "after")
+        if (value >= target) if accuracy else (value <= target):
+            return point.round
+    return None
+
+
+def _sentences(task: TaskRuns, columns: Sequence[Column]) -> Iterator[Sentence]:
+    labels = [group.label for group in task.groups]
+    score = next((one for one in columns if one.key == "score"), None)
+    known = [
+        (entry.value * score.better, i)
+        for i, entry in enumerate(score.entries if score else ())
+        if score and entry.value is not None
+    ]
+    if not known or score is None:
+        judged = any(one.unseen for group in task.groups for one in group.settled)
+        yield [
+            "Adaptation diverged on all unseen devices."
+            if judged
+            else "No run has been judged on unseen devices, as is done after the last round."
+        ]
+        return
+    _, best = min(known)
+    name = "highest accuracy" if task.score == "accuracy" else "lowest loss"
+    entry = score.entries[best]
+    percent = "%" if task.score == "accuracy" else ""
+    first: Sentence = [
+        f"{labels[best]} has the {name} after adaptation on unseen devices: {entry.text}{percent}"
+    ]
+    if entry.interval.startswith("["):
+        first[0] = f"{first[0]} {entry.interval}"
+    if len(labels) == 1:
+        first[0] = str(first[0]).replace(f"has the {name}", f"comes to a mean {task.score}")
+        spent_on = [
+            f"{column.entries[0].text} {column.title.rpartition('(')[2].rstrip(')')}"
+            for column in columns
+            if column.key in ("bytes", "joules")
+        ]
+        yield [*first, f", for {' and '.join(spent_on)}."]
+        return
+    yield [*first, ("score", best), "."]
+    one_seed = all(one.interval == "one seed" for one in score.entries if one.value is not None)
+    if one_seed and len(known) > 1:
+        yield ["With one seed each there are no intervals: a difference may be chance."]
+    close = (
+        []
+        if one_seed
+        else [i for i, _ in enumerate(labels) if i != best and _may_be_none(score.ratios[best][i])]
+    )
+    by_key = {column.key: column for column in columns}
+    if close:
+        names = _listed([labels[one] for one in close])
+        verb = "is" if len(close) == 1 else "are"
+        among = [best, *close]
+        cheap = _cheapest(labels, by_key, among, {
+            "bytes": "sends and receives least", "joules": "takes the least energy"})  # fmt: skip
+        if cheap:
+            close_by = f"{names} {verb} not told apart from it (paired by seed and device, 95%)"
+            yield [f"{close_by}. Of these, ", *cheap, "."]
+    until = by_key.get("rounds until")
+    if until is not None:
+        there = [i for i, entry in enumerate(until.entries)
+                 if entry.value is not None and math.isfinite(entry.value)]  # fmt: skip
+        goal = until.title.partition(" to ")[2]
+        if not there:
+            yield [f"None reaches {goal} with every seed."]
+            return
+        cheap = _cheapest(labels, by_key, there, {
+            "rounds until": "needs the fewest rounds", "bytes until": "the fewest bytes",
+            "joules until": "the least energy"})  # fmt: skip
+        goal = f"{goal[0].upper()}{goal[1:]}"
+        by = f"{len(there)} of {len(labels)}"
+        yield [f"{goal} is reached with every seed by {by}: ", *cheap, "."]
+
+
+def _cheapest(
+    labels: Sequence[str],
+    by_key: Mapping[str, Column],
+    among: Sequence[int],
+    words: Mapping[str, str],
+) -> Sentence:
+    """Of some strategies that which is best by each of these columns, each named once. words: what
+    such a one does, by column."""
+    said: dict[int, list[tuple[str, str]]] = {}
+    for key, what in words.items():
+        column = by_key.get(key)
+        known = [(column.entries[i].value or 0.0, i) for i in among
+                 if column.entries[i].value is not None] if column else []  # fmt: skip
+        if column and known:
+            _, i = min(known)
+            unit = column.title.partition(" to ")[0].rpartition("(")[2]
+            unit = f"\u00a0{unit.rstrip(')')}" if unit.endswith(")") else ""
+            said.setdefault(i, []).append((key, f"{what} ({column.entries[i].text}{unit}"))
+    found: Sentence = []
+    for i, parts in said.items():
+        found.append(f"{'; ' if found else ''}{labels[i]} ")
+        for k, (key, text) in enumerate(parts):
+            found += [f"{' and ' if k else ''}{text}", (key, i), ")"]
+    return found
+
+
+def _may_be_none(compared: str) -> bool:
+    """Whether the interval of a ratio has 1, or that of a difference 0."""
+    _, bracket, ends = compared.rstrip("]").partition("[")
+    if not bracket:
+        return False
+    low, high = (float(one.replace("−", "-").replace(",", "")) for one in ends.split(", "))
+    none = 1.0 if "×" in compared else 0.0
+    return low <= none <= high
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    if len(names) > most:
+        return f"{len(names)} others"
+    return " and ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}"
