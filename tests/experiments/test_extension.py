@@ -134,7 +134,7 @@ def test_a_report_and_a_comparison_tell_them_apart(tmp_path: Path):
     [task] = compare(results)
     assert [[one.run.id for one in group.results] for group in task.groups] == [[1], [2, 3]]
     assert task.groups[0].label == "reptile, rounds added after=2"
-    assert [len(group.curve("loss", "after")) for group in task.groups] == [4, 3]
+    assert [len(group.rounds) for group in task.groups] == [4, 3]
     assert longer.settings == other.settings
     found = store.find(settings=longer.settings)
     assert found is not None
