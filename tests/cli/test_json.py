@@ -52,7 +52,9 @@ def test_a_run(ran: Path):
     assert [sum(n[key] for n in shown["nodes"]) for key in ("bytes_down", "bytes_up")] == _sums(
         ran, 1
     )
-    assert [one["round"] for one in shown["evaluations"]] == [0, 2]
+    assert [(one["round"], one["part"]) for one in shown["evaluations"]] == [
+        (0, "validation"), (2, "validation"), (2, "unseen"),
+    ]  # fmt: skip
     assert shown["settings"]["nodes"]["count"] == 2
     joules = sum(node["joules"] for node in shown["nodes"])
     assert joules == pytest.approx(shown["energy"]["all"]["joules"], rel=1e-12)

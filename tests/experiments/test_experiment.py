@@ -33,7 +33,7 @@ def test_the_experiments_of_the_project_are_valid(path: Path):
     [
         ("nodes.cuont=4", "f.toml: nodes.cuont: unknown key; known are: backend, options"),
         ("strategy.speed=4", "f.toml: strategy.speed: unknown key; known are: query, "
-            "outer_rate, name, local_rate"),
+            "outer_rate, anneal, name, local_rate"),
         ("colour=4", "f.toml: colour: unknown key; known are: name, seed"),
         ("nodes.count=0", "f.toml: nodes.count: 0 is not allowed; use a whole number at least 1 "
             "and at most 10000"),

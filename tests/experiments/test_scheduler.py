@@ -145,7 +145,7 @@ def test_the_command_shows_what_failed_and_ends_with_status_1(tmp_path: Path):
     assert called.stdout.count("diverged") == 2
     assert "2 of 2" in called.stdout  # the other strategy
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "runs.csv", "values.csv", "results.csv",
+        "runs.csv", "values.csv", "results.csv", "until_target.csv",
     }  # fmt: skip
     assert (tmp_path / "out.json").is_file()
 

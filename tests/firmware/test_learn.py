@@ -383,8 +383,9 @@ def below(layers: ref.Layers, entering: int) -> tuple[int, int]:
 def needed(model: Model, *, accumulate: bool, capacity: int, room: int = 0) -> dict[str, int]:
     """Bytes by part. What enters the first layer with parameters, and what leaves it and the later
     ones, keeps its place, but activations work in place. Behind the outputs of a layer at work lie
-    the derivative of its inputs and what is under its window. What a later layer adds has a place
-    more for its derivative."""
+    the derivative of its inputs and what is under its window. The first layer, which makes no such
+    derivative, has what is under a second window there. What a later layer adds has a place more
+    for its derivative."""
     layers = reference_layers(model)
     first = model.parts[0].layer
     kept, most = below(layers[:first], layers[first].inputs)
@@ -401,7 +402,7 @@ def needed(model: Model, *, accumulate: bool, capacity: int, room: int = 0) -> d
         kept += takes + (layer.outputs if i + 1 in sources else 0)
         own = 0 if in_place or i == first or layer.kind == "route" else layer.inputs
         if layer.kind == "conv2d" and layer.reach.shape[1] > 1:
-            own += layer.weights[1]
+            own += layer.weights[1] * (2 if i == first else 1)
         most = max(most, kept + own)
     most = max(most, kept + model.outputs)  # the target, or the loss's derivative
     sample = model.inputs + (model.outputs if model.loss == "mse" else 1)
