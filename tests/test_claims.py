@@ -58,6 +58,8 @@ def test_a_claim_holds_where_the_whole_interval_is_on_its_side(
 def test_a_claim_that_holds_nowhere_does_not_hold(claims: ModuleType):
     rows = [row("a", "bytes", **ratio(1.0, 0.9, 1.1))]
     assert claims.verdict(claims.CLAIMS[0], rows).startswith("**Does not hold here**")
+    undecided = [row("a", "bytes", **ratio(0.9, 0.8, 1.1))]
+    assert claims.verdict(claims.CLAIMS[0], undecided).startswith("**Open**: yes on 0 of 1")
     with pytest.raises(SystemExit, match="nothing of P = 10%"):
         claims.verdict(claims.CLAIMS[0], [])
 
@@ -79,6 +81,9 @@ def test_the_page_has_a_place_for_each_and_is_filled_again(claims: ModuleType, t
     assert once.count("**Holds**") == len(claims.CLAIMS)
     assert claims.fill(once, tmp_path) == once
     assert len(re.findall(r"<!-- end -->", once)) == len(claims.CLAIMS)
+    for left in tmp_path.iterdir():
+        left.unlink()
+    assert claims.fill(once, tmp_path) == once  # what has not been compared stays as it is
 
 
 def test_each_claim_is_about_a_strategy_of_its_comparison(claims: ModuleType):
