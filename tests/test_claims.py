@@ -56,7 +56,7 @@ def test_a_claim_holds_where_the_whole_interval_is_on_its_side(
 
 
 def test_a_claim_that_holds_nowhere_does_not_hold(claims: ModuleType):
-    rows = [row("a", "bytes", **ratio(1.0, 0.9, 1.1))]
+    rows = [row("a", "bytes", **ratio(1.2, 1.1, 1.3))]
     assert claims.verdict(claims.CLAIMS[0], rows).startswith("**Does not hold here**")
     undecided = [row("a", "bytes", **ratio(0.9, 0.8, 1.1))]
     assert claims.verdict(claims.CLAIMS[0], undecided).startswith("**Open**: yes on 0 of 1")
