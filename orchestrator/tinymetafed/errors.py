@@ -13,6 +13,14 @@ class FirmwareFault(TinyMetaFedError):
     """What ended the work is the firmware's own fault. The command line exits 3."""
 
 
+def without_extra(what: str, extra: str, error: ImportError) -> TinyMetaFedError:
+    """What to say where a package is not installed that only some users need."""
+    return TinyMetaFedError(
+        f"{what} needs the extra {extra} ({error.name} is not installed): "
+        f"pip install 'tinymetafed[{extra}]'"
+    )
+
+
 MOST_SAID = 200
 """Characters of a text that somebody else wrote, in a message."""
 

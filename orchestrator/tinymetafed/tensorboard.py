@@ -12,7 +12,7 @@ from statistics import fmean
 from types import TracebackType
 from typing import Any, Self
 
-from .errors import TinyMetaFedError
+from .errors import TinyMetaFedError, without_extra
 from .experiments.round_report import RoundReport
 from .files import reporting
 
@@ -32,10 +32,7 @@ class TensorBoard:
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:
-            raise TinyMetaFedError(
-                f"logging for TensorBoard needs the extra tensorboard ({error.name} is not "
-                "installed): pip install 'tinymetafed[tensorboard]'"
-            ) from None
+            raise without_extra("logging for TensorBoard", "tensorboard", error) from None
         self._open: Callable[..., Any] = SummaryWriter
         self.folder = Path(folder)
         with reporting(self.folder):

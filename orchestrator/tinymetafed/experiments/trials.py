@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from .. import federation
-from ..errors import Diverged, TinyMetaFedError
+from ..errors import Diverged, TinyMetaFedError, without_extra
 from ..nodes.answers import NodeRefused
 from ..results import opening
 from ..results.store import Judged, Run, Store
@@ -142,10 +142,7 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise TinyMetaFedError(
-            f"tuning needs the extra tune ({error.name} is not installed): "
-            "pip install 'tinymetafed[tune]'"
-        ) from None
+        raise without_extra("tuning", "tune", error) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 

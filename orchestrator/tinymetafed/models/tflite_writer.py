@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import TinyMetaFedError
+from ..errors import TinyMetaFedError, without_extra
 from .layers import (
     SAMPLE,
     AveragePool2d,
@@ -33,10 +33,7 @@ NO_PADDING = ((0, 0), (0, 0))
 
 def missing(error: ImportError) -> TinyMetaFedError:
     """What to say where the extra is not installed."""
-    return TinyMetaFedError(
-        f".tflite needs the extra tflite ({error.name} is not installed): pip install "
-        "'tinymetafed[tflite]'"
-    )
+    return without_extra(".tflite", "tflite", error)
 
 
 def write(network: Network) -> bytes:

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..errors import TinyMetaFedError
+from ..errors import TinyMetaFedError, without_extra
 from ..files import replacing, reporting, writing
 from ..places import CACHE
 from .axes import Spec
@@ -24,10 +24,7 @@ def _library() -> Any:
     try:
         import vl_convert
     except ImportError as error:
-        raise TinyMetaFedError(
-            f"a report needs the extra report ({error.name} is not installed): "
-            "pip install 'tinymetafed[report]'"
-        ) from None
+        raise without_extra("a report", "report", error) from None
     return vl_convert
 
 
