@@ -11,7 +11,7 @@ from rich.markup import escape
 from ..places import STORE
 from ..results.store import Labels, Store
 from .arguments import ExperimentArgument, MarkdownOption, NoteOption, TagOption, given
-from .report import FiguresOption, WidthOption
+from .report import FiguresOption, WidthOption, write_page
 from .terminal import console, error_console, exit_by_faults, progress_bar
 
 if TYPE_CHECKING:
@@ -120,16 +120,10 @@ class _Page:
     def write(self, store: Store, settings: "ComparisonSettings", cells: "list[Cell]") -> None:
         if self.output is None and self.figures is None:
             return
-        from ..report import following, page
+        from ..report import following
 
-        source = following.Source.of_comparison(store, settings, cells)
-        found = source.read()
-        if self.output is not None:
-            page.write(page.render(found), self.output)
-            console.print(f"Page {self.output}", soft_wrap=True)
-        if self.figures is not None:
-            count = page.write_parts(found, self.figures, self.width)
-            console.print(f"{count} files in {self.figures}", soft_wrap=True)
+        found = following.Source.of_comparison(store, settings, cells).read()
+        write_page(found, self.output, self.figures, self.width)
 
 
 def _compare(

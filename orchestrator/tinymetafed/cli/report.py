@@ -1,12 +1,15 @@
 """The commands that show runs of the store: as tables, as an HTML page."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .arguments import JsonOption, RunArgument
 from .terminal import console, error_console, print_run, reading
+
+if TYPE_CHECKING:
+    from ..report.page import Page
 
 
 def show(which: RunArgument = "last", json: JsonOption = False) -> None:
@@ -78,8 +81,17 @@ def report(
         except KeyboardInterrupt:
             error_console.print("Interrupted. The same command goes on with the page.")
             found = source.read(going_on=True)
-    page.write(page.render(found), output)
-    console.print(f"Page {output}", soft_wrap=True)
+    write_page(found, output, figures, width)
+
+
+def write_page(found: "Page", output: Path | None, figures: Path | None, width: float) -> None:
+    """The page, and its charts, `width` inches wide, and tables, each where it is wanted; says
+    where they are."""
+    from ..report import page
+
+    if output is not None:
+        page.write(page.render(found), output)
+        console.print(f"Page {output}", soft_wrap=True)
     if figures is not None:
         count = page.write_parts(found, figures, width)
         console.print(f"{count} files in {figures}", soft_wrap=True)
