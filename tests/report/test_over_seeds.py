@@ -176,7 +176,7 @@ def made(tmp_path: Path) -> Measured:
     _, cells = read(tmp_path)
     nothing = np.zeros(0)
     devices = Devices(nothing.astype(np.int64), nothing, nothing, nothing, nothing)
-    return Measured(cells[0].experiment, devices, {}, {})
+    return Measured(cells[0].experiment, [], devices, {}, {})
 
 
 def test_a_ratio_of_what_is_censored_is_up_to_where_both_are_known(made: Measured):

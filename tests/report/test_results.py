@@ -14,6 +14,7 @@ from tinymetafed.energy.ledger import balance
 from tinymetafed.report import described, groups, results
 from tinymetafed.report.groups import compare
 from tinymetafed.report.results import Result
+from tinymetafed.report.verdict import reaches
 from tinymetafed.results.store import Store
 
 
@@ -122,6 +123,21 @@ def test_many_evaluations_are_thinned_evenly(compared: Store, monkeypatch: pytes
     assert first.thinned
     assert [point.round for point in first.judged] == [0, 4]
     assert first.places == {0: 0, 4: 1}
+
+
+def test_a_target_is_told_by_all_evaluations_also_of_a_thinned_curve(
+    compared: Store, monkeypatch: pytest.MonkeyPatch
+):
+    every = _read(compared)
+    monkeypatch.setattr(results, "MOST_POINTS", 2)
+    there = 0
+    for whole, thinned in zip(every, _read(compared), strict=True):
+        between = whole.judged[1]
+        assert between.round not in thinned.places
+        if between.after < whole.judged[0].after:
+            assert reaches(thinned, between.after) == between.round
+            there += 1
+    assert there
 
 
 def test_rounds_that_were_not_counted_are_said(compared: Store):

@@ -104,6 +104,15 @@ def test_the_best_and_the_cheapest_of_the_close_are_named(compared: Store):
     assert third.startswith("Loss ≤ 1e+06 is reached with every seed by 2 of 2: ")
 
 
+def test_what_is_the_same_is_not_told_apart(compared: Store):
+    """Its interval has no width, so that none is written."""
+    task = _task(compared, 5, 2, 6, 7)
+    twice = [task.groups[0], replace(task.groups[0], label="the same")]
+    (found,) = verdicts(replace(task, groups=twice), [])
+    assert found.columns[0].ratios[0][1] == "1.00×"
+    assert "the same is not told apart from it" in _text(found)[1]
+
+
 def test_one_seed_is_said_to_be_one(compared: Store):
     (found,) = verdicts(_task(compared, 4, 6), [])
     assert _text(found)[1].startswith("With one seed each there are no intervals")

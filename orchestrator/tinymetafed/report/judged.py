@@ -53,11 +53,18 @@ def _devices(store: Store, run: Run, done: int, part: Part) -> Devices:
     return Devices(np.array([one.device for one in rows], np.int64), *columns.T)
 
 
+def reached(judged: list[MeanLosses], target: float, *, classes: bool) -> int | None:
+    """After how many rounds a curve was judged to be there for the first time: at the accuracy
+    after adaptation where there are classes, else the loss."""
+    there = (one.accuracy_after >= target if classes else one.after <= target for one in judged)
+    return next((one.round for one, good in zip(judged, there, strict=True) if good), None)
+
+
 def spread(judged: list[MeanLosses], *, classes: bool) -> float:
     """How much the curve moves at the end: the standard deviation (n − 1) of its points, mean
     accuracy after adaptation where there are classes, else loss, in the last fifth of the rounds.
     NaN where there are less than two, or one diverged."""
-    start = 0.8 * judged[-1].round
+    start = 0.8 * max((one.round for one in judged), default=0)
     points = [
         one.accuracy_after if classes else one.after
         for one in judged

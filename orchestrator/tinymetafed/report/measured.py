@@ -14,7 +14,8 @@ from ..results import bootstrap
 from ..results.store import Run, Store
 from . import described, summary
 from .energy import uncounted_rounds
-from .judged import Devices, curve, final, first_and_last, spread
+from .judged import Devices, curve, final, first_and_last, reached, spread
+from .summary import MeanLosses
 
 FIRST_WEIGHTS = "the first weights"
 """What stands for no federation where none of the strategies is `local`."""
@@ -65,11 +66,13 @@ class Figure:
 class Measured:
     """One run.
 
-    final: the devices that tables are of. by_device: of each quantity that is their mean, or one of
-    WORST, float64 [devices], NaN where adaptation diverged. figures: of all quantities that it has.
+    curve: its evaluations while it trained. final: the devices that tables are of. by_device: of
+    each quantity that is their mean, or one of WORST, float64 [devices], NaN where adaptation
+    diverged. figures: of all quantities that it has.
     """
 
     experiment: Experiment
+    curve: list[MeanLosses]
     final: Devices
     by_device: dict[str, NDArray[np.float64]]
     figures: dict[Key, Figure]
@@ -132,8 +135,8 @@ def measure(
     there = summary.shares(experiment, run.done, totals, store.event_counts(run.id))
     found |= {SHARES[what]: number / max(1, of) for what, (number, of) in there.items()}
     figures: dict[Key, Figure] = {(*PLAIN, name): Figure(value) for name, value in found.items()}
-    reached = None if target is None else _reached(judged, target, classes=classes)
-    until, censored = (run.done, True) if reached is None else (reached, False)
+    there_by = None if target is None else reached(judged, target, classes=classes)
+    until, censored = (run.done, True) if there_by is None else (there_by, False)
     if target is not None:
         figures[*PLAIN, ROUNDS_UNTIL] = Figure(until, censored)
         bytes_until = sum(n for number, n in moved if number <= until)
@@ -154,13 +157,7 @@ def measure(
         if target is not None:
             figures[*where, JOULES_UNTIL] = Figure(float(spent.by_round[until]), censored)
     figures = {key: one for key, one in figures.items() if not math.isnan(one.value)}
-    return Measured(experiment, last, by_device, figures)
-
-
-def _reached(judged: list[summary.MeanLosses], target: float, *, classes: bool) -> int | None:
-    """After how many rounds it was judged to be there for the first time."""
-    there = (one.accuracy_after >= target if classes else one.after <= target for one in judged)
-    return next((one.round for one, good in zip(judged, there, strict=True) if good), None)
+    return Measured(experiment, judged, last, by_device, figures)
 
 
 def _over(quantity: str, values: NDArray[np.float64]) -> float:

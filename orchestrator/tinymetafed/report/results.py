@@ -89,7 +89,8 @@ class Result:
         that come with the bench. Raises TinyMetaFedError where this version cannot read the run's
         settings, or nothing was judged."""
         experiment = described.settings(run)
-        judged = losses(store.learning(run.id))
+        plain = measure(store, run, experiment, None, (), ())
+        judged = plain.curve
         if not judged:
             raise TinyMetaFedError(
                 f"run {run.id}: no device is judged before its last round, as evaluation.devices "
@@ -111,7 +112,7 @@ class Result:
         return cls(
             run, experiment, judged, thinned, unseen,
             store.node_totals(run.id), store.device_totals(run.id),
-            measure(store, run, experiment, None, (), ()),
+            plain,
             store.bytes_by_round(run.id), store.messages(run.id), spent, priced,
             store.fates(run.id, MOST_NODES, run.done - MOST_ROUNDS + 1),
             store.node_rounds(run.id, run.done), list(account.entries(run.done)),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from . import units
 from .curves import spent
 from .groups import TaskRuns
+from .judged import reached
 from .measured import (
     BYTES_UNTIL,
     JOULES_UNTIL,
@@ -23,7 +24,7 @@ from .measured import (
 from .over_seeds import Result as Mean
 from .over_seeds import results
 from .prices import Price
-from .results import Result, measured
+from .results import Result
 from .units import three
 
 Sentence = list[str | tuple[str, int]]
@@ -43,14 +44,15 @@ class Entry:
 @dataclass(frozen=True)
 class Column:
     """title: with the unit. entries: by strategy. ratios: by baseline and strategy, as text with
-    its interval; empty where there is none. compared: the title of these, before the baseline's
-    label."""
+    its interval; empty where there is none. even: likewise, whether the interval leaves open which
+    of both is better. compared: the title of ratios, before the baseline's label."""
 
     key: str
     title: str
     better: int
     entries: list[Entry]
     ratios: list[list[str]]
+    even: list[list[bool]]
     compared: str = ""
 
     def __post_init__(self) -> None:
@@ -149,8 +151,8 @@ def _measured(task: TaskRuns, one: Result, prices: Sequence[Price], wanted: set[
     """With what it has spent for each price, in all and until the target."""
     figures = {key: value for key, value in one.plain.figures.items() if key[-1] in wanted}
     done = one.run.done
-    reached = None if task.target is None else reaches(one, task.target)
-    until, censored = (done, True) if reached is None else (reached, False)
+    there_by = None if task.target is None else reaches(one, task.target)
+    until, censored = (done, True) if there_by is None else (there_by, False)
     if task.target is not None:
         rounds = spent(one, "node_rounds" if task.by_node else "round", None, until)
         figures[*PLAIN, ROUNDS_UNTIL] = Figure(rounds or 0.0, censored)
@@ -185,11 +187,10 @@ def _column(
     else:
         size, title = 1 / kind.scale, kind.name
     entries = [_entry(means.get(label), size, kind) for label in labels]
-    ratios = [
-        [_compared(found.get(key, {}).get(label), size, kind) for label in labels]
-        for found in by_baseline
-    ]
-    return Column(kind.key, title, -1 if kind.more else 1, entries, ratios)
+    beside = [[found.get(key, {}).get(label) for label in labels] for found in by_baseline]
+    ratios = [[_compared(one, size, kind) for one in row] for row in beside]
+    even = [[_even(one, kind) for one in row] for row in beside]
+    return Column(kind.key, title, -1 if kind.more else 1, entries, ratios, even)
 
 
 def _entry(found: Mean | None, size: float, kind: _Kind) -> Entry:
@@ -232,18 +233,25 @@ def _compared(found: Mean | None, size: float, kind: _Kind) -> str:
     return f"{shown} [{text(low)}, {text(high)}]"
 
 
+def _even(found: Mean | None, kind: _Kind) -> bool:
+    """Whether the interval that _compared shows has 0, of a difference, or 1, of a ratio."""
+    if found is None:
+        return False
+    low, high, none = (
+        (found.ratio_low, found.ratio_high, 1.0)
+        if kind.scale == 1.0
+        else (found.difference_low, found.difference_high, 0.0)
+    )
+    return low is not None and high is not None and low <= none <= high
+
+
 def _ratio(value: float) -> str:
     return f"{value:.2f}" if 0.1 <= value < 2 else three(value, 2)
 
 
 def reaches(one: Result, target: float) -> int | None:
-    """The first round after which the target was there, of those that were judged."""
-    accuracy = one.score == "accuracy"
-    for point in one.judged:
-        value = measured(point, one.score, "after")
-        if (value >= target) if accuracy else (value <= target):
-            return point.round
-    return None
+    """See judged.reached; of all evaluations, also where charts have some of them."""
+    return reached(one.plain.curve, target, classes=one.has_classes)
 
 
 def _sentences(task: TaskRuns, columns: Sequence[Column]) -> Iterator[Sentence]:
@@ -285,9 +293,7 @@ def _sentences(task: TaskRuns, columns: Sequence[Column]) -> Iterator[Sentence]:
     if one_seed and len(known) > 1:
         yield ["With one seed each there are no intervals: a difference may be chance."]
     close = (
-        []
-        if one_seed
-        else [i for i, _ in enumerate(labels) if i != best and _may_be_none(score.ratios[best][i])]
+        [] if one_seed else [i for i, _ in enumerate(labels) if i != best and score.even[best][i]]
     )
     by_key = {column.key: column for column in columns}
     if close:
@@ -339,16 +345,6 @@ def _cheapest(
         for k, (key, text) in enumerate(parts):
             found += [f"{' and ' if k else ''}{text}", (key, i), ")"]
     return found
-
-
-def _may_be_none(compared: str) -> bool:
-    """Whether the interval of a ratio has 1, or that of a difference 0."""
-    _, bracket, ends = compared.rstrip("]").partition("[")
-    if not bracket:
-        return False
-    low, high = (float(one.replace("−", "-").replace(",", "")) for one in ends.split(", "))
-    none = 1.0 if "×" in compared else 0.0
-    return low <= none <= high
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:
