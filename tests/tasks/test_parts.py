@@ -151,6 +151,30 @@ def test_the_cut_leaves_what_is_seen_as_it_is(data: Path, use_card: UseCard, mak
     assert "task.validation" not in whole.prepare(seed)
 
 
+@pytest.mark.parametrize("make", [_tabular, _keywords, _by_user, _episodes, _made])
+def test_a_split_of_its_own_is_the_same_in_runs_of_any_seed(
+    data: Path, use_card: UseCard, make: Any
+):
+    """It is that of a run whose seed it is."""
+    task = make(data, use_card)
+    split = task.model_copy(update={"split": 3})
+    assert len({str(task.prepare(seed)) for seed in SEEDS}) > 1
+    for seed in SEEDS:
+        assert split.prepare(seed) == task.prepare(3)
+        for part in PARTS:
+            helds = [one.held(at, 0, part=part) for one, at in ((split, seed), (task, 3))]
+            assert len({held and held.samples.packed for held in helds}) == 1
+
+
+@pytest.mark.parametrize("make", [_keywords, _by_user, _episodes])
+def test_what_a_device_draws_is_of_the_run_s_seed_under_a_split_too(
+    data: Path, use_card: UseCard, make: Any
+):
+    task = make(data, use_card).model_copy(update={"split": 3})
+    drawn = {str([one.packed for one in task.device(seed, 1, 2, 4)]) for seed in SEEDS}
+    assert len(drawn) == len(SEEDS)
+
+
 @settings(deadline=None, max_examples=25)
 @given(st.floats(0.05, 0.95), SHARE, st.integers(0, 2**32 - 1), st.integers(1, 7))
 def test_devices_of_a_table_are_in_one_part(

@@ -204,6 +204,6 @@ def warn_of_leaks(settings: ComparisonSettings, searches: Sequence[Search]) -> N
         if len({task.prepare(seed).get("task.unseen") for seed in seeds}) > 1:
             log.warning(
                 "%s: what is unseen depends on the seed, so trials learn from, or are judged by, "
-                "some of what is unseen in the comparison's runs",
+                "some of what is unseen in the comparison's runs; task.split makes it the same",
                 label,
             )

@@ -27,6 +27,9 @@ PARTS: tuple[Part, ...] = get_args(Part)
 ValidationShare = Annotated[float, Field(ge=0, lt=1)]
 """Of what training never sees."""
 
+Split = Annotated[int, Field(ge=0, le=2**63 - 1)]
+"""A seed of its own for which device is in which part, so that it is the same in all runs."""
+
 
 def held_back(share: float, never_seen: int) -> int:
     """Of so many devices (or speakers, classes) that training never sees, those for validation: at

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 from ..errors import TinyMetaFedError
 from ..models.layers import Shape
 from . import audio, datasets
-from .base import Limits, Part, ValidationShare, held_back, warn
+from .base import Limits, Part, Split, ValidationShare, held_back, warn
 from .fewshot import FewShot, Pool
 from .scaling import standardised
 from .spectra import VERSIONS, Features, spectrum
@@ -58,6 +58,9 @@ class Keywords(FewShot):
     """Share of the speakers whom training never hears."""
     validation: ValidationShare = 0.5
     """Share of these who are for validation; the others are unseen."""
+    split: Split | None = None
+    """Seed by which it is drawn who is in which part, so that runs of any seed have the same parts;
+    each run's own seed if not given."""
     window: Annotated[int, Field(ge=20, le=1000)] = 40
     """Milliseconds of a frame."""
     step: Annotated[int, Field(ge=10, le=1000)] = 40
@@ -120,7 +123,8 @@ class Keywords(FewShot):
 
     def _split(self, seed: int) -> "_Split":
         validation = held_back(self.validation, self.never_heard)
-        return _split(self.data, self.features, self.never_heard, validation, seed)
+        split = seed if self.split is None else self.split
+        return _split(self.data, self.features, self.never_heard, validation, split)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from ..errors import TinyMetaFedError
 from ..models.layers import Shape
 from . import datasets
-from .base import Held, Limits, Part, Task, ValidationShare, held_back, warn
+from .base import Held, Limits, Part, Split, Task, ValidationShare, held_back, warn
 from .partition import parts_of
 from .samples import Samples
 from .scaling import standardised
@@ -44,6 +44,9 @@ class Tabular(Task):
     """Share of the rows that devices have which training never sees."""
     validation: ValidationShare = 0.5
     """Share of these devices that are for validation; the others are unseen."""
+    split: Split | None = None
+    """Seed by which rows are shared out and devices put into parts, so that runs of any seed have
+    the same; each run's own seed if not given."""
     rows: Annotated[int, Field(ge=2, le=1000)] = 15
     """Rows of a device."""
     alpha: Annotated[float, Field(ge=1e-3, le=1e6)] | None = None
@@ -114,7 +117,7 @@ class Tabular(Task):
     def _dealt(self, seed: int) -> "_Dealt":
         validation = self._counts["validation"]
         settings = self.data, self.never_seen, validation, self.rows, self.alpha, self.missing
-        return _deal(*settings, seed)
+        return _deal(*settings, seed if self.split is None else self.split)
 
 
 @dataclass(frozen=True)

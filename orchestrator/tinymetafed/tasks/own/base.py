@@ -18,7 +18,7 @@ from pydantic.json_schema import SkipJsonSchema
 from ...errors import TinyMetaFedError, printable
 from ...models.layers import Shape
 from ...settings import Settings
-from ..base import Held, Limits, Part, Range, Task, ValidationShare, held_back
+from ..base import Held, Limits, Part, Range, Split, Task, ValidationShare, held_back
 from ..partition import Partition
 from ..samples import Samples
 from .dealing import Dealt, blocked_of, check_made, deal, fewest_of, groups_of
@@ -55,13 +55,16 @@ class OwnData(Task):
     partition: Partition | None = None
     """How devices are made where no column names them."""
     unseen: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    """Share of the devices that training never sees, drawn from the seed."""
+    """Share of the devices that training never sees."""
     validation: ValidationShare = 0.5
     """Share of these that are for validation; the others are unseen."""
     unseen_devices: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Names of the unseen devices, in place of `unseen` and `validation`."""
     validation_devices: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Names of the devices for validation, beside those of `unseen_devices`."""
+    split: Split | None = None
+    """Seed by which it is drawn who is in which part, and what devices have that `partition` makes,
+    so that runs of any seed have the same; each run's own seed if not given."""
     min_samples: Annotated[int, Field(ge=1)] = 1
     """Devices with fewer samples are left out."""
     classes: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
@@ -211,7 +214,7 @@ class OwnData(Task):
     def dealt(self, seed: int) -> Dealt:
         """Who has what. Raises TinyMetaFedError."""
         key: Any = self  # settings can be hashed
-        return _deal(key, seed)
+        return _deal(key, seed if self.split is None else self.split)
 
     # ---- samples --------------------------------------------------------------------------------
 
