@@ -146,6 +146,8 @@ static const struct {
                 {5, 5, {4, 6, SIDES(3, 2), ONE, PADDING(1, 1, 1, 0)}}, {11, 1, {2}}, {8, 1, {SLOPE}},
                 {7, 6, {4, 6, SIDES(4, 3), SIDES(1, 3), 0, 0}}, {1, 1, {1}}}},
     {3, 0, 6, {{1, 1, {4}}, {12, 1, {0}}, {1, 1, {4}}, {11, 1, {1}}, {10, 0, {0}}, {1, 1, {2}}}},
+    {20, 1, 4, {{4, 6, {4, 5, TWO, ONE, 0, 2}}, {4, 6, {3, 4, THREE, ONE, PADDING(1, 1, 1, 1), 3}},
+                {4, 6, {3, 4, ONE, TWO, 0, 2}}, {1, 1, {2}}}},
 };
 
 static void put_load(struct body *body, struct input *in)
