@@ -42,7 +42,8 @@ strategies = [
 
 
 def test_a_comparison_is_shown_under_the_labels_of_its_file(folder: Path):
-    """By 'compare', by 'report' from the file, and, once it has changed, what of it is there."""
+    """By 'compare', by 'report' from the file or, where that is gone, by its name, and, once it has
+    changed, what of it is there."""
     (folder / "two.toml").write_text(COMPARISON)
     (folder / "broken").mkdir()
     (folder / "broken/vl_convert.py").write_text("raise ImportError(name='vl_convert')\n")
@@ -66,6 +67,12 @@ def test_a_comparison_is_shown_under_the_labels_of_its_file(folder: Path):
     called = call(folder, "report", "two.toml", "-o", "other.html", "--baseline", "Reptile")
     assert called.returncode == 0, called.stderr
     assert (folder / "other.html").read_text() == (folder / "page.html").read_text()
+    (folder / "two.toml").unlink()
+    called = call(folder, "report", "two", "-o", "named.html")
+    assert called.returncode == 0, called.stderr
+    assert (folder / "named.html").read_text() == (folder / "page.html").read_text()
+    called = call(folder, "report", "two", "--target", "1")
+    assert called.stderr == "error: --target: the comparison has a target for each task\n"
     more = COMPARISON.replace("[1, 2]", "[1, 2, 3]")
     (folder / "two.toml").write_text(more)
     called = call(folder, "report", "two.toml")

@@ -37,6 +37,19 @@ def test_runs_that_differ_by_seed_alone_are_one_group(compared: Store):
     assert _numbers(comparison.repeated) == [1]
 
 
+def test_wall_time_is_that_of_each_round(compared: Store):
+    for one in _read(compared):
+        by_round = np.diff(one.seconds)
+        assert by_round.tolist() == pytest.approx([*compared.wall_times(one.run.id).values()])
+        assert len(set(by_round.tolist())) > 1
+        assert one.seconds[-1] == pytest.approx(one.run.seconds)
+        older = replace(one, wall_times={1: by_round[0]})  # what followed was done by another
+        rest = (one.run.seconds - by_round[0]) / (one.run.done - 1)
+        assert np.diff(older.seconds).tolist() == pytest.approx(
+            [by_round[0], *[rest] * (one.run.done - 1)]
+        )
+
+
 def test_a_run_that_is_not_done_is_a_group_of_its_own(compared: Store):
     _, second, third, *_ = _read(compared)
     begun = replace(third, run=replace(third.run, done=2), judged=third.judged[:2])

@@ -64,7 +64,8 @@ def compare(
         )  # fmt: skip
     labels = Labels(tuple(tag or ()), note or "")
     wanted = _Page(report, figures, width)
-    _compare(settings.beside(baseline), cells, labels, jobs, csv, json, markdown, wanted)
+    settings = settings.beside(baseline)
+    _compare(settings, cells, labels, jobs, csv, json, markdown, wanted, named=True)
 
 
 def sweep(
@@ -135,9 +136,13 @@ def _compare(
     json: Path | None,
     markdown: Path | None,
     wanted: _Page,
+    *,
+    named: bool = False,
 ) -> NoReturn:
-    """Raises typer.Exit with the command's status."""
+    """named: whether a report may call all of it by its name. Raises typer.Exit with the command's
+    status."""
     # What runs nodes, and SciPy, are slow to import.
+    from ..experiments.remembered import remember
     from ..experiments.scheduler import Comparison, default_jobs
     from ..report import comparison as found
     from ..report.comparison_tables import tables
@@ -147,6 +152,8 @@ def _compare(
     store = Store(STORE)
     store.labels = labels
     comparison = Comparison(cells, store)
+    if named:
+        remember(store, settings, cells)
     rounds = [cell.experiment.rounds for cell in cells]
     done = [run.done if run else 0 for run in comparison.runs]
     jobs = jobs or default_jobs(cells)

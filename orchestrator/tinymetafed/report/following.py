@@ -8,6 +8,7 @@ from dataclasses import astuple
 from ..errors import TinyMetaFedError
 from ..experiments import comparison
 from ..experiments.comparison import Cell, ComparisonSettings
+from ..experiments.remembered import recall
 from ..results.store import Run, Store
 from . import compared, page
 from .groups import compare
@@ -42,14 +43,16 @@ class Source:
         self._cells: list[Cell] = []
         self._runs: list[Run | None] = []
         path = compared.file(which)
-        if path is not None:
-            settings, cells = comparison.read(path)
+        found = None if path is None else comparison.read(path)
+        if path is None or path.name == f"{which[0]}.toml":
             # A comparison's name may be that of other runs, too.
-            if path.name == f"{which[0]}.toml" and not any(compared.find(cells, store)):
-                return
-            self._settings, self._cells = settings, cells
+            kept = recall(store, which[0]) if len(which) == 1 else None
+            known = (one for one in (kept, found) if one and any(compared.find(one[1], store)))
+            found = next(known, None)
+        if found is not None:
+            self._settings, self._cells = found
             if target is not None:
-                raise TinyMetaFedError("--target: the comparison file has a target for each task")
+                raise TinyMetaFedError("--target: the comparison has a target for each task")
 
     @classmethod
     def of_comparison(

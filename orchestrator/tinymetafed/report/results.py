@@ -66,6 +66,7 @@ class Result:
     devices: list[DeviceTotal]
     plain: Measured
     moved: list[tuple[int, int]]
+    wall_times: dict[int, float]
     sent: list[tuple[str, int]]
     spent: Spent | None
     courses: dict[Price, Course]
@@ -113,7 +114,8 @@ class Result:
             run, experiment, judged, thinned, unseen,
             store.node_totals(run.id), store.device_totals(run.id),
             plain,
-            store.bytes_by_round(run.id), store.messages(run.id), spent, priced,
+            store.bytes_by_round(run.id), store.wall_times(run.id), store.messages(run.id),
+            spent, priced,
             store.fates(run.id, MOST_NODES, run.done - MOST_ROUNDS + 1),
             store.node_rounds(run.id, run.done), list(account.entries(run.done)),
             store.events(run.id, most=MOST_ON_PAGE), store.event_counts(run.id),
@@ -214,10 +216,15 @@ class Result:
             by_round[number] = moved
         return by_round.cumsum()
 
-    @property
+    @cached_property
     def seconds(self) -> NDArray[np.float64]:
-        """Wall time, as if all rounds had taken as long: float64 [rounds done + 1]."""
-        return np.linspace(0.0, self.run.seconds, self.run.done + 1)
+        """Wall time until a round was done, float64 [rounds done + 1]; until 0 it is that of the
+        evaluation before training. Rounds of which it is not known take as long as one another."""
+        known = self.wall_times
+        rest, unknown = self.run.seconds - sum(known.values()), self.run.done - len(known)
+        before, each = (0.0, rest / unknown) if unknown else (rest, 0.0)
+        by_round = [known.get(number, each) for number in range(1, self.run.done + 1)]
+        return np.cumsum([before, *by_round])
 
     @cached_property
     def messages(self) -> dict[str, tuple[int, int]]:

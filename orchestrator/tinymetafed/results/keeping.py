@@ -115,6 +115,20 @@ class Keeping(Database):
         if labels.note:
             self._db.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (run, labels.note))
 
+    def put_comparison(self, name: str, settings: str, cells: str) -> None:
+        """Keeps what a comparison was, in place of an earlier one of the name. settings, cells:
+        JSON, see schema.py."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO comparison VALUES (?, ?, ?)", (name, settings, cells)
+            )
+
+    def comparison(self, name: str) -> tuple[str, str] | None:
+        """Settings and cells of the comparison of that name, as they were put; None where there is
+        none."""
+        rows = self._all("SELECT settings, cells FROM comparison WHERE name = ?", name)
+        return rows[0] if rows else None
+
     def extensions(self, run: int) -> list[int]:
         """After how many rounds, which were all that it was to have, more were added; ascending."""
         rows = self._all("SELECT after FROM extension WHERE run = ? ORDER BY after", run)

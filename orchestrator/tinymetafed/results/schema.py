@@ -1,6 +1,6 @@
 """The tables of the store."""
 
-SCHEMA_VERSION = 13
+SCHEMA_VERSION = 14
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -120,6 +120,17 @@ CREATE TABLE IF NOT EXISTS extension (   -- rounds were added to a run that had 
     run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
     after        INTEGER NOT NULL,       -- so many: all that there were to be until then
     PRIMARY KEY (run, after)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS wall_time (   -- of rounds, of runs begun with schema 14
+    run          INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+    round        INTEGER NOT NULL,       -- from 1
+    seconds      REAL NOT NULL,
+    PRIMARY KEY (run, round)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS comparison (  -- as it was played last under that name
+    name         TEXT PRIMARY KEY,
+    settings     TEXT NOT NULL,          -- what its file has, as JSON
+    cells        TEXT NOT NULL           -- of each run: labels of task and strategy, settings
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS event_of_run ON event (run, round);
 """

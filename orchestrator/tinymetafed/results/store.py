@@ -111,6 +111,7 @@ class Store(Keeping):
                 raise TinyMetaFedError(
                     f"run {run} is being continued by another process, or was deleted"
                 )
+            self._db.execute("INSERT INTO wall_time VALUES (?, ?, ?)", (run, done, seconds))
             self._insert("node_round", run, nodes)
             self._insert("evaluation", run, evaluations)
             if phases:
@@ -180,6 +181,10 @@ class Store(Keeping):
         """Bytes down and up of all nodes together, by round, ascending."""
         query = "SELECT round, sum(bytes_down + bytes_up) FROM node_round WHERE run = ?"
         return self._all(f"{query} GROUP BY round ORDER BY round", run)
+
+    def wall_times(self, run: int) -> dict[int, float]:
+        """Seconds that each round has taken; of those done before schema 14 they are not known."""
+        return dict(self._all("SELECT round, seconds FROM wall_time WHERE run = ?", run))
 
     def messages(self, run: int) -> list[tuple[str, int]]:
         """What is in `messages` of node_round, and in how many rows."""
