@@ -59,8 +59,9 @@ def test_what_is_found_is_shown_and_written_and_taken_up(two: Path):
             if cell.strategy == one["strategy"]:
                 strategy = cell.experiment.strategy.model_dump()
                 assert {key: strategy[key] for key in best["settings"]} == best["settings"]
-    compared = call(two, "compare", "two.toml")
+    compared = call(two, "compare", "two.toml", "--report", "page.html")
     assert compared.returncode == 0
+    assert "settings of the strategies as tuned (chosen.toml)" in (two / "page.html").read_text()
     assert compared.stdout.startswith("Settings of the strategies: as tuned, chosen.toml\n")
 
 

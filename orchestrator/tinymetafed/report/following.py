@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 from ..errors import TinyMetaFedError
 from ..experiments import comparison
@@ -101,7 +101,8 @@ class Source:
         labels = {group.label for task in tasks for group in task.groups}
         if baseline is None and settings is not None and settings.compared_with in labels:
             baseline = settings.compared_with
-        return page.page(tasks, title, prices, baseline, results)
+        found = page.page(tasks, title, prices, baseline, results)
+        return replace(found, tuned=settings and settings.tuned)
 
     def _result(self, run: Run) -> Result | None:
         """None, with a warning, where it cannot be shown."""

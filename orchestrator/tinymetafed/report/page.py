@@ -62,13 +62,15 @@ class TaskPart:
 
 @dataclass(frozen=True)
 class Page:
-    """title: of the page. baseline: the label of a strategy."""
+    """title: of the page. baseline: the label of a strategy. tuned: the file with the settings of
+    the strategies, None where they are those of the comparison."""
 
     title: str
     results: list[Result]
     tasks: list[TaskPart]
     prices: list[Price]
     baseline: str
+    tuned: str | None = None
 
     @property
     def baselines(self) -> list[str]:
