@@ -20,6 +20,9 @@ from tinymetafed.tasks.base import warn
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Whatever a user has set, commands that tests call have the stores of their folders.
+os.environ.pop("TMF_RUNS", None)
+
 # The same examples every time, however busy the machine is.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("tests")
