@@ -2,9 +2,8 @@
 how it compares with a baseline."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from . import units
 from .curves import spent
@@ -43,21 +42,28 @@ class Entry:
 
 @dataclass(frozen=True)
 class Column:
-    """title: with the unit. entries: by strategy. ratios: by baseline and strategy, as text with
-    its interval; empty where there is none. even: likewise, whether the interval leaves open which
-    of both is better. compared: the title of ratios, before the baseline's label."""
+    """name: what it is of, until what goal, where it is until one. better: -1 where more is.
+    entries: by strategy. ratios: by baseline and strategy, as text with its interval; empty where
+    there is none. even: likewise, whether the interval leaves open which of both is better. title:
+    all of it. compared: the title of ratios, before the baseline's label."""
 
     key: str
-    title: str
+    name: str
+    unit: str
+    goal: str
     better: int
     entries: list[Entry]
     ratios: list[list[str]]
     even: list[list[bool]]
-    compared: str = ""
+    title: str = field(init=False)
+    compared: str = field(init=False)
 
     def __post_init__(self) -> None:
+        goal = f" to {self.goal}" if self.goal else ""
+        unit = f" ({self.unit})" if self.unit else ""
         sign = "−" if self.better < 0 else "÷"
-        object.__setattr__(self, "compared", f"{re.sub(r' [(].*?[)]', '', self.title)} {sign}")
+        object.__setattr__(self, "title", f"{self.name}{unit}{goal}")
+        object.__setattr__(self, "compared", f"{self.name}{goal} {sign}")
 
 
 @dataclass(frozen=True)
@@ -73,14 +79,17 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a column is of. quantity: as over_seeds has it. base: of the unit; scale: of plain
-    numbers. more: more is better. priced: it is of a device and radio."""
+    """What a column is of. quantity: as over_seeds has it. base: of the unit; else unit and scale
+    of plain numbers. goal: until which. more: more is better. priced: it is of a device and
+    radio."""
 
     key: str
     quantity: str
     name: str
     base: str = ""
+    unit: str = ""
     scale: float = 1.0
+    goal: str = ""
     more: bool = False
     priced: bool = False
 
@@ -88,11 +97,10 @@ class _Kind:
 def _kinds(task: TaskRuns) -> list[_Kind]:
     """The columns in their order; the first is the score."""
     accuracy = task.score == "accuracy"
-    percent = {"scale": 100.0, "more": True} if accuracy else {}
-    unit = " (%)" if accuracy else ""
+    percent = {"unit": "%", "scale": 100.0}
+    score = {**percent, "more": True} if accuracy else {}
     found = [
-        _Kind("score", f"{task.score} after adaptation", f"{task.score} after adaptation{unit}",
-              **percent),
+        _Kind("score", f"{task.score} after adaptation", f"{task.score} after adaptation", **score),
         _Kind("bytes", "bytes", "bytes", "B"),
         _Kind("joules", "joules", "energy", "J", priced=True),
     ]  # fmt: skip
@@ -100,9 +108,9 @@ def _kinds(task: TaskRuns) -> list[_Kind]:
         goal = f"accuracy ≥ {100 * task.target:g}%" if accuracy else f"loss ≤ {task.target:g}"
         rounds = "rounds of a node" if task.by_node else "rounds"
         found += [
-            _Kind("rounds until", ROUNDS_UNTIL, f"{rounds} to {goal}"),
-            _Kind("bytes until", BYTES_UNTIL, f"bytes to {goal}", "B"),
-            _Kind("joules until", JOULES_UNTIL, f"energy to {goal}", "J", priced=True),
+            _Kind("rounds until", ROUNDS_UNTIL, rounds, goal=goal),
+            _Kind("bytes until", BYTES_UNTIL, "bytes", "B", goal=goal),
+            _Kind("joules until", JOULES_UNTIL, "energy", "J", goal=goal, priced=True),
         ]
     if accuracy:
         found.append(_Kind("loss", "loss after adaptation", "loss after adaptation"))
@@ -110,10 +118,10 @@ def _kinds(task: TaskRuns) -> list[_Kind]:
         *found,
         _Kind("time", "device time", "device time", "s", priced=True),
         _Kind("worst", f"{task.score} of the worst tenth",
-              f"{task.score} of the worst tenth of devices{unit}", **percent),
-        _Kind("worse", WORSE, f"devices worse than {task.no_federation} (%)", scale=100.0),
-        _Kind("spread", SPREAD, f"spread of the last fifth{' (points)' if accuracy else ''}",
-              scale=percent.get("scale", 1.0)),
+              f"{task.score} of the worst tenth of devices", **score),
+        _Kind("worse", WORSE, f"devices worse than {task.no_federation}", **percent),
+        _Kind("spread", SPREAD, "spread of the last fifth",
+              **({**percent, "unit": "points"} if accuracy else {})),
     ]  # fmt: skip
 
 
@@ -180,17 +188,16 @@ def _column(
     means = by_baseline[0].get(key)
     if not means:
         return None
+    size, unit = 1 / kind.scale, kind.unit
     if kind.base:
-        unit = units.best(kind.base, [one.mean for one in means.values()])
-        size, title = unit.size, f"{kind.name.replace(' to ', f' ({unit.name}) to ')}"
-        title = title if " to " in title else unit.of(title)
-    else:
-        size, title = 1 / kind.scale, kind.name
+        best = units.best(kind.base, [one.mean for one in means.values()])
+        size, unit = best.size, best.name
     entries = [_entry(means.get(label), size, kind) for label in labels]
     beside = [[found.get(key, {}).get(label) for label in labels] for found in by_baseline]
     ratios = [[_compared(one, size, kind) for one in row] for row in beside]
     even = [[_even(one, kind) for one in row] for row in beside]
-    return Column(kind.key, title, -1 if kind.more else 1, entries, ratios, even)
+    better = -1 if kind.more else 1
+    return Column(kind.key, kind.name, unit, kind.goal, better, entries, ratios, even)
 
 
 def _entry(found: Mean | None, size: float, kind: _Kind) -> Entry:
@@ -282,7 +289,7 @@ def _sentences(task: TaskRuns, columns: Sequence[Column]) -> Iterator[Sentence]:
     if len(labels) == 1:
         first[0] = str(first[0]).replace(f"has the {name}", f"comes to a mean {task.score}")
         spent_on = [
-            f"{column.entries[0].text} {column.title.rpartition('(')[2].rstrip(')')}"
+            f"{column.entries[0].text} {column.unit}"
             for column in columns
             if column.key in ("bytes", "joules")
         ]
@@ -309,7 +316,7 @@ def _sentences(task: TaskRuns, columns: Sequence[Column]) -> Iterator[Sentence]:
     if until is not None:
         there = [i for i, entry in enumerate(until.entries)
                  if entry.value is not None and math.isfinite(entry.value)]  # fmt: skip
-        goal = until.title.partition(" to ")[2]
+        goal = until.goal
         if not there:
             yield [f"None reaches {goal} with every seed."]
             return
@@ -336,8 +343,7 @@ def _cheapest(
                  if column.entries[i].value is not None] if column else []  # fmt: skip
         if column and known:
             _, i = min(known)
-            unit = column.title.partition(" to ")[0].rpartition("(")[2]
-            unit = f"\u00a0{unit.rstrip(')')}" if unit.endswith(")") else ""
+            unit = f"\u00a0{column.unit}" if column.unit else ""
             said.setdefault(i, []).append((key, f"{what} ({column.entries[i].text}{unit}"))
     found: Sentence = []
     for i, parts in said.items():
