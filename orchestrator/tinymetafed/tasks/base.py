@@ -135,6 +135,14 @@ class Task(Settings):
         them the unseen ones, so that no number is in two parts. Raises TinyMetaFedError where the
         data cannot be read."""
 
+    def class_names(
+        self, seed: int, device: int, support: int, query: int, *, part: Part = "seen"
+    ) -> Sequence[str]:
+        """What the classes 0, 1, … of the targets are called that `device` returns for the same
+        arguments: `outputs` names, no two alike. The numbers themselves unless a task says more. It
+        is not called where targets are values."""
+        return [str(number) for number in range(self.outputs)]
+
     def held(self, seed: int, device: int, *, part: Part) -> Held | None:
         """All that a device has; None where it has as much as is asked for."""
         limits = self.limits(part=part)
@@ -169,7 +177,7 @@ def _check(task: Any) -> None:
         raise ValueError(f"outputs: {task.outputs!r:.60} is no whole number of at least 1")
     if type(task.target_is_class) is not bool:
         raise ValueError(f"target_is_class: {task.target_is_class!r:.60} is neither True nor False")
-    for name in ("device", "limits", "held"):
+    for name in ("device", "class_names", "limits", "held"):
         if not _takes_part(getattr(task, name)):
             raise ValueError(
                 f"{name}(): it takes no part; write '*, part' as its last parameter, which is "

@@ -23,12 +23,13 @@ class Pool:
     """Classes that a device's are drawn from.
 
     examples: [n, inputs]. unit: the example's value that is 1 in a sample. classes: indices of the
-    examples of each.
+    examples of each. names: of the classes.
     """
 
     examples: NDArray[np.float32] | NDArray[np.uint8]
     unit: np.float32
     classes: tuple[NDArray[np.intp], ...]
+    names: tuple[str, ...]
 
     @cached_property
     def fewest(self) -> int:
@@ -66,10 +67,23 @@ class FewShot(Task):
                 f"task: {self.ways} classes are asked for, and the data have {len(pool.classes)}; "
                 "use fewer ways"
             )
-        rng = np.random.default_rng([seed, device])
-        chosen = rng.choice(len(pool.classes), self.ways, replace=False)
+        rng, chosen = self._drawn(pool, seed, device)
         rows = np.stack([rng.choice(pool.classes[c], each, replace=False) for c in chosen])
         return _samples(rng, pool, rows[:, :shots]), _samples(rng, pool, rows[:, shots:])
+
+    def class_names(
+        self, seed: int, device: int, support: int, query: int, *, part: Part = "seen"
+    ) -> list[str]:
+        pool = self.pool(seed, part=part)
+        _, chosen = self._drawn(pool, seed, device)
+        return [pool.names[c] for c in chosen]
+
+    def _drawn(
+        self, pool: Pool, seed: int, device: int
+    ) -> tuple[np.random.Generator, NDArray[np.intp]]:
+        """The classes of a device, and what its samples are drawn by then."""
+        rng = np.random.default_rng([seed, device])
+        return rng, rng.choice(len(pool.classes), self.ways, replace=False)
 
 
 def _samples(rng: np.random.Generator, pool: Pool, rows: NDArray[np.intp]) -> Samples:

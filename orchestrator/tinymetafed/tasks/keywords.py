@@ -164,7 +164,7 @@ def _split(data: str, features: Features, never_heard: int, validation: int, see
     def pool(some: NDArray[np.str_]) -> Pool:
         chosen = np.isin(speakers, some)
         classes = tuple(np.flatnonzero(chosen & (words == word)) for word in card.words)
-        return Pool(examples, np.float32(1), classes)
+        return Pool(examples, np.float32(1), classes, card.words)
 
     return _Split(names, {part: pool(some) for part, some in names.items()})
 

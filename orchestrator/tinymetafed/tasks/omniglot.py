@@ -169,7 +169,8 @@ def _pool(entries: tuple[str, ...], size: int, rotations: bool) -> Pool:
     turns = range(4 if rotations else 1)
     turned = [np.rot90(drawings, k, axes=(1, 2)).reshape(len(drawings), -1) for k in turns]
     classes = [rows + k * len(drawings) for k in turns for rows in characters]
-    return Pool(np.concatenate(turned), np.float32(255), tuple(classes))
+    names = [f"{'/'.join(one)}{f' {90 * k}°' if k else ''}" for k in turns for one in images]
+    return Pool(np.concatenate(turned), np.float32(255), tuple(classes), tuple(names))
 
 
 def _ink(png: bytes, size: int) -> NDArray[np.uint8]:

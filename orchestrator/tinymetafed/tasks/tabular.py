@@ -110,6 +110,11 @@ class Tabular(Task):
         samples = devices[device % len(devices)]
         return samples[:support], samples[support : support + query]
 
+    def class_names(
+        self, seed: int, device: int, support: int, query: int, *, part: Part = "seen"
+    ) -> tuple[str, ...]:
+        return self.card.classes
+
     def held(self, seed: int, device: int, *, part: Part) -> Held | None:
         held = super().held(seed, device, part=part)
         return held and replace(held, classes=self.card.classes)

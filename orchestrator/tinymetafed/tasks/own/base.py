@@ -7,6 +7,7 @@ to normalise.
 import hashlib
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -19,7 +20,7 @@ from ...errors import TinyMetaFedError, printable
 from ...models.layers import Shape
 from ...settings import Settings
 from ..base import Held, Limits, Part, Range, Split, Task, ValidationShare, held_back
-from ..partition import Partition
+from ..partition import Partition, Rows
 from ..samples import Samples
 from .dealing import Dealt, blocked_of, check_made, deal, fewest_of, groups_of
 from .records import Records
@@ -238,12 +239,27 @@ class OwnData(Task):
             first, then = dealt.drawn(rng, rows, support, query, name)
             return dealt.samples(first), dealt.samples(then)
         rng = np.random.default_rng([seed, device])
-        if self.device_column is None:
-            classes, name = [rows for _, rows in groups], "the data"
-        else:
-            name, rows = groups[device % len(groups)]
-            classes = dealt.by_class(rows)
+        classes, name = self._classes(dealt, device, part)
         return dealt.episode(rng, classes, self.ways, support, query, name)
+
+    def _classes(self, dealt: Dealt, device: int, part: Part) -> tuple[list[Rows], str]:
+        """The records of each class that an episode of a device is drawn from; and whose they
+        are."""
+        groups = dealt.parts[part]
+        if self.device_column is None:
+            return [rows for _, rows in groups], "the data"
+        name, rows = groups[device % len(groups)]
+        return dealt.by_class(rows), name
+
+    def class_names(
+        self, seed: int, device: int, support: int, query: int, *, part: Part = "seen"
+    ) -> Sequence[str]:
+        if self.ways is None:
+            return self.known.classes
+        dealt, rng = self.dealt(seed), np.random.default_rng([seed, device])
+        classes, name = self._classes(dealt, device, part)
+        chosen = dealt.drawn_classes(rng, classes, self.ways, support, query, name)
+        return [dealt.class_of(rows) for rows in chosen]
 
     def ranges(self, seed: int) -> list[Range]:
         return self.dealt(seed).ranges()

@@ -73,6 +73,17 @@ class Dealt:
     ) -> tuple[Samples, Samples]:  # fmt: skip
         """Of `ways` classes, drawn from those that have enough, the same number of samples each."""
         shots, asked = support // ways, query // ways
+        chosen = self.drawn_classes(rng, classes, ways, support, query, name)
+        parts = [self.drawn(rng, rows, shots, asked, name) for rows in chosen]
+        support_rows, query_rows = zip(*parts, strict=True)
+        return self._relabelled(rng, support_rows), self._relabelled(rng, query_rows)
+
+    def drawn_classes(
+        self, rng: np.random.Generator, classes: list[Rows], ways: int, support: int, query: int,
+        name: str,
+    ) -> list[Rows]:  # fmt: skip
+        """The records of each of the classes of an episode."""
+        shots, asked = support // ways, query // ways
         blocked = blocked_of(self.records)
         enough = [rows for rows in classes if len(rows) >= shots * blocked + asked]
         if len(enough) < ways:
@@ -80,10 +91,11 @@ class Dealt:
                 f"task: {ways} classes with {shots} + {asked} samples are asked for, and {name} "
                 f"has {len(enough)}; use a smaller support or query, or fewer ways"
             )
-        chosen = rng.choice(len(enough), ways, replace=False)
-        parts = [self.drawn(rng, enough[c], shots, asked, name) for c in chosen]
-        support_rows, query_rows = zip(*parts, strict=True)
-        return self._relabelled(rng, support_rows), self._relabelled(rng, query_rows)
+        return [enough[c] for c in rng.choice(len(enough), ways, replace=False)]
+
+    def class_of(self, rows: Rows) -> str:
+        """The name of the class that all of these records are of."""
+        return self.records.classes[int(self.records.targets[rows[0]])]
 
     def _relabelled(self, rng: np.random.Generator, parts: Sequence[Rows]) -> Samples:
         labels = np.repeat(np.arange(len(parts), dtype=np.uint32), [len(part) for part in parts])
