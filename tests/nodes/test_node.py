@@ -13,6 +13,7 @@ from learning import full, load, store, train
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments.experiment import Experiment, parse
 from tinymetafed.link import Connection, messages
+from tinymetafed.models.model import Model, ModelSettings
 from tinymetafed.nodes.answers import NodeRefused
 from tinymetafed.nodes.broadcast import Broadcast
 from tinymetafed.nodes.host import HostTransport, open_host
@@ -192,6 +193,26 @@ def test_inputs_longer_than_a_frame_are_predicted_in_pieces(experiment: MakeExpe
     whole, part = asyncio.run(predict())
     assert whole.shape == (5000, 1)
     assert np.array_equal(whole[4000:4010], part)
+
+
+def test_outputs_longer_than_a_frame_come_in_pieces():
+    """More bytes come back than are sent."""
+    wide = Model.build(ModelSettings.model_validate({"layers": [{"units": 300}]}), 1)
+    inputs = np.linspace(-5, 5, 20, dtype=np.float32)[:, None]
+    theta = np.arange(wide.parameters, dtype=np.float32)
+
+    async def outputs() -> NDArray[np.float32]:
+        node = Node("node-0", open_host)
+        await node.start()
+        await load(node, wide)
+        await node.set_weights(full(theta))
+        assert node.can_predict
+        found = await node.predict(inputs)
+        await node.close()
+        return found
+
+    w, b = theta[:300], theta[300:]
+    np.testing.assert_allclose(asyncio.run(outputs()), inputs * w + b, rtol=1e-6)
 
 
 def test_samples_longer_than_a_frame_go_in_pieces(experiment: MakeExperiment):

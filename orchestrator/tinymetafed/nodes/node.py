@@ -353,13 +353,20 @@ class Node:
         """Judges the working weights."""
         return evaluation(await self.run((Evaluate("query"),), query=samples), 0)
 
+    @property
+    def can_predict(self) -> bool:
+        """Whether the outputs for a sample fit into an answer."""
+        assert self._model is not None
+        return 4 * self._model.outputs <= self.capacity - CHUNK_OVERHEAD
+
     async def predict(self, inputs: ArrayLike) -> NDArray[np.float32]:
         """inputs: float32 [n, inputs], or what is converted to these, see Samples; returns the
         model's outputs, float32 [n, outputs]. Raises SamplesError, NodeRefused, NodeLost."""
         assert self._model is not None
         inputs = as_inputs(inputs, self._model).astype("<f4")
         size = max(1, inputs[:1].nbytes)
-        room = max(1, (self.capacity - CHUNK_OVERHEAD) // size)
+        largest = max(size, 4 * self._model.outputs)  # both ways have to fit
+        room = max(1, (self.capacity - CHUNK_OVERHEAD) // largest)
         found: list[NDArray[np.float32]] = []
         for first in range(0, len(inputs), room):
             piece = inputs[first : first + room]
