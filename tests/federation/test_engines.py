@@ -17,6 +17,7 @@ import pytest
 import dying
 import tinymetafed
 from conftest import MakeExperiment
+from recorded import recorded, write
 from running import STRATEGIES, execute
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments.experiment import Experiment
@@ -27,6 +28,7 @@ from tinymetafed.models.model import FirstWeights
 from tinymetafed.nodes import native
 from tinymetafed.nodes.folder import private_directory
 from tinymetafed.nodes.library import library_build
+from tinymetafed.results.store import Store
 
 NODES = ("nodes.count=7", "nodes.per_round=5", "evaluation.devices=9")
 NODES += ("participation={leave=0.3, join=0.5}",)
@@ -97,6 +99,24 @@ def test_a_ray_cluster_comes_to_the_same(
     local = _result(experiment(*changes), tmp_path / "local")
     spread = ("nodes.engine=ray", f"nodes.address={cluster}")
     assert _result(experiment(*changes, *spread), tmp_path / "spread") == local
+
+
+def test_a_ray_cluster_takes_samples_for_the_same(
+    experiment: MakeExperiment, tmp_path: Path, cluster: str
+):
+    path = write(tmp_path / "t.csv", recorded(users=8).rows())
+    changes = (
+        f"task={{name='table', path='{path}', target='activity', device_column='user'}}",
+        "model={loss='softmax_cross_entropy', layers=[{units=3}]}", "devices.seen=6",
+        "strategy={name='fedavg', query=6, batch=3}", "nodes.count=2",
+        "evaluation={devices=1, unseen=1, support=5, query=8}",
+    )  # fmt: skip
+    local = _result(experiment(*changes), tmp_path / "local")
+    spread = ("nodes.engine=ray", f"nodes.address={cluster}")
+    found = _result(experiment(*changes, *spread), tmp_path / "spread")
+    assert found == local
+    evaluations = Store(tmp_path / "spread").evaluations(1)
+    assert sum(one.samples for row in evaluations for one in row.classes) == 8
 
 
 def test_the_work_of_a_ray_worker_that_dies_in_a_run_is_done_again(

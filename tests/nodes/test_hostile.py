@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from blobs import Blobs, on_blobs
 from conftest import MakeExperiment
 from learning import full
 from tinymetafed.errors import TinyMetaFedError
@@ -25,6 +26,7 @@ from tinymetafed.nodes.host import HostTransport
 from tinymetafed.nodes.node import Node
 from tinymetafed.nodes.outcome import evaluation
 from tinymetafed.nodes.program import Evaluate, Program, Select, Send, Store, Train
+from tinymetafed.results.store import DeviceEvaluation
 from tinymetafed.tasks.samples import Samples
 
 Change = Callable[[list[Any]], Any]
@@ -276,6 +278,53 @@ def test_they_are_treated_as_a_device_that_diverged(
         asyncio.run(federation())
         (record,) = caplog.records
         assert re.match(says, record.getMessage())
+
+
+# ---- what it takes samples for ------------------------------------------------------------------
+
+
+def outputting(values: list[float]) -> Change:
+    """Answers this of each sample where it is asked to predict."""
+
+    def change(items: list[Any]) -> None:
+        if items[1][0] == 6:
+            items[1][1] = np.resize(np.array(values, "<f4"), len(items[1][1]) // 4).tobytes()
+
+    return change
+
+
+def _asked(changes: list[Change | None], ways: int = 2) -> list[DeviceEvaluation]:
+    """An unseen device by a node whose answers are changed."""
+    settings = on_blobs(Blobs(ways=ways), {"nodes.count": 1, "evaluation.unseen": 1})
+    node = node_with(changes)
+
+    async def federation() -> list[DeviceEvaluation]:
+        one = Federation(settings, LinkEngine(Client(settings, restarts=0), [node]))
+        try:
+            return await one.evaluate(await one.start(), settings.devices_of("unseen"))
+        finally:
+            await one.close()
+
+    return asyncio.run(federation())
+
+
+def test_a_node_that_contradicts_itself_is_not_believed():
+    with pytest.raises(TinyMetaFedError, match="^node predicts other classes than it was judged"):
+        _asked(50 * [outputting([0.0, 1.0, 1.0, 0.0, 2.0])])
+
+
+def test_where_an_output_is_infinite_it_is_not_known_what_samples_are_taken_for():
+    (row,) = _asked(50 * [outputting([-np.inf, 1.0])])
+    assert row.loss_after is not None
+    assert row.classes == ()
+
+
+def test_a_node_whose_answers_have_no_room_for_the_outputs_is_not_asked():
+    (row,) = _asked([setting(1, 4, 600)], ways=200)
+    assert row.loss_after is not None
+    assert row.classes == ()
+    (row,) = _asked([setting(1, 4, 1600)], ways=200)
+    assert sum(one.samples for one in row.classes) == 8
 
 
 def test_what_it_keeps_is_not_taken_over(experiment: MakeExperiment):

@@ -4,7 +4,8 @@ import importlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from ..models.network import Network
 from ..nodes.events import FIRMWARE_FAULTS
 from ..plugins import blaming
 from ..report import described
-from ..results.rows import DeviceEvaluation, Event, Judged, NodeRound
+from ..results.rows import ClassCount, DeviceEvaluation, Event, Judged, NodeRound, columns_of
 from ..results.store import Entry, Run, Store
 from ..tasks.samples import Samples, as_inputs
 from .outside import outside_loop
@@ -137,6 +138,19 @@ class Result:
             rows = store.evaluations(self.id)
             found = frame(DeviceEvaluation, rows, "round", "device")
             return self._without_classes(store, rows, found)
+
+    @property
+    def classes(self) -> "DataFrame":
+        """What each unseen device took its query samples for after adaptation, once after the last
+        round: `samples` by `round`, `device`, `actual` and `predicted`, the names of the classes
+        that they are of and that they were taken for; pairs without a sample are left out. Empty
+        where there are no classes, before the run is done, and of runs of earlier versions."""
+        with self._store() as store:
+            rows = store.evaluations(self.id)
+        found = frame(ClassCount, chain.from_iterable(row.classes for row in rows))
+        for i, name in enumerate(("round", "device")):
+            found.insert(i, name, [getattr(row, name) for row in rows for _ in row.classes])
+        return found.set_index(["round", "device", "actual", "predicted"])
 
     def _without_classes(
         self, store: Store, rows: Sequence[Any], found: "DataFrame"
@@ -291,6 +305,6 @@ def frame(kind: Any, rows: Iterable[Any], *index: str) -> "DataFrame":
         raise TinyMetaFedError(
             "pandas is not installed; pip install 'tinymetafed[pandas]'"
         ) from None
-    columns = [field.name for field in fields(kind)]
+    columns = columns_of(kind)
     found = pandas.DataFrame([asdict(row) for row in rows], columns=columns)
     return found.set_index(list(index)) if index else found

@@ -130,9 +130,8 @@ class Exported:
         targets = self.samples[1].targets
         if not self.settings.task.target_is_class:
             return f"mean squared error {float(np.mean((outputs - targets) ** 2)):.4g}"
-        # Of one output, the class 1 is that above zero.
-        classes = outputs.argmax(axis=1) if outputs.shape[1] > 1 else outputs[:, 0] > 0
-        return f"accuracy {float(np.mean(classes == targets)):.1%} of {len(targets)} samples"
+        right = self._client.model.decided(outputs) == targets
+        return f"accuracy {float(np.mean(right)):.1%} of {len(targets)} samples"
 
     def predicted(self, inputs: Values) -> Values:
         """What a host node gives for inputs, float32 [n, inputs]: float32 [n, outputs]."""

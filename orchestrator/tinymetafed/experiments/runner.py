@@ -217,6 +217,9 @@ def begin(
 ) -> Run:
     """The row of a run that is before its first round. evaluations: of that state. build: see
     firmware. lap: seconds that it took. more_versions: besides those of every run."""
+    unseen = experiment.devices_of("unseen")
+    if unseen and experiment.task.target_is_class:  # what is wrong is said before the training
+        federation.engine.client.class_names(unseen[0])
     return store.create(
         evaluations,
         state.server.kept,

@@ -2,8 +2,9 @@
 
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -23,7 +24,7 @@ from ..nodes.transport import LinkTooNoisy, NodeLost
 from ..nodes.update import Update
 from ..nodes.usage import Usage
 from ..plugins import short
-from ..results.store import DeviceEvaluation
+from ..results.store import ClassCount, DeviceEvaluation
 from ..tasks.base import Part
 from ..tasks.samples import BadSamples, Samples, SamplesError, check
 from . import returned
@@ -220,16 +221,23 @@ class Client:
                 return Fitted(None, instructions.kept, before, left_out=True)
 
     async def evaluate(
-        self, node: Node, broadcast: Broadcast, done: int, devices: Sequence[int]
+        self,
+        node: Node,
+        broadcast: Broadcast,
+        done: int,
+        devices: Sequence[int],
+        *,
+        apart: bool = False,
     ) -> list[DeviceEvaluation]:
         """Few-shot adaptation of devices that training never sees, after `done` rounds. Nothing of
         it is counted, and the node holds what it held before, so that training goes on as if nobody
-        had judged. Raises TinyMetaFedError."""
+        had judged. apart: weights are in frames of their own; a loss, which the node adds up frame
+        by frame, may be rounded in another way then. Raises TinyMetaFedError."""
         held = node.version
         with node.not_counted():
             rows: list[DeviceEvaluation] = []
             for device in devices:
-                work = partial(self._evaluate, node, broadcast, done, device)
+                work = partial(self._evaluate, node, broadcast, done, device, apart=apart)
                 with node.playing(device):
                     rows.append(await self._persistently(node, work))
             await self.hold(node, broadcast.theta, held)
@@ -241,17 +249,62 @@ class Client:
         await self._persistently(node, lambda: node.hold(theta, version))
 
     async def _evaluate(
-        self, node: Node, broadcast: Broadcast, done: int, device: int
+        self, node: Node, broadcast: Broadcast, done: int, device: int, *, apart: bool
     ) -> DeviceEvaluation:
         program, part = self.evaluation, self.settings.part_of(device)
+        support, query = self.never_seen(device)
+        if apart:
+            await node.set_weights(broadcast)
         try:
-            outcome = await node.run(program, *self.never_seen(device), broadcast)
+            outcome = await node.run(program, support, query, None if apart else broadcast)
         except NodeRefused as refused:
             if not refused.diverged:
                 raise
             return judged(done, device, part, ())
-        places = (0, len(program) - 1)
-        return judged(done, device, part, [evaluation(outcome, place) for place in places])
+        found = [evaluation(outcome, place) for place in (0, len(program) - 1)]
+        row = judged(done, device, part, found)
+        if not self.tells_classes(device):
+            return row
+        return replace(row, classes=await self._classes(node, device, query, found[-1]))
+
+    def tells_classes(self, device: int) -> bool:
+        """Whether it is asked what a device's samples are taken for: those of an unseen one, where
+        the task has classes."""
+        return self.model.target_is_class and self.settings.part_of(device) == "unseen"
+
+    def class_names(self, device: int) -> list[str]:
+        """What the classes of a device that training never sees are called, by its number. Raises
+        TinyMetaFedError."""
+        settings, judged = self.settings, self.settings.evaluation
+        part, name = settings.part_of(device), short(settings.task.name)
+        try:
+            found = settings.task.class_names(
+                settings.seed, device, judged.support, judged.query, part=part
+            )
+            return returned.class_names(found, self.model.classes)
+        except SamplesError as error:
+            raise SamplesError(f"task {name}, {error.of(device)}") from None
+
+    async def _classes(
+        self, node: Node, device: int, query: Samples, judged: Evaluation
+    ) -> tuple[ClassCount, ...]:
+        """What the node, which has adapted to the device, takes its query samples for; nothing
+        where it cannot say so. judged: what it found of them. Raises TinyMetaFedError."""
+        if not node.can_predict:
+            return ()
+        try:
+            outputs = await node.predict(query.inputs)
+        except NodeRefused as refused:
+            if not refused.diverged:  # one output may be infinite, and the loss is not
+                raise
+            return ()
+        taken = self.model.decided(outputs)
+        if np.count_nonzero(taken == query.targets) != round(judged.accuracy * len(query)):
+            raise NodeLost(f"{node.name} predicts other classes than it was judged by")
+        names = self.class_names(device)
+        pairs = Counter(zip(query.targets.tolist(), taken.tolist(), strict=True))
+        counts = (ClassCount(names[one], names[other], n) for (one, other), n in pairs.items())
+        return tuple(sorted(counts, key=lambda count: (count.actual, count.predicted)))
 
     async def _persistently(
         self, node: Node, work: Callable[[], Awaitable[T]], *, restart: bool = True

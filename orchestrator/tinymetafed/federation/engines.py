@@ -316,7 +316,7 @@ class HostEngine:
         """See Engine."""
         assert self._clients is not None
         every = list(chain(*devices.values()))
-        return self._clients.evaluate(broadcast, done, every)
+        return await self._clients.evaluate(broadcast, done, every)
 
     def take_events(self) -> list[tuple[int, NodeEvent]]:
         """See Engine: there is no link, and no processor but this."""

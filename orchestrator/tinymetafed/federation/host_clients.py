@@ -7,9 +7,10 @@ import numpy as np
 
 from ..nodes.answers import NodeRefused
 from ..nodes.broadcast import Broadcast
+from ..nodes.host import open_host
 from ..nodes.native import Client as NativeClient
 from ..nodes.native import NativeNodes, Played
-from ..nodes.node import Vector
+from ..nodes.node import Node, Vector
 from ..nodes.program import Program
 from ..nodes.update import Update
 from ..results.store import DeviceEvaluation
@@ -70,11 +71,33 @@ class HostClients:
         """A copy, which the node's work changes."""
         return np.zeros(self._client.model.parameters, np.float32) if kept is None else kept.copy()
 
-    def evaluate(
+    async def evaluate(
         self, broadcast: Broadcast, done: int, devices: Sequence[int]
     ) -> list[DeviceEvaluation]:
         """Few-shot adaptation of devices that training never sees, by their numbers, after `done`
         rounds. Raises TinyMetaFedError."""
+        asked = [device for device in devices if self._client.tells_classes(device)]
+        others = [device for device in devices if not self._client.tells_classes(device)]
+        return self._evaluate(broadcast, done, others) + await self._ask(broadcast, done, asked)
+
+    async def _ask(
+        self, broadcast: Broadcast, done: int, devices: Sequence[int]
+    ) -> list[DeviceEvaluation]:
+        """As evaluate, of devices that are asked what they take their samples for, which the
+        library has no answer to: they are played over a link, one by one."""
+        if not devices:
+            return []
+        node = Node("a host node", open_host)
+        try:
+            await self._client.boot(node)
+            # As the library has it: no weights are in the frames of a program that is not counted.
+            return await self._client.evaluate(node, broadcast, done, devices, apart=True)
+        finally:
+            await node.close()
+
+    def _evaluate(
+        self, broadcast: Broadcast, done: int, devices: Sequence[int]
+    ) -> list[DeviceEvaluation]:
 
         def make(some: slice) -> list[NativeClient]:
             return [

@@ -1,5 +1,6 @@
 """A process of a Ray cluster that host nodes of a round are spread over."""
 
+import asyncio
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,6 +94,6 @@ def evaluate(
     """HostClients.evaluate. Raises TinyMetaFedError."""
     try:
         with blaming():
-            return _clients(setup).evaluate(weights.broadcast, done, devices)
+            return asyncio.run(_clients(setup).evaluate(weights.broadcast, done, devices))
     except TinyMetaFedError as error:
         raise TinyMetaFedError(str(error)) from None

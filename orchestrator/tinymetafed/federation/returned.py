@@ -89,6 +89,23 @@ def samples(found: object, devices: Sequence[int], wanted: Sequence[tuple[int, i
             ).of(device)
 
 
+def class_names(found: object, count: int) -> list[str]:
+    """The names, where they are those of so many classes. Raises SamplesError."""
+    if not isinstance(found, list | tuple) or not all(isinstance(name, str) for name in found):
+        raise SamplesError(f"class_names() returned {_kind(found)}, no list of texts")
+    names = [str(name) for name in found]
+    if len(names) != count:
+        raise SamplesError(f"class_names() returned {len(names)} names of {count} classes")
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise SamplesError(f"class_names() returned {printable(repr(name))} twice")
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise SamplesError(f"class_names() returned {name!a}, which is no text") from None
+    return names
+
+
 def _numbers(one: object) -> bool:
     """Whether it is an array of numbers, or numpy's scalar, which is one without axes."""
     return isinstance(one, np.ndarray | np.generic) and one.dtype.kind in "biufc"

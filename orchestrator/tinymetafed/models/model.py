@@ -226,6 +226,13 @@ class Model:
         """Classes that the outputs tell apart; one output, below or above zero, two."""
         return max(self.outputs, 2)
 
+    def decided(self, outputs: NDArray[np.float32]) -> NDArray[np.intp]:
+        """The classes that a node takes these outputs for, float32 [n, outputs]: int [n]. It is the
+        first of the greatest; of a single output, 1 where that is above zero."""
+        if self.outputs == 1:
+            return (outputs[:, 0] > 0).astype(np.intp)
+        return outputs.argmax(axis=1)
+
     @property
     def parameters(self) -> int:
         """Number of parameters."""

@@ -54,6 +54,7 @@ def of_run(store: Store, run: Run) -> Tree:
         "versions": _parsed(run.versions),
         "firmware": run.firmware,
         "evaluations": [asdict(one) for one in store.judged(run.id)],
+        "classes": [asdict(one) for one in store.class_counts(run.id, run.done)],
         "nodes": [_node(one, spent) for one in totals],
         "events": [
             {"round": e.round, "node": e.node, "device": e.device, "kind": e.kind}

@@ -1,7 +1,7 @@
 """Rows of the store's tables, and sums of them."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,21 @@ class NodeRound:
 
 
 @dataclass(frozen=True)
+class ClassCount:
+    """How many samples of a class were taken for which."""
+
+    actual: str
+    predicted: str
+    samples: int
+
+
+@dataclass(frozen=True)
 class DeviceEvaluation:
-    """A row of evaluation; see the schema."""
+    """A row of evaluation; see the schema.
+
+    classes: of an unseen device with classes, what its query samples are and were taken for after
+    adaptation, ascending; rows of class_count. Empty of others, and where it is not known.
+    """
 
     round: int
     device: int
@@ -39,6 +52,7 @@ class DeviceEvaluation:
     accuracy_before: float | None
     accuracy_after: float | None
     part: Part
+    classes: tuple[ClassCount, ...] = field(default=(), metadata={"column": False})
 
 
 @dataclass(frozen=True)
@@ -153,3 +167,8 @@ class Run:
         except (ValueError, KeyError, TypeError):
             version = "of an unknown version"
         return f"tinymetafed {version} (schema {self.schema})"
+
+
+def columns_of(kind: Any) -> list[str]:
+    """Names of the columns of a kind of rows."""
+    return [one.name for one in fields(kind) if one.metadata.get("column", True)]

@@ -99,6 +99,15 @@ CREATE TABLE IF NOT EXISTS evaluation (  -- few-shot adaptation of a device that
     part            TEXT NOT NULL,       -- of the devices: validation or unseen
     PRIMARY KEY (run, round, device)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS class_count ( -- what an unseen device takes its query samples for
+    run             INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+    round           INTEGER NOT NULL,    -- as in evaluation
+    device          INTEGER NOT NULL,
+    actual          TEXT NOT NULL,       -- name of the class that the samples are of
+    predicted       TEXT NOT NULL,       -- and of the one that they are taken for after adaptation
+    samples         INTEGER NOT NULL,    -- at least one
+    PRIMARY KEY (run, round, device, actual, predicted)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS event (       -- what a node did that no undisturbed one does, in order
     run             INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
     round           INTEGER,             -- from 1, NULL outside of rounds: a boot, an evaluation

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import astuple, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +19,7 @@ from .keeping import Keeping, Labels
 from .migration import insert_profile
 from .profiles import PhaseCount, unpack
 from .rows import (
+    ClassCount,
     DeviceEvaluation,
     DeviceTotal,
     Event,
@@ -27,6 +28,7 @@ from .rows import (
     NodeRound,
     NodeTotal,
     Run,
+    columns_of,
 )
 from .schema import SCHEMA_VERSION
 
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="DataclassInstance")
 
 __all__ = [
-    "DeviceEvaluation", "DeviceTotal", "Entry", "Event", "Judged", "Labels", "MeasuredCycles",
-    "NodeRound", "NodeTotal", "PhaseCount", "Run", "Store",
+    "ClassCount", "DeviceEvaluation", "DeviceTotal", "Entry", "Event", "Judged", "Labels",
+    "MeasuredCycles", "NodeRound", "NodeTotal", "PhaseCount", "Run", "Store",
 ]  # fmt: skip
 
 
@@ -64,7 +66,7 @@ class Store(Keeping):
                 tuple(columns.values()),
             )
             assert cursor.lastrowid is not None
-            self._insert("evaluation", cursor.lastrowid, evaluations)
+            self._insert_evaluations(cursor.lastrowid, evaluations)
             self._insert("event", cursor.lastrowid, events)
             self._put_server_state(cursor.lastrowid, server or {})
             for one in sources:
@@ -113,7 +115,7 @@ class Store(Keeping):
                 )
             self._db.execute("INSERT INTO wall_time VALUES (?, ?, ?)", (run, done, seconds))
             self._insert("node_round", run, nodes)
-            self._insert("evaluation", run, evaluations)
+            self._insert_evaluations(run, evaluations)
             if phases:
                 insert_profile(self._db, run, done, phases)
             self._insert("event", run, events)
@@ -133,7 +135,7 @@ class Store(Keeping):
     def add_evaluations(self, run: int, evaluations: Iterable[DeviceEvaluation]) -> None:
         """Adds those of a round that is in the store without any."""
         with self._transaction():
-            self._insert("evaluation", run, evaluations)
+            self._insert_evaluations(run, evaluations)
 
     def _put_server_state(self, run: int, server: Mapping[str, NDArray[Any]]) -> None:
         self._db.execute("DELETE FROM server_state WHERE run = ?", (run,))
@@ -148,9 +150,18 @@ class Store(Keeping):
         self,
         table: str,
         run: int,
-        rows: Iterable[NodeRound | DeviceEvaluation | Event | MeasuredCycles],
+        rows: Iterable[NodeRound | Event | MeasuredCycles],
     ) -> None:
-        values = [(run, *vars(row).values()) for row in rows]
+        self._put(table, [(run, *vars(row).values()) for row in rows])
+
+    def _insert_evaluations(self, run: int, evaluations: Iterable[DeviceEvaluation]) -> None:
+        names = columns_of(DeviceEvaluation)
+        for row in evaluations:
+            self._put("evaluation", [(run, *(getattr(row, name) for name in names))])
+            counted = [(run, row.round, row.device, *astuple(one)) for one in row.classes]
+            self._put("class_count", counted)
+
+    def _put(self, table: str, values: Sequence[tuple[Any, ...]]) -> None:
         if values:
             marks = ", ".join("?" * len(values[0]))
             self._db.executemany(f"INSERT INTO {table} VALUES ({marks})", values)
@@ -307,12 +318,31 @@ class Store(Keeping):
         """The evaluations, by round and device, those for validation first; those after so many
         rounds, where given."""
         where = "TRUE" if done is None else f"round = {done}"
-        return self._rows(DeviceEvaluation, "evaluation", run, "round, device", where)
+        rows = self._rows(DeviceEvaluation, "evaluation", run, "round, device", where)
+        classes: dict[tuple[int, int], list[ClassCount]] = {}
+        query = f"SELECT * FROM class_count WHERE run = ? AND {where} ORDER BY actual, predicted"
+        for _, number, device, *counted in self._all(query, run):
+            classes.setdefault((number, device), []).append(ClassCount(*counted))
+        return [
+            replace(row, classes=tuple(found))
+            if (found := classes.get((row.round, row.device)))
+            else row
+            for row in rows
+        ]
+
+    def class_counts(self, run: int, done: int) -> list[ClassCount]:
+        """What the query samples of all unseen devices together were taken for after so many
+        rounds, by their classes' names; empty where that is not known."""
+        query = (
+            "SELECT actual, predicted, sum(samples) FROM class_count WHERE run = ? AND round = ?"
+            " GROUP BY actual, predicted ORDER BY actual, predicted"
+        )
+        return [ClassCount(*row) for row in self._all(query, run, done)]
 
     def events(self, run: int, *kinds: str, most: int = -1) -> list[Event]:
         """Faults, restarts, repeated frames and the like in their order: of these kinds, or of all;
         at most so many, where given."""
-        columns = ", ".join(field.name for field in fields(Event))
+        columns = ", ".join(columns_of(Event))
         chosen = f" AND kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
         query = f"SELECT {columns} FROM event WHERE run = ?{chosen} ORDER BY rowid LIMIT ?"
         return [Event(*row) for row in self._all(query, run, *kinds, most)]
@@ -344,6 +374,6 @@ class Store(Keeping):
     def _rows(
         self, kind: type[T], table: str, run: int, order: str, where: str = "TRUE"
     ) -> list[T]:
-        columns = ", ".join(field.name for field in fields(kind))
+        columns = ", ".join(columns_of(kind))
         query = f"SELECT {columns} FROM {table} WHERE run = ?1 AND {where} ORDER BY {order}"
         return [kind(*row) for row in self._all(query, run)]
