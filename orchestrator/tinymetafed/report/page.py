@@ -89,8 +89,10 @@ class Page:
 
     @cached_property
     def happened(self) -> list[Table]:
-        """Tables of what happened besides learning."""
-        return happened.tables(self.results, self.labels)
+        """Tables of what happened besides learning, and by class how well was learnt."""
+        by_class = (page_tables.classes(part.stem, part.curves.task) for part in self.tasks)
+        known = [table for table in by_class if table is not None]
+        return happened.tables(self.results, self.labels) + known
 
     @cached_property
     def tables(self) -> list[Table]:

@@ -1,13 +1,19 @@
 """The tables of a page: what each strategy came to, means over the seeds, runs and settings."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
+from ..errors import printable
 from ..plugins import short
+from .classes import ClassFigures, by_class
 from .curves import Curves
 from .groups import TaskRuns, differing
 from .results import Result
 from .table import Cell, Table
 from .verdict import Verdict
+
+MOST_CLASSES = 500
+"""Of a task: the worst."""
 
 
 def runs(results: Sequence[Result], labels: Mapping[int, str]) -> list[Table]:
@@ -78,6 +84,43 @@ def _titled(column: str) -> str:
     if end in ("low", "high"):
         return f"{_titled(base)} 95% {end}"
     return names.get(column, column.replace("_", " "))
+
+
+def classes(stem: str, task: TaskRuns) -> Table | None:
+    """The accuracy on each class in percent, by strategy, over the samples of all unseen devices of
+    all seeds; the class with the lowest over all strategies first. A strategy that was judged on
+    less samples of a class than another says on how many. None where it is not known."""
+    counts = [
+        [count for one in group.results for point in one.unseen for count in point.classes]
+        for group in task.groups
+    ]
+    every = by_class(chain.from_iterable(counts))
+    if not every:
+        return None
+    mine = {
+        group.label: {one.name: one for one in by_class(some)}
+        for group, some in zip(task.groups, counts, strict=True)
+        if some
+    }
+    cells: list[list[Cell]] = []
+    for one in every[:MOST_CLASSES]:
+        figures = [known.get(one.name) for known in mine.values()]
+        most = max(known.samples for known in figures if known)
+        accuracies = [_accuracy(known, most) for known in figures]
+        cells.append([printable(one.name), most, *accuracies, one.mistake])
+    mistaken = "most mistaken for" + ", all strategies" * (len(mine) > 1)
+    head = ["class", "samples", *(f"{label} %" for label in mine), mistaken]
+    title = f"{task.task}: accuracy by class, on unseen devices"
+    if len(every) > MOST_CLASSES:
+        title += f", the worst {MOST_CLASSES} of {len(every):,}"
+    return Table(f"{stem}-classes", title, head, cells)
+
+
+def _accuracy(known: ClassFigures | None, most: int) -> Cell:
+    if known is None:
+        return None
+    percent = round(100 * known.accuracy, 1)
+    return percent if known.samples == most else f"{percent:g} of {known.samples}"
 
 
 def result(stem: str, task: TaskRuns, found: Verdict, baseline: str) -> Table:

@@ -20,6 +20,7 @@ from ..results.spending import Spent
 from ..results.store import Judged, NodeTotal, Run, Store
 from ..tasks.base import Part
 from . import energy, events
+from .classes import worst_classes
 from .described import Description, describe, raw
 
 MOST_NODES = 16  # with a line of their own
@@ -76,6 +77,8 @@ def summary(store: Store, run: Run, figure: Path | None) -> Iterator[RenderableT
     if told := unvalidated(run):
         yield Text(told)
     yield _losses(judged, known.classes(judged))
+    if (by_class := worst_classes(store.class_counts(run.id, run.done))) is not None:
+        yield by_class
     totals, spent = store.node_totals(run.id), known.account(store, run).spent()
     yield _nodes(totals, spent, known)
     left_out = {} if experiment is None else store.event_counts(run.id)
