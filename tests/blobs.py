@@ -15,9 +15,10 @@ from tinymetafed.tasks.samples import Samples
 
 class Blobs(Task):
     """Points around the centres of their classes, others on each device; a device may lack a class.
-    Class i of device d is called "d-i"."""
+    Class i of device d is called "d-i" where the classes have no names."""
 
-    name: str = "blobs"
+    name: str = f"{__file__}:Blobs"
+    names: tuple[str, ...] = ()
     ways: int = 3
     width: int = 2
     scale: float = 1.0
@@ -36,14 +37,14 @@ class Blobs(Task):
         rng = np.random.default_rng([seed, device])
         labels = rng.integers(self.ways, size=support + query)
         centres = rng.normal(0, 2, (self.ways, self.width))
-        points = centres[labels] + rng.normal(size=(len(labels), self.width))
-        every = Samples(self.scale * points, labels)
+        points = self.scale * (centres[labels] + rng.normal(size=(len(labels), self.width)))
+        every = Samples(points.astype(np.float32), labels.astype(np.uint32))
         return every[:support], every[support:]
 
     def class_names(
         self, seed: int, device: int, support: int, query: int, *, part: Part = "seen"
     ) -> list[str]:
-        return [f"{device}-{i}" for i in range(self.ways)]
+        return [*self.names] or [f"{device}-{i}" for i in range(self.ways)]
 
 
 def on_blobs(task: Task, changes: Mapping[str, Any] = MappingProxyType({})) -> Experiment:

@@ -18,6 +18,7 @@ from conftest import MakeExperiment, UseCard
 from running import execute, in_pieces
 from tiny import ON_TABLE, make_table
 from tinymetafed.errors import TinyMetaFedError
+from tinymetafed.experiments import runner
 from tinymetafed.experiments.experiment import Experiment
 from tinymetafed.federation.client import Client
 from tinymetafed.federation.engines import Engine, HostEngine, LinkEngine
@@ -170,6 +171,19 @@ def test_a_run_that_stopped_comes_to_the_same(tmp_path: Path):
     assert whole.evaluations(one.id) == pieces.evaluations(other.id)
 
 
+def test_a_run_with_more_rounds_has_them_of_both_ends(tmp_path: Path):
+    store, run = execute(on_blobs(Blobs()), tmp_path)
+    before = store.class_counts(run.id, 4)
+    longer = on_blobs(Blobs(), {"rounds": 6})
+    run, _ = runner.execute(longer, store, run, lambda done, doing: None)
+    whole, other = execute(longer, tmp_path / "whole")
+    assert store.class_counts(run.id, 4) == before
+    assert store.class_counts(run.id, 6) == whole.class_counts(other.id, 6) != before
+    assert {row.round for row in store.evaluations(run.id) if row.classes} == {4, 6}
+    store.delete([run.id])
+    assert store.class_counts(run.id, 6) == []
+
+
 def test_emulated_nodes_take_samples_for_the_same(
     tmp_path: Path, data: Path, use_card: UseCard, experiment: MakeExperiment
 ):
@@ -202,7 +216,7 @@ def test_names_that_are_none_are_told_before_the_training(tmp_path: Path, names:
         def class_names(self, *_: Any, **__: Any) -> Any:
             return names
 
-    with pytest.raises(TinyMetaFedError, match=f"^task blobs, device 1005: {says}$"):
+    with pytest.raises(TinyMetaFedError, match=f"^task blobs.py:Blobs, device 1005: {says}$"):
         execute(on_blobs(Wrong()), tmp_path)
     assert Store(tmp_path).runs() == []
 

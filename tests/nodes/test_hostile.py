@@ -3,7 +3,7 @@ of the project's own that names the node."""
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cbor2
@@ -293,10 +293,10 @@ def outputting(values: list[float]) -> Change:
     return change
 
 
-def _asked(changes: list[Change | None], ways: int = 2) -> list[DeviceEvaluation]:
+def _asked(changes: Sequence[Change], ways: int = 2) -> list[DeviceEvaluation]:
     """An unseen device by a node whose answers are changed."""
     settings = on_blobs(Blobs(ways=ways), {"nodes.count": 1, "evaluation.unseen": 1})
-    node = node_with(changes)
+    node = node_with([*changes])
 
     async def federation() -> list[DeviceEvaluation]:
         one = Federation(settings, LinkEngine(Client(settings, restarts=0), [node]))

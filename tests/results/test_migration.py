@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from blobs import Blobs, on_blobs
 from conftest import SMALL
 from older import QEMU, as_old, in_two_parts
 from printing import printed
@@ -182,3 +183,25 @@ def test_a_run_of_two_parts_goes_on_to_the_same_weights(tmp_path: Path):
     )  # fmt: skip
     assert last == expected
     assert [one.round for one in store.judged(1)] == [0, 2, 4]
+
+
+def test_a_run_of_which_no_classes_were_counted_is_the_same_without(tmp_path: Path):
+    """Schema 13: a run that has ended has none, one that goes on will."""
+    experiment = on_blobs(Blobs())
+    whole, _ = execute(experiment, tmp_path / "store")
+    in_pieces(experiment, tmp_path / "begun", [2], ends=False)
+    expected = whole.evaluations(1)
+    assert any(row.classes for row in expected)
+    for name in ("store", "begun"):
+        path = tmp_path / name / "runs.sqlite"
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("DROP TABLE class_count")
+            db.execute("UPDATE run SET schema = 13")
+            db.execute("PRAGMA user_version = 13")
+    store = Store(tmp_path / "store")
+    assert store.evaluations(1) == [replace(row, classes=()) for row in expected]
+    assert store.class_counts(1, 4) == []
+    assert "Classes of" not in printed(*summary.summary(store, store.run("1"), None))
+    begun = Store(tmp_path / "begun")
+    runner.execute(experiment, begun, begun.run("1"), lambda done, doing: None)
+    assert begun.evaluations(1) == expected
