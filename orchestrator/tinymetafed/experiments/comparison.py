@@ -47,7 +47,7 @@ class TaskEntry(Settings):
     """Name in tables and reports."""
     experiment: str | None = None
     """Experiment file, from this file's folder. If not given, `changes` have all of it."""
-    target: Annotated[float | None, Field(gt=0)]
+    target: Annotated[float | None, Field(gt=0)] = None
     """Accuracy after adaptation that is to be reached; loss where the task has no classes."""
     changes: Changes = Field(default_factory=dict)
     """Keys of the experiment with other values."""
