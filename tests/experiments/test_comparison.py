@@ -116,7 +116,6 @@ CLASSES = (
         ("seeds", "radios = ['uart', 'uart']\nseeds", "radios: 'uart' is there twice"),
         ("seeds", "emulate = 5\nseeds", "sine × few: nodes.emulate: 5 of 4 rounds"),
         ('label = "few"', 'label = "Reptile"', "strategies.label: 'Reptile' is there twice"),
-        ("target = 100", "", "tasks.0.target: missing"),
         ("target = 100", "target = 0", "tasks.0.target: 0 is not allowed; use a number more than"),
         ('name = "reptile"', 'name = "sgd"', "tasks.0.strategies.reptile: none of the strategies"),
         ('name = "tinymetafed"', 'name = "sgd"', "sine × few: strategy.name: 'sgd' is unknown"),

@@ -337,3 +337,11 @@ def test_files_that_cannot_be_written(tmp_path: Path):
         report.write_csv(found, tmp_path / "file")
     with pytest.raises(TinyMetaFedError, match="nowhere/f.json: cannot be written: No such"):
         report.write_json(found, tmp_path / "nowhere/f.json")
+
+
+def test_without_a_target_nothing_is_until_one(tmp_path: Path):
+    settings, compared, found, _ = _compare(tmp_path, ("target = 100", ""))
+    assert found.until_target == []
+    assert found.values
+    assert not [one for one in found.values if "target" in one.quantity]
+    assert "target" not in "\n".join(printed(part) for part in tables(settings, compared, found))
