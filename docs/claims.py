@@ -7,6 +7,7 @@ the baseline's, and is refuted where all of it is on the other.
 """
 
 import json
+import math
 import re
 import sys
 from dataclasses import dataclass
@@ -42,14 +43,16 @@ CLAIMS = [
 
 def better(quantity: str, row: dict[str, Any]) -> tuple[float, float, float] | None:
     """How much better than the baseline it is, and the bounds of that: of accuracy the difference
-    in points, of all else how many percent less. None where it is not known."""
+    in points, of all else how many percent less. None where it is not known. Where the ratio is a
+    bound, since some runs did not reach the target, its other end is what a ratio can be."""
     if quantity.startswith("accuracy"):
         keys = ("difference", "difference_low", "difference_high")
         scale, start = 100.0, 0.0
     else:
         keys = ("ratio", "ratio_high", "ratio_low")
         scale, start = -100.0, 1.0
-    found = [row[key] for key in keys]
+    ends = {"upper": {"ratio_low": 0.0}, "lower": {"ratio_high": math.inf}}
+    found = [ends.get(row.get("bound", ""), {}).get(key, row[key]) for key in keys]
     if any(one is None for one in found):
         return None
     middle, low, high = (scale * (one - start) for one in found)
@@ -77,7 +80,9 @@ def verdict(claim: Claim, rows: Rows) -> str:
         middle, low, high = measured
         sides.append(1 if low > 0 else -1 if high < 0 else 0)
         unit = " points" if quantity.startswith("accuracy") else "%"
-        text = f"{middle:.1f}{unit} ({low:.1f} to {high:.1f})"
+        # A ratio's bound: its other end is infinite, or 0.
+        sign = "< " if low == -math.inf else "> " if high == 100.0 else ""
+        text = f"{sign}{middle:.1f}{unit} ({low:.1f} to {high:.1f})".replace("inf", "∞")
         lines.append(f"| {task} | {quantity} | {text} | {WORDS[sides[-1]]} |")
     if not lines:
         raise SystemExit(f"{claim.file}: nothing of {claim.strategy} is there for {claim.name}")

@@ -55,6 +55,17 @@ def test_a_claim_holds_where_the_whole_interval_is_on_its_side(
     assert "| a | bytes | 80.0% (70.0 to 90.0) | yes |" in found
 
 
+def test_a_bound_is_said_to_be_one(claims: ModuleType):
+    """Where the baseline, or the strategy, has not reached the target with every seed."""
+    convergence = next(one for one in claims.CLAIMS if one.name == "convergence")
+    quantity = convergence.quantities[0]
+    better = {**ratio(0.5, 0.0, 0.7), "ratio_low": None, "bound": "upper"}
+    worse = {**ratio(6.0, 2.1, 0.0), "ratio_high": None, "bound": "lower"}
+    text = claims.verdict(convergence, [row("a", quantity, **better), row("b", quantity, **worse)])
+    assert "| a | rounds until target | > 50.0% (30.0 to 100.0) | yes |" in text
+    assert "| b | rounds until target | < -500.0% (-∞ to -110.0) | no |" in text
+
+
 def test_a_claim_that_holds_nowhere_does_not_hold(claims: ModuleType):
     rows = [row("a", "bytes", **ratio(1.2, 1.1, 1.3))]
     assert claims.verdict(claims.CLAIMS[0], rows).startswith("**Does not hold here**")

@@ -4,6 +4,7 @@ import csv
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,7 @@ def test_results_are_over_the_seeds(tmp_path: Path):
         # t of one degree of freedom is 12.706; of two values the deviation is |a − b| ÷ √2.
         half = 12.7062 * abs(both[0] - both[1]) / 2
         assert one.high - one.mean == pytest.approx(half, rel=1e-5)
-        assert one.mean - one.low == pytest.approx(half, rel=1e-5)
+        assert one.low == pytest.approx(max(0.0, one.mean - half), rel=1e-5)  # a loss is no less
 
 
 def test_the_tables_of_a_comparison(tmp_path: Path):
@@ -120,10 +121,36 @@ def test_the_tables_of_a_comparison(tmp_path: Path):
     assert "Nothing is counted on host nodes" in text
     result = next(one for one in found.results if one.quantity == "loss after adaptation")
     assert result.high is not None
-    assert f"{result.mean:.3f} ± {result.high - result.mean:.3f}" in text
-    line = next(line for line in text.splitlines() if "0 ± 0" in line or "2 of 2" in line)
-    assert line.split("│")[3].strip() == "0"  # rounds: it is so before training
+    assert result.low == 0  # cut, as a loss is no less
+    assert f"{result.mean:.3f} [0.000, {result.high:.3f}]" in text
+    beside, _, until = text.partition("sine: until loss")
+    assert beside.count("2 of 2 before training") == until.count("2 of 2, 2 before training") == 2
+    for part in (beside, until):
+        assert "2 of 2 seeds are at the target before training; choose another." in " ".join(
+            part.split()
+        )
+    row = next(line for line in until.splitlines() if "2 of 2" in line)
+    assert row.split("│")[3].strip() == "0"
     assert "Failed" not in text
+
+
+def test_a_ratio_that_is_a_bound_is_shown_as_one(tmp_path: Path):
+    """The interval's other end is not known."""
+    settings, compared, found, _ = _compare(tmp_path)
+    for bound, low, high, shown in (
+        ("lower", 2.06, None, "> 600% (> 206)"), ("upper", None, 17.46, "< 600% (< 1,746)"),
+        ("lower", None, None, "> 600%"), ("", 2.06, 17.46, "600% (206–1,746)"),
+    ):  # fmt: skip
+        results = [
+            replace(
+                one, bound=bound, ratio=6.0, ratio_low=low, ratio_high=high, at_start=0
+            ) if (one.strategy, one.quantity) == ("Reptile", "rounds until target")
+            else replace(one, at_start=0)
+            for one in found.results
+        ]  # fmt: skip
+        text = printed(*tables(settings, compared, replace(found, results=results)))
+        cells = [line.split("│")[-2].strip() for line in text.splitlines() if "│" in line]
+        assert shown in cells
 
 
 def test_what_is_not_the_same_of_all_strategies_is_said_of_each(tmp_path: Path):
@@ -172,7 +199,9 @@ def test_where_the_target_is_not_reached_by_all(tmp_path: Path):
         first = min((value.value for value in mine if not value.censored), default=None)
         assert one.median == first
         line = next(line for line in text.splitlines() if line.startswith(f"│ {one.strategy}"))
-        assert line.split("│")[2].strip() == f"{reached} of 2"
+        assert one.at_start == sum(value.value == 0 for value in mine)
+        before = f", {one.at_start} before training" if one.at_start else ""
+        assert line.split("│")[2].strip() == f"{reached} of 2{before}"
         if reached < 2:
             shown = "> 4" if not reached else f"≥ {result.mean:,.0f}, median {first:,.0f}"
             assert line.split("│")[3].strip() == shown
@@ -225,10 +254,13 @@ def test_a_task_with_classes_is_judged_by_accuracy(data: Path, use_card: UseCard
     shown = [
         100 * np.mean([accuracy[name, seed] for seed in (1, 2)]) for name in ("few", "Reptile")
     ]
+    ends = [one for one in found.results if one.quantity.startswith(("accuracy", "share"))]
+    assert {one.high for one in ends if one.low == 0 and one.high != 0} == {1}
+    assert "[0.0, 100.0]" in text
     for name, value in zip(("few", "Reptile"), shown, strict=True):
         lines = text.partition("at the end of training")[2].splitlines()
         line = next(line for line in lines if line.startswith(f"│ {name}"))
-        assert line.split("│")[6].split("±")[0].strip() == f"{value:.1f}"
+        assert line.split("│")[6].split("±")[0].split("[")[0].strip() == f"{value:.1f}"
 
 
 def test_energy_of_an_emulated_sample(tmp_path: Path):

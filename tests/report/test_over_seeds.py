@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from comparing import execute, read
@@ -18,9 +20,19 @@ from tinymetafed.experiments.scheduler import Comparison
 from tinymetafed.report.comparison import FIRST_WEIGHTS, Outcome, outcome
 from tinymetafed.report.comparison_tables import tables
 from tinymetafed.report.judged import Devices, spread
-from tinymetafed.report.measured import PLAIN, SPREAD, WORSE, Figure, Key, Measured
-from tinymetafed.report.over_seeds import Result, results, until_target
+from tinymetafed.report.measured import (
+    BY_DEVICE,
+    PLAIN,
+    SHARES,
+    SPREAD,
+    WORSE,
+    Figure,
+    Key,
+    Measured,
+)
+from tinymetafed.report.over_seeds import Result, results, told_at_start, until_target
 from tinymetafed.report.summary import MeanLosses
+from tinymetafed.results.statistics import mean_and_interval
 from tinymetafed.results.store import Store
 
 LOCAL = ('label = "few"', 'label = "alone"\nname = "local"\n[[strategies]]\nlabel = "few"')
@@ -156,6 +168,44 @@ def test_a_run_s_spread_is_of_its_last_evaluations(tmp_path: Path):
     assert _values(found, SPREAD) == pytest.approx(expected)
 
 
+def test_no_interval_has_what_cannot_be(tmp_path: Path):
+    """Of the few seeds of a small comparison Student's t alone would have losses below 0."""
+    _, found, _ = _compare(tmp_path)
+    uncut = 0
+    for one in found.results:
+        mine = [
+            value.value for value in found.values
+            if (value.strategy, value.quantity) == (one.strategy, one.quantity)
+        ]  # fmt: skip
+        _, low, high = mean_and_interval(mine)
+        least, most = (0.0, 1.0) if one.quantity.startswith("share") else (0.0, np.inf)
+        assert (one.low, one.high) == (max(low, least), min(high, most))
+        uncut += low < 0
+    assert uncut
+
+
+def test_accuracies_and_shares_are_at_most_one(made: Measured):
+    """91.2% of accuracy had an interval to 101.7%."""
+    known = {"accuracy after adaptation", "accuracy of the worst tenth", WORSE, *SHARES.values()}
+    for quantity in (*known, "loss after adaptation", "bytes", SPREAD):
+        runs = {
+            ("task", label, seed): replace(
+                made,
+                by_device={quantity: np.array([value])} if quantity in BY_DEVICE else {},
+                figures={(*PLAIN, quantity): Figure(value)},
+            )
+            for label, values in (("base", (0.0, 0.02, 0.1)), ("other", (1.0, 0.8, 0.94)))
+            for seed, value in enumerate(values)
+        }
+        base, other = results(runs, "base")
+        assert base.low == 0
+        assert other.difference == pytest.approx(0.8733, abs=1e-4)
+        assert other.high is not None
+        assert other.difference_high is not None
+        assert (other.high == 1) == (other.difference_high == 1) == (quantity in known)
+        assert other.high > 0.94
+
+
 UNTIL: Key = (*PLAIN, "rounds until target")
 
 
@@ -167,6 +217,7 @@ def _until(made: Measured, found: dict[str, list[tuple[float, bool]]]) -> list[R
     }
     for one in until_target(runs, {"sine": 1.0}):
         assert one.reached == sum(not censored for _, censored in found[one.strategy])
+        assert one.at_start == found[one.strategy].count((0.0, False))
     return results(runs, "base")
 
 
@@ -179,25 +230,79 @@ def made(tmp_path: Path) -> Measured:
     return Measured(cells[0].experiment, [], devices, {}, {})
 
 
-def test_a_ratio_of_what_is_censored_is_up_to_where_both_are_known(made: Measured):
-    base, other = _until(
-        made,
-        {
-            "base": [(40, False), (90, False), (200, True)],
-            "other": [(20, False), (60, False), (100, True)],
-        },
-    )
-    assert (base.mean, base.censored) == (110, 1)  # up to 200
-    assert (other.mean, other.censored) == (60, 1)  # up to 100
-    assert other.difference == pytest.approx((20 + 60 + 100) / 3 - (40 + 90 + 100) / 3)
-    assert other.ratio == pytest.approx(180 / 230)
+def test_what_is_beside_something_censored_is_a_bound(made: Measured):
+    """Which of both it is, and without the end that is not known."""
+    slow = [(40.0, True), (30.0, False), (40.0, True)]
+    fast = [(10.0, False), (5.0, False), (6.0, False)]
+    mine = _until(made, {"base": fast, "other": slow})
+    assert (mine[1].mean, mine[1].high, mine[1].censored) == (pytest.approx(110 / 3), None, 2)
+    assert mine[1].bound == "lower"
+    assert mine[1].ratio == pytest.approx(110 / 21)
+    assert mine[1].difference == pytest.approx((110 - 21) / 3)
+    ends = stats.ttest_rel([40, 30, 40], [10, 5, 6]).confidence_interval(0.95)
+    assert mine[1].difference_low == pytest.approx(ends.low, rel=0.05)
+    assert mine[1].ratio_low is not None
+    assert (mine[1].difference_high, mine[1].ratio_high) == (None, None)
+    mine = _until(made, {"base": slow, "other": fast})
+    assert (mine[0].bound, mine[1].bound, mine[1].censored) == ("", "upper", 0)
+    assert mine[1].ratio == pytest.approx(21 / 110)
+    assert mine[1].ratio_high is not None
+    assert (mine[1].difference_low, mine[1].ratio_low) == (None, None)
+    mine = _until(made, {"base": fast, "other": [*reversed(fast)]})
+    assert (mine[1].bound, mine[1].ratio) == ("", 1)
+    assert mine[1].ratio_high is not None
 
 
-def test_what_neither_has_reached_has_no_ratio(made: Measured):
+_SPENT = st.lists(st.integers(1, 100), min_size=3, max_size=3)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(_SPENT, _SPENT, st.integers(1, 100), st.booleans())
+def test_a_bound_is_on_the_side_that_it_says(
+    made: Measured, slow: list[int], fast: list[int], end: int, ours: bool
+):
+    """Of the ratio that would be seen if runs went on until each was there."""
+    cut = [(float(min(one, end)), one > end) for one in slow]
+    there = [(float(one), False) for one in fast]
+    base, other = (there, cut) if ours else (cut, there)
+    truth = sum(slow) / sum(fast) if ours else sum(fast) / sum(slow)
+    mine = _until(made, {"base": base, "other": other})[1]
+    assert mine.ratio is not None
+    if not any(censored for _, censored in cut):
+        assert (mine.bound, mine.ratio) == ("", pytest.approx(truth))
+    elif ours:
+        assert mine.bound == "lower"
+        assert mine.ratio < truth
+    else:
+        assert mine.bound == "upper"
+        assert mine.ratio > truth
+
+
+def test_where_both_are_censored_there_is_no_ratio(made: Measured):
     never = [(50.0, True)] * 3
-    for other in (never, [(80.0, False)] * 3):  # it is not known who is first
+    for other in (never, [(20.0, False), (50.0, True), (30.0, False)]):
         mine = _until(made, {"base": never, "other": other})[1]
-        assert (mine.ratio, mine.difference, mine.pairs) == (None, None, 0)
+        assert (mine.ratio, mine.difference, mine.pairs, mine.bound) == (None, None, 0, "")
+
+
+def test_a_target_that_was_reached_before_training_is_no_speed(made: Measured):
+    found = {
+        "base": [(0.0, False), (20.0, False), (0.0, False)],
+        "other": [(0.0, False), (5.0, False), (10.0, False)],
+        "third": [(40.0, True), (5.0, False), (10.0, False)],
+        "fourth": [(40.0, True), (5.0, False), (10.0, False)],
+    }
+    mine = _until(made, found)
+    assert [one.at_start for one in mine] == [2, 1, 0, 0]
+    assert [one.ratio for one in mine] == [None] * 4
+    assert (
+        told_at_start(mine) == "2 of 3 seeds (base) and 1 of 3 seeds (other) are at the target "
+        "before training; choose another."
+    )
+    assert told_at_start(mine[:1]).startswith("2 of 3 seeds are at the target before training;")
+    assert told_at_start(mine[2:]) == ""
+    # One that ended at once never was there.
+    assert [one.at_start for one in _until(made, {"base": [(0.0, True)]})] == [0]
 
 
 def test_the_worst_tenth_is_of_all_seeds_or_of_none(tmp_path: Path):

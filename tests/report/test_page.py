@@ -22,6 +22,7 @@ from tinymetafed.energy.ledger import balance
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.files import escaped
 from tinymetafed.report import page, vega
+from tinymetafed.report.curves import interval
 from tinymetafed.report.groups import compare
 from tinymetafed.report.page import Page
 from tinymetafed.report.results import Result
@@ -146,10 +147,33 @@ def test_lines_are_means_over_seeds_of_means_over_devices(compared: Store, found
             every = compared.evaluations(run, row["round"])
             judged = [one for one in every if one.part == "validation"]
             means.append(sum(one.loss_after or 0.0 for one in judged) / len(judged))
-        expected = mean_and_interval(means)
+        expected = mean_and_interval(means, least=0.0)
         known = [row[f"loss_after{end}"] for end in ("", "_low", "_high")]
         assert known == pytest.approx(list(expected), rel=1e-4)
         assert row["seeds"] == 3
+
+
+def test_no_band_goes_above_or_below_what_can_be(found: Page):
+    uncut = [0.85, 0.92, 1.0]
+    assert mean_and_interval(uncut)[2] > 1
+    for when in ("before", "after"):
+        assert interval(uncut, f"accuracy {when} adaptation")[2] == 1
+        assert (interval(uncut, f"loss {when} adaptation")[2] or 0) > 1
+    assert interval([0.0, 1.0, 0.1], "bytes")[1] == 0
+    for rows in (found.tasks[0].curves.points, found.tasks[0].curves.ends):
+        for name in rows.columns:
+            if name.endswith("_low"):
+                assert all(one >= 0 for one in rows.column(name) if one is not None)
+
+
+def test_what_is_to_be_said_of_a_target_is_a_note(compared: Store):
+    results = [Result.read(compared, compared.run(str(number))) for number in (5, 2, 6, 7)]
+    (part,) = page.page(compare(results, 1e6)).tasks
+    (note,) = (one for one in part.notes if one.startswith("Target: "))
+    assert "2 of 2 seeds are at the target before training; choose another." in note
+    assert note.removeprefix("Target: ") in str(part.verdicts[0].sentences[-1])
+    (part,) = page.page(compare(results, 1e-9)).tasks
+    assert not [one for one in part.notes if one.startswith("Target: ")]
 
 
 def test_one_seed_has_no_interval(found: Page):
@@ -313,6 +337,9 @@ def test_csv_is_what_the_page_shows(cells: list[list[str | int | float | None]])
 
 
 def test_tables_for_papers_escape_what_means_something_there():
+    bound = Table("name", "title", ["ratio"], [["< 0.17× [< 0.48]"], ["> 6.0×"]])
+    assert "---:" in bound.markdown
+    assert r"$<$ 0.17$\times$ [$<$ 0.48]" in bound.latex
     table = Table("name", "title", ["strategy", "loss (%)"], [["P = 1%|a_b", "0.5 [0, 1]"]])
     assert table.markdown == (
         "| strategy | loss (%) |\n| --- | ---: |\n| P = 1%\\|a_b | 0.5 [0, 1] |\n"

@@ -8,6 +8,7 @@ import pytest
 from tinymetafed.report.groups import TaskRuns, compare
 from tinymetafed.report.measured import Measured
 from tinymetafed.report.results import Result
+from tinymetafed.report.units import three
 from tinymetafed.report.verdict import Verdict, reaches, verdicts
 from tinymetafed.results import bootstrap
 from tinymetafed.results.statistics import mean_and_interval
@@ -20,6 +21,19 @@ PRICE = ("nrf52840", "ble1m")
 def _task(store: Store, *runs: int, target: float | None = None) -> TaskRuns:
     (task,) = compare([Result.read(store, store.run(str(run))) for run in runs], target)
     return task
+
+
+def _trained(task: TaskRuns) -> TaskRuns:
+    """The same, as if no device had been served well before training."""
+
+    def worse(one: Result) -> Result:
+        first, *rest = one.plain.curve
+        return replace(
+            one, plain=replace(one.plain, curve=[replace(first, after=float("inf")), *rest])
+        )
+
+    groups = [replace(group, results=[*map(worse, group.results)]) for group in task.groups]
+    return replace(task, groups=groups)
 
 
 def _text(found: Verdict, baseline: int = -1) -> list[str]:
@@ -52,7 +66,7 @@ def test_means_and_ratios_are_those_of_a_comparison(compared: Store):
     after = [[_end(one) for one in group.results] for group in task.groups]
     for entry, values in zip(score.entries, after, strict=True):
         shown = [entry.value, *_numbers(entry.interval)]
-        assert shown == pytest.approx(mean_and_interval(values), rel=5e-3)
+        assert shown == pytest.approx(mean_and_interval(values, least=0.0), rel=5e-3)
     sides = [
         [np.array([point.loss_after for point in one.unseen], np.float64) for one in group.results]
         for group in task.groups
@@ -71,9 +85,9 @@ def test_means_and_ratios_are_those_of_a_comparison(compared: Store):
 
 def test_what_never_reached_the_target_takes_more_than_it_has_spent(compared: Store):
     task = _task(compared, 5, 2, 6, 7)
-    ends = sorted(min(point.after for point in one.judged) for one in task.results)
+    ends = sorted(min(point.after for point in one.judged[1:]) for one in task.results)
     target = (ends[0] + ends[1]) / 2  # one run alone is there
-    task = replace(task, target=target)
+    task = _trained(replace(task, target=target))
     (found,) = verdicts(task, [PRICE])
     column = found.column("rounds until")
     assert column is not None
@@ -88,7 +102,7 @@ def test_what_never_reached_the_target_takes_more_than_it_has_spent(compared: St
 
 def test_the_best_and_the_cheapest_of_the_close_are_named(compared: Store):
     """Here both strategies have a few rounds, and so are not told apart."""
-    task = _task(compared, 5, 2, 3, 6, 7, target=1e6)
+    task = _trained(_task(compared, 5, 2, 3, 6, 7, target=1e6))
     (found,) = verdicts(task, [])
     labels = [group.label for group in task.groups]
     after = [np.mean([_end(one) for one in g.results]) for g in task.groups]
@@ -99,7 +113,11 @@ def test_the_best_and_the_cheapest_of_the_close_are_named(compared: Store):
     )
     assert first.endswith("]>.")
     moved = [np.mean([one.bytes[-1] for one in g.results]) for g in task.groups]
-    assert second.startswith(f"{labels[1 - best]} is not told apart from it")
+    beside = found.columns[0].ratios[best][1 - best]
+    assert "× [" in beside
+    assert second.startswith(
+        f"These runs do not tell {labels[1 - best]} ({beside}) apart from it (paired by seed and"
+    )
     assert f"Of these, {labels[int(np.argmin(moved))]} sends and receives least" in second
     assert third.startswith("Loss ≤ 1e+06 is reached with every seed by 2 of 2: ")
 
@@ -110,7 +128,67 @@ def test_what_is_the_same_is_not_told_apart(compared: Store):
     twice = [task.groups[0], replace(task.groups[0], label="the same")]
     (found,) = verdicts(replace(task, groups=twice), [])
     assert found.columns[0].ratios[0][1] == "1.00×"
-    assert "the same is not told apart from it" in _text(found)[1]
+    assert "do not tell the same (1.00×) apart from it" in _text(found)[1]
+
+
+def test_up_to_three_that_are_close_are_named_with_their_differences(compared: Store):
+    task = _task(compared, 5, 2, 6, 7)
+    for others in (3, 4):
+        more = [replace(task.groups[0], label=f"as {i}") for i in range(others)]
+        (found,) = verdicts(replace(task, groups=[task.groups[0], *more]), [])
+        names = "as 0 (1.00×), as 1 (1.00×) and as 2 (1.00×)" if others == 3 else "4 others"
+        assert f"do not tell {names} apart from it" in _text(found)[1]
+
+
+def test_a_target_that_is_reached_before_training_is_not_praised(compared: Store):
+    """No strategy is named or ranked by it, nor has a ratio."""
+    task = _task(compared, 5, 2, 3, 6, 7)
+    first = sorted(one.plain.curve[0].after for one in task.results)
+    for target in (1e6, (first[0] + first[1]) / 2):  # all of them, and one
+        (found,) = verdicts(replace(task, target=target), [])
+        there = [
+            sum(one.plain.curve[0].after <= target for one in group.results)
+            for group in task.groups
+        ]
+        assert sum(there) == (5 if target == 1e6 else 1)
+        told = " and ".join(
+            f"{number} of {len(group.results)} seeds ({group.label})"
+            for number, group in zip(there, task.groups, strict=True) if number
+        )  # fmt: skip
+        said = f"{told} are at the target before training; choose another."
+        assert found.at_start == said
+        assert _text(found)[-1] == f"Loss ≤ {target:g}: {said}"
+        for key in ("rounds until", "bytes until"):
+            column = found.column(key)
+            assert column is not None
+            assert {one.value for one in column.entries} == {None}
+            said_so = [f"{n} of" in one.interval and "before training" in one.interval
+                       for n, one in zip(there, column.entries, strict=True)]  # fmt: skip
+            assert said_so == [n > 0 for n in there]
+            if target == 1e6:
+                assert not any(map(any, column.ratios))
+
+
+def test_a_ratio_of_what_some_have_not_reached_is_a_bound(compared: Store):
+    task = _task(compared, 5, 2, 6, 7)
+
+    def there(one: Result, loss: float) -> Result:
+        curve = [replace(point, after=loss if point.round else 9.0) for point in one.plain.curve]
+        return replace(one, plain=replace(one.plain, curve=curve))
+
+    slow, fast = (
+        replace(group, results=[there(one, loss) for one in group.results])
+        for group, loss in zip(task.groups, (5.0, 0.5), strict=True)
+    )
+    (found,) = verdicts(replace(task, groups=[slow, fast], target=1.0), [])
+    column = found.column("rounds until")
+    assert column is not None
+    # By rounds of a node: all have four rounds, and the fast are there after the second.
+    ends, steps = (g.results[0].experiment.per_round * n for g, n in ((slow, 4), (fast, 2)))
+    assert [one.text for one in column.entries] == [f"> {three(ends)}", three(steps)]
+    assert column.ratios[1][0] == f"> {three(ends / steps, 2)}×"
+    assert column.ratios[0][1].startswith("< 0.")
+    assert "reached with every seed by 1 of 2: " in _text(found)[-1]
 
 
 def test_one_seed_is_said_to_be_one(compared: Store):

@@ -33,6 +33,15 @@ def test_the_interval_is_student_s(count: int, seed: int):
     assert _probability(t, count - 1) == pytest.approx(0.95, abs=1e-6)
 
 
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=5))
+def test_the_interval_is_cut_at_the_ends_of_what_can_be(values: list[float]):
+    """And not moved: what is left of it is what it was."""
+    mean, low, high = mean_and_interval(values)
+    cut = mean_and_interval(values, 0.0, 1.0)
+    assert cut == (mean, max(low, 0.0), min(high, 1.0))
+    assert 0 <= cut[1] <= cut[0] <= cut[2] <= 1 + 1e-12
+
+
 def test_one_value_has_no_interval():
     mean, low, high = mean_and_interval([2.5])
     assert mean == 2.5

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinymetafed.results.survival import horizon, median
+from tinymetafed.results.survival import median
 
 REMISSION = [6, 6, 6, 7, 10, 13, 16, 22, 23, 6, 9, 10, 11, 17, 19, 20, 25, 32, 32, 34, 35]
 """Weeks under 6-mercaptopurine, Freireich et al. 1963, Blood 21(6); of the last 12 patients it is
@@ -27,7 +27,6 @@ def test_a_textbook_s_example():
 def test_where_few_have_reached_it():
     found = median([50, 40, 50], [True, False, True])
     assert math.isnan(found.value)
-    assert horizon([50, 40, 60], [True, False, True]) == 50
     assert median([50.0], [False]).value == 50
     assert math.isnan(median([50.0], [True]).value)
 
@@ -46,14 +45,6 @@ def test_the_median_is_that_of_the_product_of_shares(runs: list[tuple[int, bool]
             break
     found = median([spent for spent, _ in runs], [censored for _, censored in runs])
     assert found.value == pytest.approx(expected, nan_ok=True)
-
-
-@given(st.lists(st.tuples(st.integers(0, 20), st.booleans()), min_size=1, max_size=15))
-def test_up_to_the_horizon_all_is_known(runs: list[tuple[int, bool]]):
-    spent, censored = [list(column) for column in zip(*runs, strict=True)]
-    to = horizon(spent, censored)
-    assert all(one >= to for one, open_ in runs if open_)
-    assert math.isinf(to) == (not any(censored))
 
 
 def test_no_run_has_no_median():

@@ -23,8 +23,9 @@ from .measured import (
     UNCOUNTED,
     WORSE,
     Key,
+    ends,
 )  # fmt: skip
-from .over_seeds import Result, UntilTarget
+from .over_seeds import Result, UntilTarget, told_at_start
 
 
 def _priced(settings: ComparisonSettings) -> list[tuple[str, str]]:
@@ -38,6 +39,7 @@ def tables(
     seeds = f"{len(settings.seeds)} seed{'s' if len(settings.seeds) > 1 else ''}"
     yield Text(
         f"Mean ± half of the 95% confidence interval (Student's t) over {seeds}.\n"
+        "[low, high]: the interval is cut at the least or the most that the quantity can be.\n"
         "Bytes and joules are those of all nodes together; RAM is what the model and its training "
         "take on one."
     )
@@ -110,6 +112,12 @@ class _Task:
         return any(one.reached < one.runs for one in self.until.values())
 
     @property
+    def _at_start(self) -> str:
+        """A line for the caption, where runs were at the target before training."""
+        told = told_at_start(self.results.values())
+        return f"\n{escape(told)}" if told else ""
+
+    @property
     def _measure(self) -> tuple[str, str, float]:
         """What it is judged by: its name, how its numbers are written, and their unit."""
         return ("accuracy", ".1f", 100.0) if self._classes else ("loss", ".3f", 1.0)
@@ -131,7 +139,8 @@ class _Task:
             "confidence interval."
         )
         if self._censored:
-            caption += "\n≥, >: some runs, or all, did not reach the target."
+            caption += "\n≥, >, <: some runs, or all, did not reach the target: a bound."
+        caption += self._at_start
         if len(self.priced) > 1:
             caption += f"\nJ: of {', '.join(self.priced[0])}."
         table = self._table("each strategy beside the baseline", "strategy", caption)
@@ -141,8 +150,11 @@ class _Task:
             cells: list[str] = []
             for _, key, form, scale in columns:
                 cell = self._until if key[-1] == ROUNDS_UNTIL else self._cell
-                ratio = _ratio(self.results.get((one.label, *key)))
-                cells.append(f"{cell(one.label, *key, form, scale)}\n{ratio}".rstrip())
+                result = self.results.get((one.label, *key))
+                below = _ratio(result)
+                if result is not None and result.at_start:
+                    below = f"{result.at_start} of {result.seeds} before training"
+                cells.append(f"{cell(one.label, *key, form, scale)}\n{below}".rstrip())
             table.add_row(escape(one.label), *cells)
         return table
 
@@ -222,6 +234,7 @@ class _Task:
                 "\n≥, >: some runs, or all, ended without it; the mean up to there, and the median "
                 "(Kaplan–Meier)."
             )
+        caption += self._at_start
         table = self._table(f"until {what} after adaptation", "strategy", caption)
         for name in ("reached by", "rounds", "kB", *(f"J, {d}, {r}" for d, r in self.priced)):
             table.add_column(name, justify="right")
@@ -233,6 +246,8 @@ class _Task:
                 *(self._until(one.label, *at, JOULES_UNTIL, ",.3f") for at in self.priced),
             ]
             reached = f"{there.reached} of {there.runs}" if there else "0 of 0"
+            if there and there.at_start:
+                reached += f", {there.at_start} before training"
             table.add_row(escape(one.label), reached, *cells)
         return table
 
@@ -290,11 +305,7 @@ class _Task:
         found = self.results.get((strategy, device, radio, quantity))
         if found is None:
             return "–"
-        mean = f"{found.mean * scale:{form}}"
-        if found.high is None:
-            return f"{mean} ± –"
-        half = found.high - found.mean
-        return f"{mean} ± {half * scale:{form}}" if half else mean
+        return _with_interval(found.mean, found.low, found.high, ends(quantity), form, scale)
 
     def _until(
         self, strategy: str, device: str, radio: str, quantity: str, form: str, scale: float = 1.0
@@ -314,10 +325,25 @@ class _Task:
 def _difference(found: Result | None, form: str, scale: float) -> str:
     if found is None or found.difference is None:
         return "–"
-    text = f"{found.difference * scale:+{form}}"
-    if found.difference_high is None:
+    least, most = ends(found.quantity)
+    known = found.difference, found.difference_low, found.difference_high
+    return _with_interval(*known, (least - most, most - least), form, scale, "+")
+
+
+def _with_interval(
+    mean: float, low: float | None, high: float | None, ends: tuple[float, float], form: str,
+    scale: float, sign: str = "",
+) -> str:  # fmt: skip
+    """The mean ± half of the interval; both bounds where it is cut at an end, so that it is no
+    longer even; the mean alone where it has no width."""
+    text = f"{mean * scale:{sign}{form}}"
+    if low is None or high is None:
         return f"{text} ± –"
-    return f"{text} ± {(found.difference_high - found.difference) * scale:{form}}"
+    if low == high:
+        return text
+    if low <= ends[0] or high >= ends[1]:
+        return f"{text} [{low * scale:{sign}{form}}, {high * scale:{sign}{form}}]"
+    return f"{text} ± {(high - mean) * scale:{form}}"
 
 
 def _ratio(found: Result | None) -> str:
@@ -329,6 +355,9 @@ def _ratio(found: Result | None) -> str:
         "" if one is None else _percent(one)
         for one in (found.ratio, found.ratio_low, found.ratio_high)
     )
+    if found.bound:
+        sign, end = (">", low) if found.bound == "lower" else ("<", high)
+        return f"{sign} {text}%" + (f" ({sign} {end})" if end not in ("", text) else "")
     return f"{text}%" if low == high else f"{text}% ({low}–{high})"
 
 

@@ -13,6 +13,7 @@ from ..results.statistics import mean_and_interval
 from . import units
 from .axes import Axis
 from .groups import TaskRuns
+from .measured import ends
 from .prices import Price
 from .results import Result, measured
 
@@ -65,13 +66,13 @@ def rounded(value: float | None) -> Number:
     return float(f"{value:.5g}")
 
 
-def interval(values: Iterable[float | None]) -> list[Number]:
-    """Mean and 95% interval of those that there are; None where there is none, or a single one has
-    no interval."""
+def interval(values: Iterable[float | None], quantity: str) -> list[Number]:
+    """Mean and 95% interval, cut at the ends of the quantity, of those that there are; None where
+    there is none, or a single one has no interval."""
     known = [one for one in values if one is not None and math.isfinite(one)]
     if not known:
         return [None, None, None]
-    return [rounded(one) for one in mean_and_interval(known)]
+    return [rounded(one) for one in mean_and_interval(known, *ends(quantity))]
 
 
 def spent(one: Result, key: str, price: Price | None, number: int) -> Number:
@@ -125,11 +126,12 @@ class Curves:
                 marked = (len(numbers) - 1 - i) % every == 0
                 row: list[Any] = [label, number, len(there), int(marked)]
                 row += [
-                    interval(spent(one, key, price, number) for one, _ in there)[0]
+                    interval((spent(one, key, price, number) for one, _ in there), key)[0]
                     for _, key, price in self._keys
                 ]
                 for what in measures:
-                    row += interval(measured(one.judged[place], *what) for one, place in there)
+                    values = (measured(one.judged[place], *what) for one, place in there)
+                    row += interval(values, _quantity(*what))
                 rows.append(row)
         return Rows(columns, rows)
 
@@ -145,11 +147,16 @@ class Curves:
             there = group.settled
             if not there:
                 continue
-            row: list[Any] = [label, len(there), *interval(one.run.done for one in there)]
+            row: list[Any] = [
+                label,
+                len(there),
+                *interval((one.run.done for one in there), "rounds"),
+            ]
             for _, key, price in self._keys:
-                row += interval(spent(one, key, price, one.run.done) for one in there)
+                row += interval((spent(one, key, price, one.run.done) for one in there), key)
             for what in measures:
-                row += interval(measured(one.final, *what) for one in there if one.final)
+                values = (measured(one.final, *what) for one in there if one.final)
+                row += interval(values, _quantity(*what))
             rows.append(row)
         return Rows(columns, rows)
 
@@ -172,7 +179,7 @@ class Curves:
         return [
             Choice(
                 f"{measure}_{when}",
-                f"{measure} {when} adaptation",
+                _quantity(measure, when),
                 self._measure(devices, measure, when),
             )
             for when in WHEN
@@ -180,7 +187,7 @@ class Curves:
         ]
 
     def _measure(self, devices: str, measure: str, when: str) -> Axis:
-        key, what = f"{measure}_{when}", f"{devices} {measure} {when} adaptation"
+        key, what = f"{measure}_{when}", f"{devices} {_quantity(measure, when)}"
         if measure == "accuracy":
             ends = [f"100 * datum.{key}{end}" for end in ("", "_low", "_high")]
             return Axis(f"{what} (%)", ends[0], ends[1], ends[2], sign=-1)
@@ -275,6 +282,11 @@ class Curves:
             quantiles = np.percentile(values, [0, 25, 50, 75, 100]).tolist()
             rows.append([label, len(found), *map(rounded, (*quantiles, float(worst.mean())))])
         return Rows(["label", "count", "q0", "q25", "q50", "q75", "q100", "worst"], rows)
+
+
+def _quantity(measure: str, when: str) -> str:
+    """Its name, as measured.ends knows it."""
+    return f"{measure} {when} adaptation"
 
 
 def _mean(values: Iterator[float] | Iterable[float]) -> Number:

@@ -50,6 +50,9 @@ BY_DEVICE = {
 }
 """Quantities that each device of a run has a part in."""
 
+FRACTIONS = {*SHARES.values(), WORSE, *(name for name in BY_DEVICE if name.startswith("accuracy"))}
+"""Quantities that are at most 1."""
+
 Key = tuple[str, str, str]
 """Device, radio and quantity."""
 
@@ -87,6 +90,12 @@ def same_devices(one: Measured, other: Measured) -> bool:
         return known.seed, known.task, known.devices.seen, judged, run.final.numbers.tolist()
 
     return of(one) == of(other)
+
+
+def ends(quantity: str) -> tuple[float, float]:
+    """The least and the most that it can be. All are of what is counted, spent or lost, so that
+    none is below 0."""
+    return 0.0, 1.0 if quantity in FRACTIONS else math.inf
 
 
 def statistic(quantity: str) -> bootstrap.Statistic:

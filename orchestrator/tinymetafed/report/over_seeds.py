@@ -5,7 +5,7 @@ What each quantity and interval is, and why: docs/statistics.md.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,22 @@ import numpy as np
 from ..results import bootstrap, survival
 from ..results.bootstrap import Estimate, Values
 from ..results.statistics import mean_and_interval
-from .measured import BY_DEVICE, UNTIL, WORST, Figure, Key, Measured, same_devices, statistic
+from .measured import (
+    BY_DEVICE,
+    PLAIN,
+    ROUNDS_UNTIL,
+    UNTIL,
+    WORST,
+    Figure,
+    Key,
+    Measured,
+    ends,
+    same_devices,
+    statistic,
+)
 
+MOST_NAMES = 4
+"""Of strategies in a sentence."""
 Runs = Mapping[tuple[str, str, int], Measured]
 """By task, strategy and seed: what is finished."""
 
@@ -22,15 +36,19 @@ Runs = Mapping[tuple[str, str, int], Measured]
 @dataclass(frozen=True)
 class Result:
     """A quantity over the seeds that have it: the mean and the bounds of its 95% confidence
-    interval by Student's t, None where there is one seed.
+    interval by Student's t, cut at measured.ends, None where there is one seed.
 
-    censored: seeds of which it is only known that it is more. Where there are any, mean, low and
-    high are of what is spent up to the horizon of results/survival.py, lower bounds of the mean's.
+    censored: seeds of which it is only known that it is more. Where there are any, mean is a lower
+    bound, since such a seed counts by what it has spent, and high is None. at_start: seeds, of what
+    is until the target, that were there before training.
 
     pairs: seeds that the baseline has too; 0 of the baseline itself. difference, ratio: to the
     baseline over these, with the bounds of their 95% confidence intervals by the bootstrap of
     results/bootstrap.py, of which `devices` says whether it was of devices too, or of seeds alone.
-    What is not known is None: a ratio to nothing, or of what neither has reached.
+    bound: "lower" where both are lower bounds, since some of the strategy's seeds are censored, and
+    so have no high; "upper" where some of the baseline's are, and they have no low; else empty.
+    What is not known is None: a ratio to nothing; both where seeds of both are censored, or some
+    were at the target before training.
     """
 
     task: str
@@ -43,8 +61,10 @@ class Result:
     low: float | None
     high: float | None
     censored: int = 0
+    at_start: int = 0
     pairs: int = 0
     devices: bool = False
+    bound: str = ""
     difference: float | None = None
     difference_low: float | None = None
     difference_high: float | None = None
@@ -56,8 +76,9 @@ class Result:
 @dataclass(frozen=True)
 class UntilTarget:
     """What it took to reach the target, over all finished runs of a strategy: how many have reached
-    it; and the Kaplan–Meier median with its 95% confidence interval, None where the runs do not
-    tell, but that it is more than `longest`, the most of any run."""
+    it, and, of these, before training; and the Kaplan–Meier median with its 95% confidence
+    interval, None where the runs do not tell, but that it is more than `longest`, the most of any
+    run."""
 
     task: str
     strategy: str
@@ -67,6 +88,7 @@ class UntilTarget:
     target: float
     runs: int
     reached: int
+    at_start: int
     median: float | None
     low: float | None
     high: float | None
@@ -96,10 +118,34 @@ def until_target(runs: Runs, targets: Mapping[str, float | None]) -> list[UntilT
             reached = len(spent) - sum(censored)
             found.append(
                 UntilTarget(
-                    task, strategy, *key, target, len(spent), reached, median, low, high, max(spent)
+                    task, strategy, *key, target, len(spent), reached, _starting(mine.values()),
+                    median, low, high, max(spent),
                 )
-            )
+            )  # fmt: skip
     return found
+
+
+def told_at_start(found: Iterable[Result]) -> str:
+    """What is to be said of a task's target where runs were there before training, as it then says
+    nothing of how fast they train; empty where none was."""
+    until = [one for one in found if one.quantity == ROUNDS_UNTIL]
+    labels: dict[tuple[int, int], list[str]] = defaultdict(list)
+    for one in until:
+        if one.at_start:
+            labels[one.at_start, one.seeds].append(one.strategy)
+    if not labels:
+        return ""
+    parts: list[str] = []
+    for (number, seeds), mine in labels.items():
+        names = ", ".join(mine) if len(mine) <= MOST_NAMES else f"{len(mine)} strategies"
+        parts.append(f"{number} of {seeds} seeds" + f" ({names})" * (len(mine) < len(until)))
+    return f"{' and '.join(parts)} are at the target before training; choose another."
+
+
+def _starting(runs: Iterable[Measured]) -> int:
+    """How many were at the target before training."""
+    found = [one.figures.get((*PLAIN, ROUNDS_UNTIL)) for one in runs]
+    return sum(one is not None and not one.censored and one.value == 0 for one in found)
 
 
 def _by_strategy(runs: Runs) -> dict[tuple[str, str], dict[int, Measured]]:
@@ -126,8 +172,10 @@ def _result(
     names: tuple[str, str], key: Key, mine: Mapping[int, Measured], runs: Runs, baseline: str
 ) -> Result:
     spent, censored = _spent(mine, key)
-    horizon = survival.horizon(spent, censored)
-    mean, low, high = mean_and_interval([min(one, horizon) for one in spent])
+    least, most = ends(key[-1])
+    mean, low, high = mean_and_interval(spent, least, most)
+    if any(censored):
+        high = math.nan
     pairs = [
         (one, other)
         for seed, one in mine.items()
@@ -136,15 +184,22 @@ def _result(
         and key in other.figures
     ]
     by_device = bool(pairs) and key[-1] in BY_DEVICE and all(same_devices(*pair) for pair in pairs)
-    sides = _devices(pairs, key) if by_device else _seeds(pairs, key)
+    sides, bound = (_devices(pairs, key), "") if by_device else _seeds(pairs, key)
     difference = ratio = Estimate(math.nan)
     if sides[0]:
-        difference, ratio = bootstrap.compare(
-            *sides, statistic(key[-1]) if by_device else bootstrap.mean
+        difference, ratio = (
+            Estimate(
+                one.value,
+                math.nan if bound == "upper" else one.low,
+                math.nan if bound == "lower" else one.high,
+            )
+            for one in bootstrap.compare(
+                *sides, statistic(key[-1]) if by_device else bootstrap.mean, most - least
+            )
         )
     return Result(
-        *names, *key, len(spent), mean, _known(low), _known(high), sum(censored), len(sides[0]),
-        by_device,
+        *names, *key, len(spent), mean, _known(low), _known(high), sum(censored),
+        _starting(mine.values()) if key[-1] in UNTIL else 0, len(sides[0]), by_device, bound,
         *map(_known, (difference.value, difference.low, difference.high)),
         *map(_known, (ratio.value, ratio.low, ratio.high)),
     )  # fmt: skip
@@ -167,20 +222,20 @@ def _devices(pairs: Pairs, key: Key) -> Sides:
     return ours, theirs
 
 
-def _seeds(pairs: Pairs, key: Key) -> Sides:
-    """A value for each run; of what is until a target, up to the horizon of both sides; none where
-    neither has reached it by then."""
-    figures: list[list[Figure]] = [
-        [one.figures[key] for one in side] for side in zip(*pairs, strict=True)
-    ]
-    every = [one for side in figures for one in side]
-    horizon = survival.horizon([one.value for one in every], [one.censored for one in every])
-    if not any(one.value < horizon for one in every):
-        return [], []
-    ours, theirs = (
-        [np.array([min(one.value, horizon)], np.float64) for one in side] for side in figures
-    )
-    return ours, theirs
+def _seeds(pairs: Pairs, key: Key) -> tuple[Sides, str]:
+    """A value for each run, and which bound of the means' difference and ratio these make. Of what
+    is censored it is what has been spent. None where some of both sides are, and where some were at
+    the target before training, which has nothing to do with it."""
+    ours, theirs = ([pair[i].figures[key] for pair in pairs] for i in (0, 1))
+    lower, upper = (any(one.censored for one in side) for side in (ours, theirs))
+    if (lower and upper) or (key[-1] in UNTIL and any(map(_starting, pairs))):
+        return ([], []), ""
+    bound = "lower" if lower else "upper" if upper else ""
+    return (_each(ours), _each(theirs)), bound
+
+
+def _each(side: list[Figure]) -> list[Values]:
+    return [np.array([one.value], np.float64) for one in side]
 
 
 def _known(value: float) -> float | None:

@@ -156,7 +156,8 @@ def _part(number: int, task: TaskRuns, prices: Sequence[Price]) -> TaskPart:
     stem = re.sub(r"[^a-z0-9]+", "-", f"{task.task} {number}".lower()).strip("-")
     curves = Curves(task, prices)
     found = verdicts(task, prices)
-    return TaskPart(stem, curves, found, figures.of_task(stem, curves), list(_notes(task)))
+    notes = [*([f"Target: {found[0].at_start}"] if found[0].at_start else []), *_notes(task)]
+    return TaskPart(stem, curves, found, figures.of_task(stem, curves), notes)
 
 
 def _standing(task: TaskRuns, i: int) -> str:

@@ -55,7 +55,8 @@ class Table:
     def _numeric(self) -> list[bool]:
         """Of each column, whether its cells are numbers, with what goes with them, or empty."""
         return [
-            all(re.match(r"[−+>–\d]|$", row[i]) for row in self.rows) for i in range(len(self.head))
+            all(re.match(r"[−+><–\d]|$", row[i]) for row in self.rows)
+            for i in range(len(self.head))
         ]
 
 

@@ -21,7 +21,7 @@ from .measured import (
     Measured,
 )
 from .over_seeds import Result as Mean
-from .over_seeds import results
+from .over_seeds import results, told_at_start
 from .prices import Price
 from .results import Result
 from .units import three
@@ -32,8 +32,8 @@ Sentence = list[str | tuple[str, int]]
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell. value: what it is sorted by, None where there is none. text: the mean. interval: its
-    95% interval, or what is to be said in its place."""
+    """A cell. value: what it is sorted by, None where there is none, or it is not to be ranked.
+    text: the mean. interval: its 95% interval, or what is to be said in its place."""
 
     value: float | None
     text: str
@@ -68,10 +68,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one task and price."""
+    """Of one task and price. at_start: that runs were at the target before training; else empty."""
 
     columns: list[Column]
     sentences: list[Sentence]
+    at_start: str = ""
 
     def column(self, key: str) -> Column | None:
         return next((one for one in self.columns if one.key == key), None)
@@ -138,9 +139,12 @@ def verdicts(task: TaskRuns, prices: Sequence[Price]) -> list[Verdict]:
     labels = [group.label for group in task.groups]
     # By baseline, then by quantity with its price, then by strategy.
     by_baseline: list[dict[Key, dict[str, Mean]]] = []
+    at_start = ""
     for label in labels:
         found: dict[Key, dict[str, Mean]] = {}
-        for one in results(runs, label):
+        means = results(runs, label)
+        at_start = told_at_start(means)  # the same for each
+        for one in means:
             found.setdefault((one.device, one.radio, one.quantity), {})[one.strategy] = one
         by_baseline.append(found)
     plain = {one.key: _column(one, PLAIN, labels, by_baseline) for one in kinds if not one.priced}
@@ -151,7 +155,7 @@ def verdicts(task: TaskRuns, prices: Sequence[Price]) -> list[Verdict]:
             for one in kinds
         ]
         known = [one for one in columns if one is not None]
-        verdicts.append(Verdict(known, list(_sentences(task, known))))
+        verdicts.append(Verdict(known, list(_sentences(task, known, at_start)), at_start))
     return verdicts
 
 
@@ -193,6 +197,8 @@ def _column(
         best = units.best(kind.base, [one.mean for one in means.values()])
         size, unit = best.size, best.name
     entries = [_entry(means.get(label), size, kind) for label in labels]
+    if any(one.at_start for one in means.values()):  # the target says nothing of training
+        entries = [replace(one, value=None) for one in entries]
     beside = [[found.get(key, {}).get(label) for label in labels] for found in by_baseline]
     ratios = [[_compared(one, size, kind) for one in row] for row in beside]
     even = [[_even(one, kind) for one in row] for row in beside]
@@ -214,7 +220,12 @@ def _entry(found: Mean | None, size: float, kind: _Kind) -> Entry:
     if found.censored:
         # What has not been reached takes more than it has spent.
         there = found.seeds - found.censored
-        return Entry(math.inf, f"> {text(mean)}", f"reached by {there} of {found.seeds} seeds")
+        before = f", {found.at_start} before training" if found.at_start else ""
+        said = f"reached by {there} of {found.seeds} seeds{before}"
+        return Entry(math.inf, f"> {text(mean)}", said)
+    if found.at_start:
+        said = f"reached before training by {found.at_start} of {found.seeds} seeds"
+        return Entry(mean, text(mean), said)
     if low is None or high is None:
         return Entry(mean, text(mean), "one seed")
     ends = text(low), text(high)
@@ -234,7 +245,11 @@ def _compared(found: Mean | None, size: float, kind: _Kind) -> str:
     value, low, high = values
     if value is None:
         return ""
-    shown = f"{text(value)}{unit}"
+    sign = {"lower": "> ", "upper": "< "}.get(found.bound, "")
+    shown = f"{sign}{text(value)}{unit}"
+    end = low if found.bound == "lower" else high
+    if sign:
+        return shown if end is None or text(end) == text(value) else f"{shown} [{sign}{text(end)}]"
     if low is None or high is None or {text(low), text(high)} == {text(value)}:
         return shown
     return f"{shown} [{text(low)}, {text(high)}]"
@@ -249,6 +264,8 @@ def _even(found: Mean | None, kind: _Kind) -> bool:
         if kind.scale == 1.0
         else (found.difference_low, found.difference_high, 0.0)
     )
+    if found.bound:  # the other end is not known
+        return (low is not None and low <= none) or (high is not None and none <= high)
     return low is not None and high is not None and low <= none <= high
 
 
@@ -261,7 +278,7 @@ def reaches(one: Result, target: float) -> int | None:
     return reached(one.plain.curve, target, classes=one.has_classes)
 
 
-def _sentences(task: TaskRuns, columns: Sequence[Column]) -> Iterator[Sentence]:
+def _sentences(task: TaskRuns, columns: Sequence[Column], at_start: str) -> Iterator[Sentence]:
     labels = [group.label for group in task.groups]
     score = next((one for one in columns if one.key == "score"), None)
     known = [
@@ -304,19 +321,20 @@ def _sentences(task: TaskRuns, columns: Sequence[Column]) -> Iterator[Sentence]:
     )
     by_key = {column.key: column for column in columns}
     if close:
-        names = _listed([labels[one] for one in close])
-        verb = "is" if len(close) == 1 else "are"
+        beside = [f"{labels[one]} ({score.ratios[best][one]})" for one in close]
         among = [best, *close]
         cheap = _cheapest(labels, by_key, among, {
             "bytes": "sends and receives least", "joules": "takes the least energy"})  # fmt: skip
-        if cheap:
-            close_by = f"{names} {verb} not told apart from it (paired by seed and device, 95%)"
-            yield [f"{close_by}. Of these, ", *cheap, "."]
+        apart = f"do not tell {_listed(beside)} apart from it (paired by seed and device, 95%)"
+        yield [f"These runs {apart}.", *([" Of these, ", *cheap, "."] if cheap else [])]
     until = by_key.get("rounds until")
     if until is not None:
         there = [i for i, entry in enumerate(until.entries)
                  if entry.value is not None and math.isfinite(entry.value)]  # fmt: skip
         goal = until.goal
+        if at_start:
+            yield [f"{goal[0].upper()}{goal[1:]}: {at_start}"]
+            return
         if not there:
             yield [f"None reaches {goal} with every seed."]
             return
@@ -353,7 +371,7 @@ def _cheapest(
     return found
 
 
-def _listed(names: Sequence[str], most: int = 4) -> str:
+def _listed(names: Sequence[str], most: int = 3) -> str:
     if len(names) > most:
         return f"{len(names)} others"
     return " and ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}"

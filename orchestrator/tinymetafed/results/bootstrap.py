@@ -74,13 +74,17 @@ def at(statistic: Statistic, values: Values) -> float:
 
 
 def compare(
-    ours: Sequence[Values], baseline: Sequence[Values], statistic: Statistic = mean
+    ours: Sequence[Values],
+    baseline: Sequence[Values],
+    statistic: Statistic = mean,
+    most: float = math.inf,
 ) -> tuple[Estimate, Estimate]:
     """The difference, ours − the baseline's, and the ratio, ours ÷ the baseline's, of the means
     over the runs of a statistic of the devices of each.
 
     ours, baseline: by run the devices' values, float64 [devices], the same devices in both, at
-    least one, without NaN. The ratio's interval is that of its logarithm; it is NaN where the
+    least one, without NaN. most: that a difference can be, either way; its interval is cut there.
+    The ratio's interval is that of its logarithm; it is NaN where the
     baseline's is 0, and has no interval where a resample is not above 0. Raises ValueError where
     nothing is paired.
     """
@@ -98,7 +102,8 @@ def compare(
     ours_then, baseline_then = _resampled(ours, statistic), _resampled(baseline, statistic)
     factor = float(stdtrit(n - 1, 0.975)) * math.sqrt(n / (n - 1))
     half = factor * float(np.std(ours_then - baseline_then))
-    difference = Estimate(difference.value, difference.value - half, difference.value + half)
+    low, high = difference.value - half, difference.value + half
+    difference = Estimate(difference.value, max(low, -most), min(high, most))
     positive = min(ours_then.min(), baseline_then.min(), ours_now, baseline_now) > 0
     if positive:
         # Beyond the greatest of floats there is no bound.

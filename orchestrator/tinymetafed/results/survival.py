@@ -44,15 +44,3 @@ def _first_at_half(spent: NDArray[np.float64], share: NDArray[np.float64]) -> fl
     """Where the share is a half at most for the first time; NaN where it never is."""
     there = spent[share <= 0.5 + 1e-12]
     return float(there[0]) if len(there) else math.nan
-
-
-def horizon(spent: Sequence[float], censored: Sequence[bool]) -> float:
-    """Up to where it is known of all of the runs whether they have reached the target: the least
-    that a censored one has spent; infinite where none is.
-
-    The mean of what each has spent, at most this, is the restricted mean survival time, Royston &
-    Parmar 2013, BMC Medical Research Methodology 13:152, here without an integral, since up to the
-    horizon nothing is censored. It is a lower bound of the mean.
-    """
-    ends = [one for one, open_ in zip(spent, censored, strict=True) if open_]
-    return min(ends, default=math.inf)
