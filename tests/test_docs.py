@@ -24,6 +24,14 @@ def blocks(path: Path, language: str) -> list[str]:
     return [found[2] for found in fences if found[1] == language]
 
 
+@pytest.mark.parametrize("page", sorted(PROJECT.glob("docs/*.md")), ids=lambda page: page.stem)
+def test_who_installs_the_wheel_and_makes_a_page_has_the_extra_for_it(page: Path):
+    shells = "\n".join(text for name in ("", "sh") for text in blocks(page, name))
+    wheels = re.findall(r"^pip install .*tinymetafed-.*\.whl.*$", shells, re.MULTILINE)
+    if re.search(r"^tinymetafed report |--report |--figures ", shells, re.MULTILINE):
+        assert all("[report]" in one for one in wheels)
+
+
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files of docs/your-code.md."""
