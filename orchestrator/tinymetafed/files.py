@@ -1,5 +1,6 @@
 """Files that a user asks for: written whole, or the one that was there stays."""
 
+import errno
 import io
 import os
 from collections.abc import Iterable, Iterator
@@ -38,6 +39,30 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fchmod(file.fileno(), mode)
             Path(file.name).replace(target)
+
+
+def check(path: Path) -> None:
+    """Raises TinyMetaFedError where a file could not be written there as things are; leaves nothing
+    behind. What takes long asks first."""
+    with reporting(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if path.exists() and not path.is_file():
+            if not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            return
+        with _beside(path.resolve(), path):
+            pass
+
+
+def check_folder(path: Path) -> None:
+    """The same of files in a folder, which need not be there yet, nor those that it lies in."""
+    there = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
+    with reporting(path):
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        with _beside(there / "file", path):
+            pass
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The runs of a comparison: what is done, what is not done again, what fails."""
 
+import json
 import logging
 import multiprocessing
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import running
+from calling import call
 from comparing import DIVERGING, STOPPING, execute, read, write
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.experiments import runner
@@ -148,6 +150,42 @@ def test_the_command_shows_what_failed_and_ends_with_status_1(tmp_path: Path):
         "runs.csv", "values.csv", "results.csv", "until_target.csv",
     }  # fmt: skip
     assert (tmp_path / "out.json").is_file()
+
+
+@pytest.mark.parametrize("option", ["--csv", "--json", "--markdown", "--figures", "--report"])
+@pytest.mark.parametrize(
+    "command", ["compare two.toml", "sweep small.toml --set seed=1,2"], ids=["compare", "sweep"]
+)
+def test_what_cannot_be_written_is_said_before_anything_runs(
+    tmp_path: Path, command: str, option: str
+):
+    write(tmp_path)
+    (tmp_path / "file").touch()
+    called = call(tmp_path, *command.split(), option, "file/below")
+    assert (called.returncode, called.stdout) == (1, "")
+    assert called.stderr == "error: file/below: cannot be written: Not a directory\n"
+    assert {one.name for one in tmp_path.iterdir()} == {"file", "small.toml", "two.toml"}
+
+
+# What it prints goes to a pipe that nobody reads any more.
+UNREAD = """
+import os
+reading, writing = os.pipe()
+os.close(reading)
+os.dup2(writing, 1)
+from tinymetafed.cli import terminal
+terminal.SECONDS = 0
+"""
+
+
+def test_files_are_written_whoever_reads_what_is_printed(tmp_path: Path):
+    write(tmp_path)
+    files = ("--json", "c.json", "--markdown", "c.md", "--csv", "csv", "--report", "c.html")
+    called = _call(tmp_path, UNREAD + COMPARE, *files)
+    assert called.stderr == ""
+    assert len(json.loads((tmp_path / "c.json").read_text())["runs"]) == 4
+    for name in ("c.md", "c.html", "csv/runs.csv"):
+        assert (tmp_path / name).stat().st_size > 0
 
 
 def test_the_command_says_what_is_wrong_in_one_line(tmp_path: Path):

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .. import files
 from ..errors import printable
 from ..experiments import shipped
 from ..experiments.experiment import NAME
@@ -45,8 +46,27 @@ JsonOption = Annotated[
 ]
 """For scripts."""
 
+
+def output_file(path: Path | None) -> Path | None:
+    """The callback of an option for a file: what cannot be written is said before any work. Raises
+    TinyMetaFedError."""
+    if path is not None:
+        files.check(path)
+    return path
+
+
+def output_folder(path: Path | None) -> Path | None:
+    """The same for files in a folder."""
+    if path is not None:
+        files.check_folder(path)
+    return path
+
+
 MarkdownOption = Annotated[
-    Path | None, typer.Option("--markdown", metavar="FILE", help="Write the tables as Markdown.")
+    Path | None,
+    typer.Option(
+        "--markdown", metavar="FILE", callback=output_file, help="Write the tables as Markdown."
+    ),
 ]
 """For a page of documentation."""
 

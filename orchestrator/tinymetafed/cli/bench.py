@@ -10,13 +10,18 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from .arguments import output_file, output_folder
 from .terminal import console
 
 
 def bench(
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all as JSON.")] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", callback=output_file, help="Write all as JSON."),
+    ] = None,
     figures: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write figures (PNG).")
+        Path | None,
+        typer.Option(metavar="FOLDER", callback=output_folder, help="Write figures (PNG)."),
     ] = None,
 ) -> None:
     """Measure how fast nodes, link and rounds are on this machine."""

@@ -1,6 +1,6 @@
 """The commands that compare: strategies over tasks and seeds, or values of settings."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -10,7 +10,15 @@ from rich.markup import escape
 
 from ..places import STORE
 from ..results.store import Labels, Store
-from .arguments import ExperimentArgument, MarkdownOption, NoteOption, TagOption, given
+from .arguments import (
+    ExperimentArgument,
+    MarkdownOption,
+    NoteOption,
+    TagOption,
+    given,
+    output_file,
+    output_folder,
+)
 from .report import FiguresOption, WidthOption, write_page
 from .terminal import console, error_console, exit_by_faults, progress_bar
 
@@ -23,18 +31,24 @@ JobsOption = Annotated[
     int | None, typer.Option(min=1, help="Runs side by side; by the processor's cores.")
 ]
 CsvOption = Annotated[
-    Path | None, typer.Option(metavar="FOLDER", help="Write tables of what was found as CSV.")
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", callback=output_folder, help="Write tables of what was found as CSV."
+    ),
 ]
 BaselineOption = Annotated[
     str | None,
     typer.Option(metavar="LABEL", help="The strategy to compare the others with; the first."),
 ]
 FileOption = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="The same as JSON.")
+    Path | None,
+    typer.Option("--json", metavar="FILE", callback=output_file, help="The same as JSON."),
 ]
 PageOption = Annotated[
     Path | None,
-    typer.Option("--report", metavar="FILE.html", help="Write a page as 'report' does."),
+    typer.Option(
+        "--report", metavar="FILE.html", callback=output_file, help="Write a page as 'report' does."
+    ),
 ]
 
 
@@ -118,13 +132,16 @@ class _Page:
 
             vega.script()
 
-    def write(self, store: Store, settings: "ComparisonSettings", cells: "list[Cell]") -> None:
+    def write(
+        self, store: Store, settings: "ComparisonSettings", cells: "list[Cell]"
+    ) -> Iterator[str]:
+        """Lines that say where they are."""
         if self.output is None and self.figures is None:
             return
         from ..report import following
 
         found = following.Source.of_comparison(store, settings, cells).read()
-        write_page(found, self.output, self.figures, self.width)
+        yield from write_page(found, self.output, self.figures, self.width)
 
 
 def _compare(
@@ -160,16 +177,20 @@ def _compare(
     execute(settings.name, comparison, cells, rounds, done, jobs, "rounds")
     outcome = found.outcome(settings, comparison, store)
     parts = list(tables(settings, comparison, outcome))
-    for part in parts:
-        console.print(part)
+    # All files are written before anything is printed: who reads that may have seen enough.
+    said: list[str] = []
     if markdown is not None:
         write_markdown(parts, f"Comparison {settings.name}", markdown)
-        console.print(f"Tables written to {markdown}", soft_wrap=True)
+        said.append(f"Tables written to {markdown}")
     for target, write in ((csv, found.write_csv), (json, found.write_json)):
         if target is not None:
             write(outcome, target)
-            console.print(f"Runs, values and results written to {target}", soft_wrap=True)
-    wanted.write(store, settings, cells)
+            said.append(f"Runs, values and results written to {target}")
+    said += wanted.write(store, settings, cells)
+    for part in parts:
+        console.print(part)
+    for line in said:
+        console.print(line, soft_wrap=True)
     exit_by_faults(store, [run for run in comparison.runs if run is not None])
     raise typer.Exit(1 if comparison.failed else 0)
 

@@ -10,7 +10,7 @@ import typer
 
 from ..errors import TinyMetaFedError
 from ..files import writing
-from .arguments import MarkdownOption, RunsArgument
+from .arguments import MarkdownOption, RunsArgument, output_file
 from .terminal import console, reading
 
 
@@ -48,7 +48,8 @@ def invert(
     seed: Annotated[int, typer.Option(min=0, help="Of the searches.")] = 1,
     markdown: MarkdownOption = None,
     json: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write all figures as JSON.")
+        Path | None,
+        typer.Option(metavar="FILE", callback=output_file, help="Write all figures as JSON."),
     ] = None,
 ) -> None:
     """Reconstruct samples from updates that a run's nodes send: a gradient inversion attack."""

@@ -1,11 +1,12 @@
 """The commands that show runs of the store: as tables, as an HTML page."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .arguments import JsonOption, RunArgument
+from .arguments import JsonOption, RunArgument, output_file, output_folder
 from .terminal import console, error_console, print_run, reading
 
 if TYPE_CHECKING:
@@ -26,12 +27,14 @@ def show(which: RunArgument = "last", json: JsonOption = False) -> None:
 
 
 ReportOption = Annotated[
-    Path, typer.Option("-o", "--output", metavar="FILE.html", help="The page.")
+    Path,
+    typer.Option("-o", "--output", metavar="FILE.html", callback=output_file, help="The page."),
 ]
 FiguresOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FOLDER",
+        callback=output_folder,
         help="Write its charts (SVG, PNG, PDF) and tables (CSV, LaTeX, Markdown) too.",
     ),
 ]
@@ -81,17 +84,20 @@ def report(
         except KeyboardInterrupt:
             error_console.print("Interrupted. The same command goes on with the page.")
             found = source.read(going_on=True)
-    write_page(found, output, figures, width)
+    for line in write_page(found, output, figures, width):
+        console.print(line, soft_wrap=True)
 
 
-def write_page(found: "Page", output: Path | None, figures: Path | None, width: float) -> None:
-    """The page, and its charts, `width` inches wide, and tables, each where it is wanted; says
-    where they are."""
+def write_page(
+    found: "Page", output: Path | None, figures: Path | None, width: float
+) -> Iterator[str]:
+    """The page, and its charts, `width` inches wide, and tables, each where it is wanted; lines
+    that say where they are."""
     from ..report import page
 
     if output is not None:
         page.write(page.render(found), output)
-        console.print(f"Page {output}", soft_wrap=True)
+        yield f"Page {output}"
     if figures is not None:
         count = page.write_parts(found, figures, width)
-        console.print(f"{count} files in {figures}", soft_wrap=True)
+        yield f"{count} files in {figures}"

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -54,8 +55,10 @@ class ProgressLines(Progress):
         self._next = monotonic() + SECONDS
         task = self.tasks[0]
         done = f"{task.completed:.0f} of {task.total or 0:.0f} {self._unit}"
-        console.print(f"{task.description}, {done}", soft_wrap=True, markup=False)
-        console.file.flush()
+        # Who reads it may have seen enough; the work goes on. Rich makes SystemExit of that.
+        with suppress(BrokenPipeError, SystemExit):
+            console.print(f"{task.description}, {done}", soft_wrap=True, markup=False)
+            console.file.flush()
 
 
 def progress_bar(unit: str = "rounds") -> Progress:
