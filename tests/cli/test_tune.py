@@ -47,6 +47,10 @@ def test_what_is_found_is_shown_and_written_and_taken_up(two: Path):
     written = (two / "chosen.toml").read_text()
     assert written.startswith("# Found by 'tinymetafed tune two.toml --trials 3', the best of each")
     assert "# on the seeds 11. tinymetafed 0." in written
+    assert "unseen depends on the seed" not in written
+    settings, path = comparison.parse(two / "two.toml")
+    digests = comparison.digests(comparison.untuned(settings, path))
+    assert f'\n"sine" = "{digests["sine"]}"\n' in written
     assert not (two / "runs/runs.sqlite").exists()
 
     found = json.loads(call(two, "tune", "two.toml", "--show", "--json").stdout)
@@ -70,6 +74,16 @@ def test_before_any_trial_nothing_is_made(two: Path):
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "none" in shown.stdout
     assert not (two / "runs").exists()
+
+
+def test_what_cannot_be_written_is_said_before_any_trial(two: Path):
+    for output, says in (("two.toml/x", "Not a directory"), ("runs", "Is a directory")):
+        (two / "runs").mkdir(exist_ok=True)
+        ended = call(two, "tune", "two.toml", "-o", output)
+        assert ended.returncode == 1
+        assert ended.stderr.endswith(f"cannot be written: {says}\n")
+        assert ended.stderr.count("\n") == 1
+        assert not list((two / "runs").iterdir())
 
 
 def test_json_is_of_what_is_shown(two: Path):

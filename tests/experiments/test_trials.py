@@ -43,7 +43,7 @@ def test_the_value_is_what_runs_with_these_settings_come_to(tmp_path: Path):
     one = alone(search, tmp_path / "runs", 2)[1]
     assert one.values != search.own
     chosen = [("sine", "few", {}, ""), ("sine", "Reptile", one.values, "")]
-    tuned.write(tmp_path / "found.toml", [], chosen)
+    tuned.write(tmp_path / "found.toml", [], chosen, {})
     seeds = ("seeds = [1, 2]", "tuned = 'found.toml'\nseeds = [11, 12]")
     every = ("target = 100", "target = 100\nchanges.evaluation.every = 1")
     _, cells = read(tmp_path, seeds, every)

@@ -157,9 +157,11 @@ def test_settings_that_were_chosen_hold_before_those_of_the_file(tmp_path: Path)
 def test_the_file_says_what_was_written(tmp_path: Path):
     labels = 'a "b"\\ # é', "P = 1%, FedAdam\x7f"
     values = {"client.rate": 1e-05, "batch": 3, "values": "int8", "error_feedback": True}
-    tuned.write(tmp_path / "found.toml", ["head"], [(*labels, values, "said")])
+    digests = {labels[0]: "sha256:0"}
+    tuned.write(tmp_path / "found.toml", ["head"], [(*labels, values, "said")], digests)
     found = tuned.read(tmp_path / "found.toml", "two.toml", [labels[0]], [labels[1]])
-    assert found[labels[0]][labels[1]] == {
+    assert found.digests == digests
+    assert found.settings[labels[0]][labels[1]] == {
         "client": {"rate": 1e-05}, "batch": 3, "values": "int8", "error_feedback": True,
     }  # fmt: skip
 
@@ -173,8 +175,10 @@ def test_the_file_says_what_was_written(tmp_path: Path):
         ("[sine.few]", "{}: sine.Reptile: missing; run 'tinymetafed tune"),
         (f"{FOUND}[sine.more]", "{}: sine.more: "),
         (f"{FOUND}[other]", "{}: other: "),
-        (FOUND.replace("batch", "bacth"), "sine × Reptile: strategy.bacth: unknown key; known"),
-        (FOUND.replace("batch = 2", "batch = 0"), "sine × Reptile: strategy.batch: 0 is not allo"),
+        (FOUND.replace("batch", "bacth"), "{}: sine.Reptile.bacth: unknown key; known are:"),
+        (FOUND.replace("batch = 2", "batch = 0"), "{}: sine.Reptile.batch: 0 is not allowed; use"),
+        (FOUND.replace("batch = 2", "a = 1\nb = 2\nc = 3"), "{}: sine.Reptile.a: unknown key; kn"),
+        (f"tuned_on = 1\n{FOUND}", "{}: tuned_on: is no table; run 'tinymetafed tune"),
         ("[", "{}: not TOML"),
     ],
 )
@@ -185,3 +189,74 @@ def test_a_file_of_other_settings_is_said_so(tmp_path: Path, content: str | None
         read(tmp_path, ("seeds", "tuned = 'found.toml'\nseeds"))
     assert says.format(tmp_path / "found.toml") in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_what_is_wrong_in_the_comparison_is_not_said_of_the_tuned_file(tmp_path: Path):
+    (tmp_path / "found.toml").write_text(FOUND)
+    change = ("seeds", "tuned = 'found.toml'\nseeds")
+    with pytest.raises(TinyMetaFedError, match=r"two\.toml: sine × few: strategy\.percent: 101"):
+        read(tmp_path, change, ("percent = 10", "percent = 101"))
+
+
+LAYERS = "\nchanges.model.layers.0.units = 3"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "stale"),
+    [
+        ("target = 100", f"target = 100{LAYERS}", True),
+        ("target = 100", "target = 100\nchanges.task.amplitude = [1.0, 2.0]", True),
+        ("target = 100", "target = 100\nchanges.devices.seen = 7", True),
+        ("target = 100", "target = 100\nchanges.nodes.per_round = 1", True),
+        ("target = 100", "target = 100\nchanges.evaluation.steps = 3", True),
+        ("percent = 10", f"percent = 10{LAYERS}", True),  # of one of the strategies
+        ("target = 100", "target = 100\nchanges.rounds = 7", False),
+        ("target = 100", "target = 100\nchanges.evaluation.every = 1", False),
+        ("target = 100", "target = 100\nchanges.nodes.threads = 1", False),
+        ("percent = 10", "percent = 20", False),
+        ("seeds = [1, 2]", "seeds = [3]", False),
+        ('name = "two"', 'name = "other"', False),
+    ],
+)
+def test_who_compares_on_other_settings_than_were_tuned_on_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, old: str, new: str, stale: bool
+):
+    found = tmp_path / "found.toml"
+    settings, path = comparison.parse(write(tmp_path))
+    digests = comparison.digests(comparison.untuned(settings, path))
+    chosen = [("sine", "few", {"global_rate": 0.02}, ""), ("sine", "Reptile", {"batch": 2}, "")]
+    tuned.write(found, [], chosen, digests)
+    read(tmp_path, ("[[tasks]]", "tuned = 'found.toml'\n[[tasks]]"))
+    assert not caplog.messages
+    read(tmp_path, ("[[tasks]]", "tuned = 'found.toml'\n[[tasks]]"), (old, new))
+    says = f"{found}: found on other settings of sine; run 'tinymetafed tune {path}' again"
+    assert caplog.messages == ([says] if stale else [])
+
+
+def test_the_settings_that_come_with_the_bench_are_those_of_its_comparison(
+    caplog: pytest.LogCaptureFixture,
+):
+    settings, cells = comparison.read(PROJECT / "experiments/paper.toml")
+    found = tuned.read(
+        PROJECT / "experiments/tuned/paper.toml", "paper.toml", *comparison.labels(settings)
+    )
+    assert found.digests == comparison.digests(cells)
+    assert not caplog.messages
+
+
+def test_the_tuned_file_says_what_trials_saw_of_what_is_unseen(tmp_path: Path):
+    table = tmp_path / "rows.csv"
+    rows = (f"d{i % 8},{i},{i * 2}" for i in range(80))
+    table.write_text("\n".join(["device,x,y", *rows]) + "\n")
+    data = (
+        "changes.task = {{ name = 'table', path = 'rows.csv', device_column = 'device', "
+        "target = 'y', regression = true{} }}\nchanges.devices.seen = 4\n"
+        "changes.evaluation = {{ devices = 1, unseen = 1, support = 4, query = 6 }}\n"
+        "changes.model.layers = [{{ units = 1 }}]"
+    )
+    for more_keys, count in (("", 1), (", split = 1", 0)):
+        change = ("target = 100", f"target = 100\n{data.format(more_keys)}")
+        settings, _, found = tuning.read(write(tmp_path, TUNE, change))
+        lines = tuning.leaks(settings, found)
+        assert len(lines) == count
+        assert all(line.startswith("sine: what is unseen depends on the seed") for line in lines)

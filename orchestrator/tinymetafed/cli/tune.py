@@ -1,17 +1,20 @@
 """The command that searches for the settings of a comparison's strategies."""
 
 import json as json_module
+import logging
 import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .. import places
+from .. import files, places
 from ..errors import TinyMetaFedError
 from .arguments import given
 from .compare import JobsOption, execute
 from .terminal import console
+
+log = logging.getLogger(__name__)
 
 
 def tune(
@@ -35,13 +38,15 @@ def tune(
     json: Annotated[bool, typer.Option("--json", help="With --show: all trials, as JSON.")] = False,
 ) -> None:
     """Search for the settings of a comparison's strategies, as many trials for each task and
-    strategy, on seeds and devices by which nothing is judged later; write the best into a file that
-    the comparison names as 'tuned'."""
+    strategy, on other seeds and by devices for validation; write the best into a file that the
+    comparison names as 'tuned'. Where the seed draws which data are unseen and task.split is not
+    given, trials see some that are unseen in the comparison's runs: a warning says so, and that
+    file."""
     if json and not show:
         raise typer.BadParameter("--json goes with --show")
     # What runs nodes is slow to import.
+    from ..experiments import comparison, tuned, tuning
     from ..experiments import trials as running
-    from ..experiments import tuned, tuning
     from ..experiments.scheduler import default_jobs
     from ..report import tuning as report
 
@@ -50,9 +55,16 @@ def tune(
         if path.parent == places.EXPERIMENTS and not places.IS_CHECKOUT and not show:
             raise typer.BadParameter("a comparison that comes with the bench needs --output FILE")
         output = path.parent / (settings.tuned or f"tuned/{path.name}")
+    leaks: list[str] = []
+    if not show:
+        files.check_folder(output.parent)
+        if output.parent.exists():
+            files.check(output)
     work = running.Tuning(searches, None if show else trials, places.STORE)
     if not show:
-        tuning.warn_of_leaks(settings, searches)
+        leaks = tuning.leaks(settings, searches)
+        for line in leaks:
+            log.warning("%s", line)
         totals = [work.wanted(i) for i in range(len(searches))]
         done = [
             min(total, len(one.trials)) for total, one in zip(totals, work.results, strict=True)
@@ -81,8 +93,10 @@ def tune(
     head = (
         f"Found by '{command}', the best of each task and strategy by devices for validation",
         f"on the seeds {', '.join(map(str, settings.tune.seeds))}. {running.made_by()}",
+        *leaks,
     )
-    tuned.write(output, head, [report.chosen(one) for one in work.results])
+    digests = comparison.digests(comparison.untuned(settings, path))
+    tuned.write(output, head, [report.chosen(one) for one in work.results], digests)
     console.print(f"Settings written to {output}", soft_wrap=True, highlight=False)
     if settings.tuned is None and output == path.parent / "tuned" / path.name:
         console.print(

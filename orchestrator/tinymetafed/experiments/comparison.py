@@ -1,5 +1,6 @@
 """A comparison file (TOML) checked into the experiments that it stands for."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from ..settings import Settings
 from . import shipped, tuned
 from .experiment import Experiment, Name, build
 from .search_space import Space
+
+log = logging.getLogger(__name__)
 
 Label = Annotated[str, Field(min_length=1, max_length=64)]
 Changes = dict[str, Any]
@@ -216,7 +219,7 @@ def read(path: Path) -> tuple[ComparisonSettings, list[Cell]]:
             strategy.label,
             make(
                 comparison, path, task, strategy, seed,
-                chosen=found and found[task.label][strategy.label],
+                chosen=found,
             ),
         )
         for task in comparison.tasks
@@ -224,7 +227,40 @@ def read(path: Path) -> tuple[ComparisonSettings, list[Cell]]:
         for seed in comparison.seeds
     ]  # fmt: skip
     check_distinct(cells, str(path))
+    if found is not None:
+        _warn_of_changes(cells, found, path)
     return comparison, cells
+
+
+def digests(cells: Iterable[Cell]) -> dict[str, str]:
+    """Of what the settings of each task's strategies are tuned on, by its label."""
+    every: dict[str, dict[str, Experiment]] = {}
+    for cell in cells:
+        every.setdefault(cell.task, {}).setdefault(cell.strategy, cell.experiment)
+    return {task: tuned.digest(experiments) for task, experiments in every.items()}
+
+
+def untuned(comparison: ComparisonSettings, path: Path) -> list[Cell]:
+    """Each task and strategy by the settings of the file alone, on the first seed. Raises
+    TinyMetaFedError."""
+    return [
+        Cell(
+            task.label, strategy.label,
+            make(comparison, path, task, strategy, comparison.seeds[0]),
+        )
+        for task in comparison.tasks
+        for strategy in comparison.strategies
+    ]  # fmt: skip
+
+
+def _warn_of_changes(cells: Iterable[Cell], found: tuned.Found, path: Path) -> None:
+    """Says of which tasks strategies were tuned on other settings than those that are here."""
+    for task, now in digests(cells).items():
+        if found.digests.get(task, now) != now:
+            log.warning(
+                "%s: found on other settings of %s; run 'tinymetafed tune %s' again",
+                found.path, task, path,
+            )  # fmt: skip
 
 
 def parse(path: Path) -> tuple[ComparisonSettings, Path]:
@@ -258,11 +294,11 @@ def make(
     strategy: StrategyEntry,
     seed: int,
     *,
-    chosen: Changes | None = None,
+    chosen: tuned.Found | None = None,
     changes: Changes | None = None,
 ) -> Experiment:
-    """The experiment of a run. path: of the file. chosen: settings of the strategy that hold before
-    the file's. changes: more of them. Raises TinyMetaFedError."""
+    """The experiment of a run. path: of the file. chosen: settings of the strategies that hold
+    before the file's. changes: more of them. Raises TinyMetaFedError."""
     tree: dict[str, Any] = {}
     folder = path.parent  # where files lie that the experiment names
     if task.experiment is not None:
@@ -278,15 +314,39 @@ def make(
     own = strategy.beside(path.parent)
     if not isinstance(kept, dict) or plugins.absolute(kept.get("name"), folder) != own["name"]:
         kept = {}  # another strategy's
-    own = _changed(kept | here.own | own, chosen or {}, origin)
+    own = kept | here.own | own
     tree |= {"seed": seed, "strategy": own}
     if comparison.emulate:
         tree = _changed(tree, {"nodes": {"backend": "host", "emulate": comparison.emulate}}, origin)
     tree = _changed(tree, changes or {}, origin)
-    experiment = build(tree, origin, folder)
+    experiment = _build(tree, origin, folder, path, chosen, (task.label, strategy.label))
     check_devices(comparison.devices, experiment, origin)
     check_target(task.target, experiment, origin)
     return experiment
+
+
+def _build(
+    tree: dict[str, Any],
+    origin: str,
+    folder: Path,
+    path: Path,
+    chosen: tuned.Found | None,
+    where: tuple[str, str],
+) -> Experiment:
+    """The experiment with the chosen settings of its strategy; what is wrong with these alone is
+    said of their file. Raises TinyMetaFedError."""
+    if chosen is None:
+        return build(tree, origin, folder)
+    task, strategy = where
+    own = _changed(tree["strategy"], chosen.settings[task][strategy], origin)
+    try:
+        return build(tree | {"strategy": own}, origin, folder)
+    except TinyMetaFedError as error:
+        build(tree, origin, folder)
+        what = str(error).splitlines()[0].removeprefix(f"{origin}: ").removeprefix("strategy.")
+        raise TinyMetaFedError(
+            f"{chosen.path}: {task}.{strategy}.{what}; run 'tinymetafed tune {path}' again"
+        ) from None
 
 
 def check_devices(devices: Sequence[DeviceName], experiment: Experiment, origin: str) -> None:

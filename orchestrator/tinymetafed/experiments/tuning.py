@@ -1,7 +1,6 @@
-"""What is tuned of a comparison: the settings of each strategy on each task, on seeds and devices
-by which nothing is judged later; and what the trials came to."""
+"""What is tuned of a comparison: the settings of each strategy on each task, on other seeds and by
+devices for validation; and what the trials came to."""
 
-import logging
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,14 +10,12 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from ..errors import TinyMetaFedError
+from ..errors import TinyMetaFedError, visible
 from ..strategies import Strategy
 from . import comparison, search_space
 from .comparison import ComparisonSettings, StrategyEntry, TaskEntry
 from .experiment import Experiment
 from .search_space import Level, Parameter, Value
-
-log = logging.getLogger(__name__)
 
 JUDGED = 5
 """Times that a trial is judged, evenly spread over its rounds, the last time after the last."""
@@ -196,14 +193,16 @@ def _shortened(experiment: Experiment, share: float) -> Experiment:
     )
 
 
-def warn_of_leaks(settings: ComparisonSettings, searches: Sequence[Search]) -> None:
-    """Says of which tasks some devices are unseen in a run of the comparison, and others in a
-    trial: by these, settings would be chosen."""
+def leaks(settings: ComparisonSettings, searches: Sequence[Search]) -> list[str]:
+    """A line for each task of which some devices are unseen in a run of the comparison, and others
+    in a trial: by these, settings would be chosen."""
+    lines: list[str] = []
     for label, task in {one.task: one.experiments[0].task for one in searches}.items():
         seeds = *settings.seeds, *settings.tune.seeds
         if len({task.prepare(seed).get("task.unseen") for seed in seeds}) > 1:
-            log.warning(
-                "%s: what is unseen depends on the seed, so trials learn from, or are judged by, "
-                "some of what is unseen in the comparison's runs; task.split makes it the same",
-                label,
+            lines.append(
+                f"{visible(label)}: what is unseen depends on the seed, so trials learn from, or "
+                "are judged by, some of what is unseen in the comparison's runs; task.split makes "
+                "it the same"
             )
+    return lines
