@@ -55,6 +55,8 @@ def _table(
     for key, value in part.get("properties", {}).items():
         inner = f"{path}.{key}".removeprefix(".")
         kinds = _tables(root, value)
+        if kinds and _is_by_name(value):
+            inner += ".NAME"
         brackets = "[[{}]]" if _is_list(value) else "[{}]"
         if kinds:
             below.append((inner, brackets.format(inner), value))
@@ -113,6 +115,11 @@ def _is_list(value: dict[str, Any]) -> bool:
     return value.get("type") == "array"
 
 
+def _is_by_name(value: dict[str, Any]) -> bool:
+    """Whether it has a table for each of some names, that are no keys of its own."""
+    return isinstance(value.get("additionalProperties"), dict)
+
+
 def _tag(one: dict[str, Any]) -> tuple[str, str]:
     """The key that tells a table from others, and what it says."""
     for key in ("name", "type"):
@@ -164,6 +171,7 @@ def _type(root: dict[str, Any], value: dict[str, Any], path: str) -> str:
     """What a value may be, in words."""
     if _tables(root, value):
         what = "list of tables" if _is_list(value) else "table"
+        what = "tables by name" if _is_by_name(value) else what
         plain = [one for one in value.get("oneOf", []) if "type" in one and "properties" not in one]
         first = "".join(f"{_type(root, one, path)}, or " for one in plain)
         return f"{first}[{what}](#{_anchor(path)})"
@@ -188,6 +196,8 @@ def _list(root: dict[str, Any], value: dict[str, Any], path: str) -> str:
     if "prefixItems" in value:
         return f"[{', '.join(_type(root, one, path) for one in value['prefixItems'])}]"
     least = f", {value['minItems']} at least" if value.get("minItems", 0) > 1 else ""
+    if not value["items"]:
+        return "list of values"
     what, comma, limits = _type(root, value["items"], path).partition(",")
     what = what if what.startswith("`") else f"{what}s"
     return f"list of {what}{comma}{limits}{least}"

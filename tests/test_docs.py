@@ -1,5 +1,6 @@
 """What docs/your-code.md, docs/api.md and examples/ say is what happens."""
 
+import importlib.util
 import json
 import re
 import shutil
@@ -118,3 +119,18 @@ def test_the_notebook(tmp_path: Path):
     shown = [output for cell in cells for output in cell.get("outputs", [])]
     assert any("image/png" in one.get("data", {}) for one in shown)
     assert "error" not in {one["output_type"] for one in shown}
+
+
+def test_the_reference_of_comparisons_says_what_a_search_space_is():
+    spec = importlib.util.spec_from_file_location("pages", PROJECT / "docs/pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    pages = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pages)
+    text = pages.settings("comparison")
+    headings = set(re.findall(r"^#+ `(.*)` \{", text, re.MULTILINE))
+    assert {"[tune.space.NAME]", "[tasks.space.NAME]", "[tasks.strategies.NAME]"} <= headings
+    assert "[tune.space]" not in headings
+    assert set(re.findall(r"^\| `choices` \| (.*?) \|", text, re.MULTILINE)) == {"list of values"}
+    links = re.findall(r"\]\(#(.*?)\)", text)
+    assert set(links) <= set(re.findall(r"\{ #(.*?) \}", text))
