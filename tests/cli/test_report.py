@@ -2,9 +2,14 @@
 
 import csv
 import os
+from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from calling import call
+from tinymetafed.errors import TinyMetaFedError
+from tinymetafed.report import following
 from tinymetafed.results.store import Store
 
 
@@ -106,3 +111,14 @@ def test_a_folder_that_cannot_be_written(folder: Path):
     called = call(folder, "run", "small.toml", TMF_RUNS="/proc/nowhere")
     assert called.returncode == 1
     assert "/proc/nowhere" in called.stderr
+
+
+def test_who_names_no_run_is_told_of_comparisons_too(tmp_path: Path):
+    with closing(Store(tmp_path)) as store:
+        for name in ("two", "paper"):
+            store.put_comparison(name, "{}", "[]")
+        source = following.Source(store, ["nosuch"])
+        with pytest.raises(TinyMetaFedError) as error:
+            source.read()
+    says = "no run 'nosuch'; there is none yet; comparisons: paper, two"
+    assert str(error.value) == f"{tmp_path}/runs.sqlite: {says}"

@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from .. import tasks
+from .. import plugins, tasks
 from ..errors import TinyMetaFedError
 from ..nodes.backends import make_group, private_directory
 from ..nodes.process import kill_with_parent
@@ -28,6 +28,7 @@ from ..signals import handlers_restored, interrupt_on_ending
 from . import runner
 from .comparison import Cell
 from .experiment import Experiment
+from .moved import placeless
 from .round_report import LastJudged
 
 log = logging.getLogger(__name__)
@@ -157,7 +158,23 @@ class Comparison(SideBySide):
         self.runs = [self._find(i) for i in range(len(self.cells))]
 
     def _find(self, i: int) -> Run | None:
-        return self._store.find(**self._identities[i])
+        found = self._store.find(**self._identities[i])
+        return found or self._find_moved(i)
+
+    def _find_moved(self, i: int) -> Run | None:
+        """The run that was begun where the user's own files lay in another folder. One of a class
+        of theirs that is not at its end is none: its source is looked for where it was."""
+        identity, experiment = self._identities[i], self.cells[i].experiment
+        if not plugins.sources(experiment) and getattr(experiment.task, "found", None) is None:
+            return None
+        keys = ("settings", "versions")
+        wanted = [placeless(identity[key]) for key in keys]
+        for run in self._store.matching(name=experiment.name, firmware=identity["firmware"]):
+            if [placeless(getattr(run, key)) for key in keys] == wanted and (
+                run.done >= experiment.rounds or not plugins.sources(experiment)
+            ):
+                return run
+        return None
 
     @property
     def unfinished(self) -> list[int]:

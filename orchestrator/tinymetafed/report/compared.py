@@ -6,6 +6,7 @@ from pathlib import Path
 from ..errors import TinyMetaFedError
 from ..experiments import shipped
 from ..experiments.comparison import Cell, ComparisonSettings
+from ..experiments.moved import placeless
 from ..results.store import Run, Store
 from . import described, measured
 from .groups import Group, TaskRuns
@@ -27,17 +28,20 @@ def file(which: Sequence[str]) -> Path | None:
 
 def find(cells: Sequence[Cell], store: Store) -> list[Run | None]:
     """The run of each cell, of those with the same settings that which is the farthest, then the
-    newest, whatever version has made it."""
+    newest, whatever version has made it and wherever files of the user's own lay then."""
     wanted = {cell.experiment.model_dump_json(): i for i, cell in enumerate(cells)}
     for cell, i in zip(cells, range(len(cells)), strict=True):
         # What was begun before there were devices for validation has none.
         none = cell.experiment.evaluation.model_copy(update={"devices": 0})
         old = cell.experiment.model_copy(update={"evaluation": none})
         wanted.setdefault(old.model_dump_json(), i)
+    moved = {placeless(text): i for text, i in wanted.items()}
     names = {cell.experiment.name for cell in cells}
     found: list[Run | None] = [None] * len(cells)
     for run in store.runs():
         i = wanted.get(run.settings)
+        if i is None and run.name in names:
+            i = moved.get(placeless(run.settings))
         if i is None and run.name in names:
             try:
                 i = wanted.get(described.settings(run).model_dump_json())

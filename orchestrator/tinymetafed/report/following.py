@@ -78,7 +78,7 @@ class Source:
         with self._store.snapshot():
             settings = self._settings
             if settings is None:
-                self._runs = list(self._store.named(self._which))
+                self._runs = list(self._named())
                 results = [one for run in self._runs if run and (one := self._result(run))]
                 tasks = compare(results, self._target, going_on=going_on) if results else []
                 title, prices = "", []
@@ -104,6 +104,14 @@ class Source:
         found = page.page(tasks, title, prices, baseline, results)
         return replace(found, tuned=settings and settings.tuned)
 
+    def _named(self) -> list[Run]:
+        """Raises TinyMetaFedError where there are none, which names comparisons, too."""
+        try:
+            return self._store.named(self._which)
+        except TinyMetaFedError as error:
+            known = ", ".join(self._store.comparisons())
+            raise TinyMetaFedError(f"{error}; comparisons: {known}" if known else error) from None
+
     def _result(self, run: Run) -> Result | None:
         """None, with a warning, where it cannot be shown."""
         seen = astuple(run)
@@ -126,11 +134,7 @@ class Source:
         while self.going_on:
             before = self._state(self._runs)
             time.sleep(PAUSE)
-            now = (
-                compared.find(self._cells, self._store)
-                if self._settings
-                else self._store.named(self._which)
-            )
+            now = compared.find(self._cells, self._store) if self._settings else self._named()
             ended = not any(run is None or run.done < run.rounds for run in now)
             if self._state(now) != before and (ended or time.monotonic() >= written + LEAST):
                 yield self.read(going_on=True)

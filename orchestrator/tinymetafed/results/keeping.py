@@ -63,12 +63,16 @@ class Keeping(Database):
         """The run that has these values in these columns; where several do, the one with the most
         rounds done, of these the oldest. A run to which rounds were added is none: it need not be
         the one that had them from the start."""
+        return next(self.matching(**columns), None)
+
+    def matching(self, **columns: str) -> Iterator[Run]:
+        """All of them, in that order."""
         rows = self._all(
             f"SELECT {RUN} FROM run WHERE {' AND '.join(f'{name} = ?' for name in columns)}"
-            " AND id NOT IN (SELECT run FROM extension) ORDER BY done DESC, id LIMIT 1",
+            " AND id NOT IN (SELECT run FROM extension) ORDER BY done DESC, id",
             *columns.values(),
         )
-        return Run(*rows[0]) if rows else None
+        return (Run(*row) for row in rows)
 
     def named(self, which: Iterable[str]) -> list[Run]:
         """The runs with these numbers or names, the newest for "last"; each once, the oldest first.
@@ -128,6 +132,10 @@ class Keeping(Database):
         none."""
         rows = self._all("SELECT settings, cells FROM comparison WHERE name = ?", name)
         return rows[0] if rows else None
+
+    def comparisons(self) -> list[str]:
+        """Names of those that are kept, in alphabetical order."""
+        return [name for (name,) in self._all("SELECT name FROM comparison ORDER BY name")]
 
     def extensions(self, run: int) -> list[int]:
         """After how many rounds, which were all that it was to have, more were added; ascending."""
