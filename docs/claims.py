@@ -22,22 +22,30 @@ WORDS = {1: "yes", 0: "open", -1: "no"}
 class Claim:
     """A claim about a strategy, by its label.
 
-    file: the comparison. quantities: the first that a task has is what counts.
+    file: the comparison. quantities: the first that a task has is what counts. controls: labels of
+    tasks that are shown, but do not count, since what the claim is about is not there.
     """
 
     name: str
     file: str
     strategy: str
     quantities: tuple[str, ...]
+    controls: tuple[str, ...] = ()
 
 
+ALIKE = (
+    "sine, alike",
+    "Omniglot, as many samples",
+    "digits, as many samples",
+    "iris, α = 100",
+)
 QUALITY = ("accuracy after adaptation", "loss after adaptation")
 CLAIMS = [
     Claim("communication", "claims-communication", "P = 10%", ("bytes",)),
     Claim("energy", "claims-communication", "P = 10%", ("joules",)),
     Claim("convergence", "claims-communication", "P = 10%", ("rounds until target",)),
     Claim("stability", "claims-stability", "TinyMetaFed", ("spread of the last fifth",)),
-    Claim("heterogeneity", "claims-heterogeneity", "TinyMetaFed", QUALITY),
+    Claim("heterogeneity", "claims-heterogeneity", "TinyMetaFed", QUALITY, ALIKE),
 ]
 
 
@@ -73,18 +81,21 @@ def verdict(claim: Claim, rows: Rows) -> str:
     """A sentence and a table, as Markdown."""
     lines, sides = list[str](), list[int]()
     for task, (quantity, measured) in judged(claim, rows).items():
-        if measured is None:
-            sides.append(0)
-            lines.append(f"| {task} | {quantity} | not known | open |")
-            continue
-        middle, low, high = measured
-        sides.append(1 if low > 0 else -1 if high < 0 else 0)
-        unit = " points" if quantity.startswith("accuracy") else "%"
-        # A ratio's bound: its other end is infinite, or 0.
-        sign = "< " if low == -math.inf else "> " if high == 100.0 else ""
-        text = f"{sign}{middle:.1f}{unit} ({low:.1f} to {high:.1f})".replace("inf", "∞")
-        lines.append(f"| {task} | {quantity} | {text} | {WORDS[sides[-1]]} |")
-    if not lines:
+        side, text = 0, "not known"
+        if measured is not None:
+            middle, low, high = measured
+            side = 1 if low > 0 else -1 if high < 0 else 0
+            unit = " points" if quantity.startswith("accuracy") else "%"
+            # A ratio's bound: its other end is infinite, or 0.
+            sign = "< " if low == -math.inf else "> " if high == 100.0 else ""
+            text = f"{sign}{middle:.1f}{unit} ({low:.1f} to {high:.1f})".replace("inf", "∞")
+        holds = WORDS[side]
+        if task in claim.controls:
+            holds = f"control: {holds}"
+        else:
+            sides.append(side)
+        lines.append(f"| {task} | {quantity} | {text} | {holds} |")
+    if not sides:
         raise SystemExit(f"{claim.file}: nothing of {claim.strategy} is there for {claim.name}")
     yes, no = sides.count(1), sides.count(-1)
     if yes:
@@ -93,6 +104,8 @@ def verdict(claim: Claim, rows: Rows) -> str:
         says = "Does not hold here" if no else "Open"
     open_ones = len(sides) - yes - no
     head = f"**{says}**: yes on {yes} of {len(sides)} tasks, no on {no}, open on {open_ones}."
+    if controls := len(lines) - len(sides):
+        head += f" {controls} controls do not count."
     table = [
         "| task | quantity | better than the baseline by | holds |",
         "| --- | --- | ---: | --- |",

@@ -75,6 +75,19 @@ def test_a_claim_that_holds_nowhere_does_not_hold(claims: ModuleType):
         claims.verdict(claims.CLAIMS[0], [])
 
 
+def test_controls_are_shown_and_do_not_count(claims: ModuleType):
+    claim = next(one for one in claims.CLAIMS if one.controls)
+    better = {"difference": 0.02, "difference_low": 0.01, "difference_high": 0.03}
+    rows = [row(task, claim.quantities[0], **better) for task in claim.controls]
+    rows.append(row("a", claim.quantities[0], **better | {"difference_low": -0.01}))
+    rows = [one | {"strategy": claim.strategy} for one in rows]
+    found = claims.verdict(claim, rows)
+    assert found.startswith("**Open**: yes on 0 of 1 tasks, no on 0, open on 1. 4 controls do not")
+    assert found.count("| control: yes |") == len(claim.controls)
+    with pytest.raises(SystemExit, match="nothing of TinyMetaFed"):
+        claims.verdict(claim, rows[:-1])
+
+
 def test_of_accuracy_more_is_better(claims: ModuleType):
     figures = {"difference": 0.02, "difference_low": 0.01, "difference_high": 0.03}
     measured = claims.better("accuracy after adaptation", row("a", "x", **figures))
@@ -104,3 +117,4 @@ def test_each_claim_is_about_a_strategy_of_its_comparison(claims: ModuleType):
         assert claim.strategy in labels
         assert settings.compared_with != claim.strategy
         assert len(settings.tasks) >= 3
+        assert set(claim.controls) < {one.label for one in settings.tasks} or not claim.controls

@@ -51,7 +51,7 @@ def _caption(told: Told) -> str:
     return (
         "error: squared, of the inputs, divided by that of the mean of other devices' samples, "
         "which is 1; the median over devices. solved: by the first layer's update alone. "
-        f"% recognised: of samples, among {CANDIDATES}. {targets}."
+        f"% recognised: of samples, among {CANDIDATES}, by what the search found. {targets}."
     )
 
 
