@@ -59,7 +59,10 @@ def better(quantity: str, row: dict[str, Any]) -> tuple[float, float, float] | N
     else:
         keys = ("ratio", "ratio_high", "ratio_low")
         scale, start = -100.0, 1.0
-    ends = {"upper": {"ratio_low": 0.0}, "lower": {"ratio_high": math.inf}}
+    ends: dict[str, dict[str, Any]] = {
+        "upper": {"ratio_low": 0.0},
+        "lower": {"ratio_high": math.inf},
+    }
     found = [ends.get(row.get("bound", ""), {}).get(key, row[key]) for key in keys]
     if any(one is None for one in found):
         return None
