@@ -1,12 +1,15 @@
 """Colours can be told apart, by readers of each kind of colour vision."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tinymetafed.report.colors import COLORS, FAINT, INK, ON_DARK, PAPER, style
+from tinymetafed.report.colors import (
+    ACCOUNTS, COLORS, FAINT, INK, MESSAGES, ON_DARK, PAPER, PARTS, STATES, parts, style,
+)  # fmt: skip
 
 # Machado, Oliveira and Fernandes 2009, doi:10.1109/TVCG.2009.113, severity 1: on linear RGB.
 SEEN = {
@@ -49,16 +52,39 @@ def _contrast(one: str, other: str) -> float:
     return (lighter + 0.05) / (darker + 0.05)
 
 
+def _least_distance(colors: Sequence[str]) -> float:
+    """Of any two, in CIELAB, to a reader of any kind of colour vision."""
+    return min(
+        float(np.linalg.norm(one - other))
+        for matrix in SEEN.values()
+        for one, other in itertools.combinations(
+            [_lab(np.array(matrix) @ _linear(color)) for color in colors], 2
+        )
+    )
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_lines_stand_out_from_each_other_and_from_the_paper(dark: bool):
     lines, paper = list(COLORS), PAPER
     if dark:
         lines, paper = [ON_DARK[color] for color in COLORS], ON_DARK[PAPER]
     assert min(_contrast(color, paper) for color in lines) >= 3  # WCAG's for graphics
-    for matrix in SEEN.values():
-        seen = [_lab(np.array(matrix) @ _linear(color)) for color in lines]
-        pairs = itertools.combinations(seen, 2)
-        assert min(float(np.linalg.norm(one - other)) for one, other in pairs) > 14
+    assert _least_distance(lines) > 14
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_parts_of_a_bar_stand_out_from_each_other_and_from_the_paper(dark: bool):
+    """No two of what is in one chart have a colour, also of a user's own phases or requests."""
+    there = [*PARTS, PAPER]
+    assert _least_distance([ON_DARK[color] for color in there] if dark else there) > 11
+    for known in (ACCOUNTS, MESSAGES, STATES):
+        assert set(known.values()) <= set(PARTS)
+        assert len(set(parts([*known], known))) == len(known)
+        some = [*known][:5]
+        assert parts(some, known) == [known[name] for name in some]
+        own = [*some, *(f"own {i}" for i in range(len(PARTS) - 5))]
+        assert len(set(parts(own, known))) == len(PARTS)
+        assert len(parts([*own, "one more"], known)) == len(PARTS) + 1
 
 
 def test_text_can_be_read_and_a_grid_does_not_disturb():

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .axes import Spec
-from .colors import FAINT, INK, PAPER, STATES, Style
+from .colors import FAINT, INK, PAPER, STATES, Style, parts
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 CONFIG: Spec = {
@@ -220,7 +220,7 @@ def bars(colors: Mapping[str, str], order: Sequence[str], *, bounded: bool) -> S
                       "labelExpr": "replace(datum.label, '−', '')"}},
                 "color": {
                     "field": "part", "type": "nominal",
-                    "scale": {"domain": [*order], "range": [colors.get(one, INK) for one in order]},
+                    "scale": {"domain": [*order], "range": parts(order, colors)},
                     "legend": {"orient": "bottom", "title": None, "columns": "@columns"},
                 },
                 "order": {"field": "place", "type": "quantitative"},

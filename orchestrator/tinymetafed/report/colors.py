@@ -3,9 +3,12 @@
 Lines have eight, the first of them Okabe and Ito's (https://jfly.uni-koeln.de/color/), that readers
 of each kind of colour vision tell apart. A line's marker goes with its colour, and from the ninth
 to the sixteenth markers are open and lines dashed. Stacked parts have Tol's "muted"
-(https://sronpersonalpages.nl/~pault/), in the same order everywhere.
+(https://sronpersonalpages.nl/~pault/), in the same order everywhere, with ink and violet for its
+grey and purple, which some readers take for others of them.
 """
 
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..energy import ledger
@@ -19,17 +22,19 @@ MARKERS = (
     "M-0.9,-0.3L0.9,-0.3L0.9,0.3L-0.9,0.3ZM-0.3,-0.9L0.3,-0.9L0.3,0.9L-0.3,0.9Z",
 )  # fmt: skip
 DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3))
-GREY, CYAN, TEAL, GREEN, OLIVE, SAND, ROSE, INDIGO, WINE, PALE = (
-    "#747b85", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#332288",
+VIOLET, CYAN, TEAL, GREEN, OLIVE, SAND, ROSE, INDIGO, WINE, PALE = (
+    "#9600ff", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#332288",
     "#892256", "#dddddd",
 )  # fmt: skip
+PARTS = (INK, VIOLET, CYAN, TEAL, GREEN, OLIVE, SAND, ROSE, INDIGO, WINE, PALE)
+"""Of the parts of a bar."""
 
 ON_DARK = {
     PAPER: "#14171c", INK: "#f2f4f7", FAINT: "#3d434d", PANEL: "#1d2229", LINK: "#6cb6f0",
     "#0072b2": "#4da3e0", "#d55e00": "#f07f3c", "#009e73": "#2fd0a3", "#cc79a7": "#d17fb5",
     "#5a2d00": "#f0d20f", "#9600ff": "#872dff", "#3c1ea5": "#d2004b",
-    GREY: "#9aa1ab", CYAN: CYAN, TEAL: TEAL, GREEN: "#3c9e5c", OLIVE: OLIVE, SAND: SAND,
-    ROSE: ROSE, INDIGO: "#8a7be0", WINE: "#c2588f", PALE: "#4b515b",
+    CYAN: CYAN, TEAL: TEAL, GREEN: "#2a8545", OLIVE: OLIVE, SAND: SAND, ROSE: ROSE,
+    INDIGO: "#8a7be0", WINE: "#a0306e", PALE: "#3d434d",
 }  # fmt: skip
 """What stands for each of them there."""
 
@@ -54,20 +59,20 @@ def style(i: int) -> Style:
 
 
 ACCOUNTS = {
-    "start": GREY, ledger.WAKE_UP: WINE, ledger.RECEIVE: ROSE, "receive": CYAN,
-    "reconstruct": TEAL, "learn": GREEN, "select": OLIVE, "evaluate": GREY, "send": SAND,
+    "start": INK, ledger.WAKE_UP: WINE, ledger.RECEIVE: ROSE, "receive": CYAN,
+    "reconstruct": TEAL, "learn": GREEN, "select": OLIVE, "evaluate": VIOLET, "send": SAND,
     ledger.TRANSMIT: INDIGO, ledger.SLEEP: PALE,
 }  # fmt: skip
 """Of the ledger, in the order in which a round goes."""
 
 MESSAGES = {
-    "hello": GREY, "load": WINE, "weights": INDIGO, "store": TEAL, "train": GREEN,
-    "select": OLIVE, "update": ROSE, "mark": SAND, "renew": CYAN, "variate": PALE, "framing": GREY,
+    "hello": INK, "load": WINE, "weights": INDIGO, "store": TEAL, "train": GREEN,
+    "select": OLIVE, "update": ROSE, "mark": SAND, "renew": CYAN, "variate": PALE, "framing": VIOLET,
 }  # fmt: skip
-"""Requests, in the order in which they are sent; others, and what is around them."""
+"""Requests, in the order in which they are sent, and what is around them."""
 
 STATES = {
-    "took part": TEAL, "not chosen": PALE, "away": GREY, "late": SAND, "diverged": ROSE,
+    "took part": TEAL, "not chosen": PALE, "away": INDIGO, "late": SAND, "diverged": ROSE,
     "left out": WINE,
 }  # fmt: skip
 """Of a node in a round."""
@@ -76,3 +81,12 @@ STATES = {
 def order(names: set[str], known: dict[str, str]) -> list[str]:
     """In the order of `known`; others behind."""
     return [name for name in known if name in names] + sorted(names - known.keys())
+
+
+def parts(names: Sequence[str], known: Mapping[str, str]) -> list[str]:
+    """The colours of these parts, no two the same as long as there are as many: those of `known`;
+    of others, the ones that are left."""
+    used = {known[name] for name in names if name in known}
+    left = [color for color in PARTS if color not in used] or PARTS
+    others = itertools.cycle(left)
+    return [known[name] if name in known else next(others) for name in names]
