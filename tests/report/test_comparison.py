@@ -268,9 +268,20 @@ def test_energy_of_an_emulated_sample(tmp_path: Path):
     changes = ("seeds = [1, 2]", "seeds = [1]\nemulate = 1\nradios = ['ble1m', 'lora7']")
     settings, compared, found, path = _compare(tmp_path, changes)
     text = " ".join(printed(*tables(settings, compared, found)).split())
-    for radio in ("ble1m", "lora7"):
-        assert f"sine: J of the whole training, nrf52840, {radio}" in text
+    # In a unit in which what is shown is not all zeros.
+    wholes = {(v.strategy, v.radio): v.value for v in found.values if v.quantity == "joules"}
+    assert max(value for (_, radio), value in wholes.items() if radio == "ble1m") < 0.01
+    for radio, unit, size in (("ble1m", "mJ", 1e-3), ("lora7", "mJ", 1e-3)):
+        _, title, table = text.partition(f"sine: {unit} of the whole training, nrf52840, {radio}")
+        assert title
+        shown = table.partition("│ all │ ")[2].replace(" ± –", "").split(" │")[:2]
+        expected = [f"{wholes[name, radio] / size:,.3f}" for name in ("few", "Reptile")]
+        assert [one.strip() for one in shown] == expected
+    until = next(one for one in found.values if one.quantity == "joules until target")
+    assert until.value == 0  # so that it has a unit without a prefix
+    assert "J, nrf52840, ble1m" in text
     assert "Emulated: 1 of each run's rounds" in text
+    assert "What nodes execute in it stands for the others." in text
     one = found.runs[0]
     assert one.run is not None
     joules = {

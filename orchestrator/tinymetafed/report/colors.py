@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 from ..energy import ledger
 
-PAPER, INK, FAINT, PANEL, LINK = "#ffffff", "#1d2129", "#d3d6db", "#f3f5f8", "#0b62a0"
+PAPER, INK, FAINT, PANEL, LINK, GREY = (
+    "#ffffff", "#1d2129", "#d3d6db", "#f3f5f8", "#0b62a0", "#747b85",
+)  # fmt: skip
 COLORS = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", INK, "#5a2d00", "#9600ff", "#3c1ea5",
 )  # fmt: skip
@@ -31,6 +33,7 @@ PARTS = (INK, VIOLET, CYAN, TEAL, GREEN, OLIVE, SAND, ROSE, INDIGO, WINE, PALE)
 
 ON_DARK = {
     PAPER: "#14171c", INK: "#f2f4f7", FAINT: "#3d434d", PANEL: "#1d2229", LINK: "#6cb6f0",
+    GREY: "#9aa1ab",
     "#0072b2": "#4da3e0", "#d55e00": "#f07f3c", "#009e73": "#2fd0a3", "#cc79a7": "#d17fb5",
     "#5a2d00": "#f0d20f", "#9600ff": "#872dff", "#3c1ea5": "#d2004b",
     CYAN: CYAN, TEAL: TEAL, GREEN: "#2a8545", OLIVE: OLIVE, SAND: SAND, ROSE: ROSE,

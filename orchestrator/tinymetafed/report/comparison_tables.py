@@ -26,6 +26,7 @@ from .measured import (
     ends,
 )  # fmt: skip
 from .over_seeds import Result, UntilTarget, told_at_start
+from .units import Unit, best
 
 
 def _priced(settings: ComparisonSettings) -> list[tuple[str, str]]:
@@ -130,8 +131,10 @@ class _Task:
             (f"{name}{percent}", (*PLAIN, f"{name} after adaptation"), form, scale),
             ("kB", (*PLAIN, "bytes"), ",.0f", 1e-3),
         ]
+        unit = Unit("J")
         if self.priced:
-            columns.append(("J", (*self.priced[0], "joules"), ",.3f", 1.0))
+            unit = self._unit("joules", self.priced[0])
+            columns.append((unit.name, (*self.priced[0], "joules"), ",.3f", 1 / unit.size))
         if self.task.target is not None:
             columns.append(("rounds to\ntarget", (*PLAIN, ROUNDS_UNTIL), ",.0f", 1.0))
         caption = (
@@ -142,7 +145,7 @@ class _Task:
             caption += "\n≥, >, <: some runs, or all, did not reach the target: a bound."
         caption += self._at_start
         if len(self.priced) > 1:
-            caption += f"\nJ: of {', '.join(self.priced[0])}."
+            caption += f"\n{unit.name}: of {', '.join(self.priced[0])}."
         table = self._table("each strategy beside the baseline", "strategy", caption)
         for column, *_ in columns:
             table.add_column(column, justify="right")
@@ -236,14 +239,19 @@ class _Task:
             )
         caption += self._at_start
         table = self._table(f"until {what} after adaptation", "strategy", caption)
-        for name in ("reached by", "rounds", "kB", *(f"J, {d}, {r}" for d, r in self.priced)):
+        units = {at: self._unit(JOULES_UNTIL, at) for at in self.priced}
+        energies = (f"{unit.name}, {device}, {radio}" for (device, radio), unit in units.items())
+        for name in ("reached by", "rounds", "kB", *energies):
             table.add_column(name, justify="right")
         for one in self.settings.strategies:
             there = self.until.get((one.label, *PLAIN, ROUNDS_UNTIL))
             cells = [
                 self._until(one.label, *PLAIN, ROUNDS_UNTIL, ",.0f"),
                 self._until(one.label, *PLAIN, BYTES_UNTIL, ",.0f", 1e-3),
-                *(self._until(one.label, *at, JOULES_UNTIL, ",.3f") for at in self.priced),
+                *(
+                    self._until(one.label, *at, JOULES_UNTIL, ",.3f", 1 / unit.size)
+                    for at, unit in units.items()
+                ),
             ]
             reached = f"{there.reached} of {there.runs}" if there else "0 of 0"
             if there and there.at_start:
@@ -256,12 +264,11 @@ class _Task:
         if emulated := self._each(lambda experiment: experiment.nodes.emulate):
             caption += (
                 f"\nEmulated: {emulated} of each run's rounds, to the host's weights, bit for bit."
-                "\nWhat nodes execute in the others is the mean."
+                f"\n{_standing_for_others(emulated)}"
             )
         elif counted := self._each(lambda experiment: experiment.nodes.counted or 0):
             caption += (
-                f"\nCounted: {counted} of each run's rounds."
-                "\nWhat nodes execute in the others is the mean."
+                f"\nCounted: {counted} of each run's rounds.\n{_standing_for_others(counted)}"
             )
         for one in self.settings.strategies:
             lost = self.results.get((one.label, device, radio, UNCOUNTED))
@@ -271,22 +278,30 @@ class _Task:
                     f"\n{escape(one.label)}: of a node's rounds {number} were not counted, so not "
                     "summed."
                 )
-        table = self._table(f"J of the whole training, {device}, {radio}", "account", caption)
+        unit = self._unit("joules", (device, radio))
+        what = f"{unit.name} of the whole training, {device}, {radio}"
+        table = self._table(what, "account", caption)
         for one in self.settings.strategies:
             table.add_column(escape(one.label), justify="right")
         names = {quantity for *_, quantity in self.results}
         for account in (name for name in ORDER if f"joules {name}" in names):
-            table.add_row(account, *self._joules(device, radio, f"joules {account}"))
+            table.add_row(account, *self._joules(device, radio, f"joules {account}", unit))
         table.add_section()
-        table.add_row("all", *self._joules(device, radio, "joules"))
+        table.add_row("all", *self._joules(device, radio, "joules", unit))
         return table
 
-    def _joules(self, device: str, radio: str, quantity: str) -> list[str]:
+    def _joules(self, device: str, radio: str, quantity: str, unit: Unit) -> list[str]:
         """A cell for each strategy."""
         return [
-            self._cell(one.label, device, radio, quantity, ",.3f")
+            self._cell(one.label, device, radio, quantity, ",.3f", 1 / unit.size)
             for one in self.settings.strategies
         ]
+
+    def _unit(self, quantity: str, price: tuple[str, str]) -> Unit:
+        """That fits the largest of all strategies' joules, for this device and radio."""
+        labels = (one.label for one in self.settings.strategies)
+        found = (self.results.get((label, *price, quantity)) for label in labels)
+        return best("J", [one.mean for one in found if one is not None])
 
     def _table(self, what: str, first: str, caption: str | None = None) -> Table:
         title = f"{escape(self.task.label)}: {what}"
@@ -320,6 +335,13 @@ class _Task:
             return f"> {bound:{form}}"
         median = "–" if there.median is None else f"{there.median * scale:{form}}"
         return f"≥ {bound:{form}}, median {median}"
+
+
+def _standing_for_others(rounds: str) -> str:
+    """Which of the rounds of a run say what nodes execute in all of them."""
+    if rounds == "1":
+        return "What nodes execute in it stands for the others."
+    return "The mean of what nodes execute in these stands for the others."
 
 
 def _difference(found: Result | None, form: str, scale: float) -> str:

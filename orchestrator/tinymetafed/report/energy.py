@@ -214,9 +214,7 @@ def _caption(uncounted: Uncounted, found: ledger.Balance, traced: bool, sampled:
             "that were counted."
         )
     if sampled:
-        bounds += (
-            "\nA sample of the rounds was counted; what nodes execute in the others is the mean."
-        )
+        bounds += "\nA sample of the rounds was counted, and stands for the others."
     if not uncounted.number:
         return bounds
     which = ", ".join(f"node {node} in round {number}" for node, number in uncounted.first)
