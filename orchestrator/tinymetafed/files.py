@@ -1,4 +1,5 @@
-"""Files that a user asks for: written whole, or the one that was there stays."""
+"""Files that a user asks for: written whole, or the one that was there stays. What runs came to is
+private, as the store is: a new file can be read by its user alone."""
 
 import errno
 import io
@@ -25,15 +26,16 @@ def reporting(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes the place of `path` once all of it is there. Where `path` is a
-    device or a pipe, it is written itself. Raises TinyMetaFedError."""
+    """A file to write that takes the place of `path` once all of it is there, with the mode of the
+    one that was there. Where `path` is a device or a pipe, it is written itself. Raises
+    TinyMetaFedError."""
     with reporting(path):
         if path.exists() and not path.is_file():
             with path.open("wb") as file:
                 yield file
             return
         target = path.resolve()  # what a link leads to is replaced, and not the link
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
         with _beside(target, path) as file:
             yield file
             file.flush()
@@ -84,12 +86,6 @@ def _beside(target: Path, path: Path) -> Iterator[IO[bytes]]:
     finally:
         with suppress(OSError):  # it is in its place
             Path(file.name).unlink()
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 @contextmanager

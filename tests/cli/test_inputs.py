@@ -144,6 +144,18 @@ def test_numbers_and_other_text_stay():
     assert escaped(cells) == cells
 
 
+def test_a_new_file_is_its_user_s_alone_whatever_the_mask_is(tmp_path: Path):
+    path = tmp_path / "page.html"
+    mask = os.umask(0)
+    try:
+        with writing(path) as file:
+            file.write("what runs came to")
+    finally:
+        os.umask(mask)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [one.name for one in tmp_path.iterdir()] == ["page.html"]
+
+
 def test_a_file_that_cannot_be_written_whole_stays(tmp_path: Path):
     path = tmp_path / "page.html"
     path.write_text("before")

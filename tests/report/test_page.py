@@ -284,6 +284,8 @@ def test_every_chart_and_table_is_a_file(compared: Store, tmp_path: Path):
     count = page.write_parts(found, tmp_path / "figures", 7.16)
     files = {file.name: file.read_bytes() for file in (tmp_path / "figures").iterdir()}
     assert len(files) == count
+    modes = {file.stat().st_mode & 0o777 for file in (tmp_path / "figures").iterdir()}
+    assert modes == {0o600}  # as the store's
     for name in ("sine-1-pareto", "sine-1-learning", "sine-1-learning-by-joules", "run-6-rounds"):
         assert files[f"{name}.png"].startswith(b"\x89PNG")
         assert files[f"{name}.pdf"].startswith(b"%PDF")
@@ -298,6 +300,7 @@ def test_every_chart_and_table_is_a_file(compared: Store, tmp_path: Path):
         assert "@" not in json.dumps(spec)  # all that a reader chooses is chosen
     assert files["runs.csv"].decode().splitlines()[0].startswith("run,name,label,strategy,task")
     assert files["sine-1-result.tex"].startswith(b"\\begin{tabular}{lrrr")
+    assert files["sine-1-more.tex"].startswith(b"\\begin{tabular}{lr")
     assert files["sine-1-result.md"].startswith(b"| strategy | seeds | loss after adaptation |")
     (tmp_path / "file").touch()
     with pytest.raises(TinyMetaFedError, match="file: cannot be written"):
@@ -348,6 +351,26 @@ def test_tables_for_papers_escape_what_means_something_there():
         "\\begin{tabular}{lr}\n\\toprule\nstrategy & loss (\\%) \\\\\n\\midrule\n"
         "P = 1\\%|a\\_b & 0.5 [0, 1] \\\\\n\\bottomrule\n\\end{tabular}\n"
     )
+
+
+def test_a_negative_number_has_a_minus_in_latex_and_a_name_its_hyphen():
+    table = Table("name", "title", ["Per-FedAvg", "J ÷ A-1"], [["a-1", -0.5], ["b", "−2 [-3, 1]"]])
+    assert table.latex.splitlines() == [
+        r"\begin{tabular}{lr}", r"\toprule", r"Per-FedAvg & J $\div$ A-1 \\", r"\midrule",
+        r"a-1 & $-$0.5 \\", r"b & $-$2 [$-$3, 1] \\", r"\bottomrule", r"\end{tabular}",
+    ]  # fmt: skip
+
+
+def test_the_first_table_of_a_paper_has_what_fits_a_page(found: Page):
+    first, second = found.papers
+    assert (first.name, second.name) == ("sine-1-result", "sine-1-more")
+    columns = found.tasks[0].verdicts[0].columns
+    titles = [one.title for one in columns]
+    shown = [[name for name in table.head if name in titles] for table in (first, second)]
+    assert sorted(sum(shown, [])) == sorted(titles)
+    assert [one.key for one in columns if one.title in shown[0]] == ["score", "bytes", "joules"]
+    assert len(first.head) == 2 + 2 * 3  # a ratio beside each
+    assert [row[:2] for row in first.rows] == [row[:2] for row in second.rows]
 
 
 def test_who_was_late_and_who_was_away_is_shown(experiment: MakeExperiment, tmp_path: Path):

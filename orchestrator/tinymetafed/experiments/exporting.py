@@ -15,6 +15,7 @@ from ..errors import TinyMetaFedError
 from ..federation import returned
 from ..federation.client import Client
 from ..federation.settings import FederationSettings
+from ..files import replacing
 from ..models.model import Model
 from ..models.network import Network
 from ..nodes.answers import NodeRefused
@@ -213,7 +214,5 @@ async def _host_node() -> AsyncIterator[tuple[Node, HostTransport]]:
 
 def _write(path: Path, data: bytes | str) -> None:
     """Raises TinyMetaFedError."""
-    try:
-        path.write_bytes(data if isinstance(data, bytes) else data.encode())
-    except OSError as error:
-        raise TinyMetaFedError(f"{path}: cannot be written: {error.strerror}") from None
+    with replacing(path) as file:
+        file.write(data if isinstance(data, bytes) else data.encode())

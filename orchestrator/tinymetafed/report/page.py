@@ -110,10 +110,13 @@ class Page:
 
     @property
     def papers(self) -> list[Table]:
-        """The first table of each task."""
+        """The first and the second table of each task."""
         return [
-            page_tables.result(part.stem, part.curves.task, part.verdicts[0], self.baseline)
+            table
             for part in self.tasks
+            for table in page_tables.papers(
+                part.stem, part.curves.task, part.verdicts[0], self.baseline
+            )
         ]
 
 
@@ -262,7 +265,7 @@ def _data(found: Page) -> dict[str, Any]:
     ]  # fmt: skip
     return {
         "prices": found.prices, "eventful": found.eventful, "baseline": found.baseline,
-        "tasks": tasks,
+        "tasks": tasks, "first": page_tables.FIRST,
         "columns": [asdict(column) for column in pool], **_shared(runs), "config": charts.CONFIG,
         "dark": ON_DARK, "log": axes.LOG, "linear": axes.LINEAR, "decades": axes.DECADES,
         "along": [axes.ALONG[False], axes.ALONG[True]],

@@ -10,7 +10,10 @@ from .curves import Curves
 from .groups import TaskRuns, differing
 from .results import Result
 from .table import Cell, Table
-from .verdict import Verdict
+from .verdict import Column, Verdict
+
+FIRST = ("score", "bytes", "joules", "rounds until")
+"""Columns of a task's first table, as far as there are such; the others are in its second."""
 
 MOST_CLASSES = 500
 """Of a task: the worst."""
@@ -123,9 +126,22 @@ def _accuracy(known: ClassFigures | None, most: int) -> Cell:
     return percent if known.samples == most else f"{percent:g} of {known.samples}"
 
 
-def result(stem: str, task: TaskRuns, found: Verdict, baseline: str) -> Table:
-    """The first table with the ratios to the baseline in columns of their own."""
-    columns = found.columns
+def papers(stem: str, task: TaskRuns, found: Verdict, baseline: str) -> list[Table]:
+    """The first table and, where there are more figures, the second, with the ratios to the
+    baseline in columns of their own."""
+    first = [one for one in found.columns if one.key in FIRST]
+    more = [one for one in found.columns if one.key not in FIRST]
+    named = (("result", "what each strategy came to", first), ("more", "more figures", more))
+    return [
+        _paper(f"{stem}-{name}", f"{task.task}: {title}", task, columns, baseline)
+        for name, title, columns in named
+        if columns or name == "result"
+    ]
+
+
+def _paper(
+    name: str, title: str, task: TaskRuns, columns: Sequence[Column], baseline: str
+) -> Table:
     labels = [group.label for group in task.groups]
     base = labels.index(baseline) if baseline in labels else None
     head = ["strategy", "seeds"]
@@ -140,5 +156,4 @@ def result(stem: str, task: TaskRuns, found: Verdict, baseline: str) -> Table:
             if base is not None:
                 row.append(column.ratios[base][i])
         cells.append(row)
-    title = f"{task.task}: what each strategy came to"
-    return Table(f"{stem}-result", title, head, cells, paper=True)
+    return Table(name, title, head, cells, paper=True)

@@ -55,7 +55,7 @@ class Table:
     def _numeric(self) -> list[bool]:
         """Of each column, whether its cells are numbers, with what goes with them, or empty."""
         return [
-            all(re.match(r"[−+><–\d]|$", row[i]) for row in self.rows)
+            all(re.match(r"[−+><–∞-]|\d|$", row[i]) for row in self.rows)
             for i in range(len(self.head))
         ]
 
@@ -64,12 +64,14 @@ _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "×": r"$\times$", "≤": r"$\le$", "≥": r"$\ge$", "−": "$-$", "–": "--", ">": "$>$", "<": "$<$",
-    "µ": r"\textmu{}", "∞": r"$\infty$",
+    "µ": r"\textmu{}", "∞": r"$\infty$", "÷": r"$\div$", "…": r"\dots{}",
 }  # fmt: skip
 
 
 def _escaped(text: str) -> str:
-    return "".join(_LATEX.get(one, one) for one in text)
+    """A hyphen before a number, and behind none of a word, is its sign."""
+    signed = re.sub(r"(?<![\w.)])-(?=[\d.])", "−", text)
+    return "".join(_LATEX.get(one, one) for one in signed)
 
 
 def _piped(text: str) -> str:

@@ -72,7 +72,7 @@ useTheme();
 
 const verdictOf = (task) => task.verdicts[Math.min(price, task.verdicts.length - 1)];
 const columnsOf = (task) => verdictOf(task).columns.map((place) => data.columns[place]);
-const FIRST = ["score", "bytes", "joules", "rounds until"]; // columns of the first table
+const inFirst = (column) => data.first.includes(column.key); // of a task's two tables
 const placeOf = (task, label) => task.strategies.findIndex((one) => one.label === label);
 
 function ratio(task, column, place) {
@@ -104,11 +104,11 @@ function order(task) {
 }
 
 function showTables(task, section) {
-  const [first, second] = [(one) => FIRST.includes(one.key), (one) => !FIRST.includes(one.key)];
   const columns = columnsOf(task);
-  showTable(task, section, "table.first", columns.filter(first));
-  showTable(task, section, "table.second", columns.filter(second));
-  section.querySelector(".more").hidden = !columns.some(second);
+  const second = columns.filter((one) => !inFirst(one));
+  showTable(task, section, "table.first", columns.filter(inFirst));
+  showTable(task, section, "table.second", second);
+  section.querySelector(".more").hidden = !second.length;
   for (const base of section.querySelectorAll(".base")) base.textContent = baseline.value;
 }
 
@@ -151,8 +151,8 @@ function showTable(task, section, which, columns) {
   table.tBodies[0].replaceChildren(...rows);
 }
 
-function plainTable(task) {
-  const columns = columnsOf(task);
+function plainTable(task, first) {
+  const columns = columnsOf(task).filter((one) => inFirst(one) === first);
   const head = ["strategy", "seeds", ...columns.flatMap((one) => [one.title, `${one.compared} ${baseline.value}`])];
   const rows = order(task).map((i) => [task.strategies[i].label, String(task.strategies[i].seeds),
     ...columns.flatMap((column) => {
@@ -362,7 +362,7 @@ for (const [task, section] of sections) {
   for (const chart of task.charts) showChoices(chart, task, document.getElementById(chart.name));
   const made = { csv: csvOf, markdown: markdownOf, latex: latexOf };
   for (const button of section.querySelectorAll("[data-copy-as]")) {
-    button.addEventListener("click", () => copy(made[button.dataset.copyAs](plainTable(task))));
+    button.addEventListener("click", () => copy(made[button.dataset.copyAs](plainTable(task, !button.closest(".more")))));
   }
 }
 

@@ -34,8 +34,9 @@ function markdownOf([head, ...rows]) {
 function latexOf([head, ...rows]) {
   const signs = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}",
     "×": "$\\times$", "≤": "$\\le$", "≥": "$\\ge$", "−": "$-$", "–": "--", ">": "$>$", "<": "$<$",
-    "µ": "\\textmu{}" };
-  const safe = (text) => text.replace(/[\\&%$#_{}~^×≤≥−–><µ]/g, (one) => signs[one] ?? `\\${one}`);
+    "µ": "\\textmu{}", "÷": "$\\div$", "∞": "$\\infty$", "…": "\\dots{}" };
+  const safe = (text) => text.replace(/(?<![\w.)])-(?=[\d.])/g, "−")
+    .replace(/[\\&%$#_{}~^×÷≤≥−–><µ∞…]/g, (one) => signs[one] ?? `\\${one}`);
   const line = (row) => `${row.map(safe).join(" & ")} \\\\\n`;
   return `\\begin{tabular}{l${"r".repeat(head.length - 1)}}\n\\toprule\n${line(head)}\\midrule\n`
     + `${rows.map(line).join("")}\\bottomrule\n\\end{tabular}\n`;
