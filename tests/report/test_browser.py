@@ -149,7 +149,7 @@ def test_what_others_are_compared_with_is_chosen(opened: Any, found: Page):
         ("markdown", "| strategy | seeds | loss after"), ("csv", "strategy,seeds,loss after"),
         ("latex", "\\begin{tabular}{lr"),
     ):  # fmt: skip
-        opened.locator(f"[data-copy-as={kind}]").click()
+        opened.locator(f".answer [data-copy-as={kind}]").click()
         opened.get_by_text("Copied").first.wait_for()
         text = opened.evaluate("navigator.clipboard.readText()")
         assert text.startswith(begins)

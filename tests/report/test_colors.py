@@ -8,7 +8,17 @@ import pytest
 from numpy.typing import NDArray
 
 from tinymetafed.report.colors import (
-    ACCOUNTS, COLORS, FAINT, INK, MESSAGES, ON_DARK, PAPER, PARTS, STATES, parts, style,
+    ACCOUNTS,
+    COLORS,
+    FAINT,
+    INK,
+    MESSAGES,
+    ON_DARK,
+    PAPER,
+    PARTS,
+    STATES,
+    parts,
+    style,
 )  # fmt: skip
 
 # Machado, Oliveira and Fernandes 2009, doi:10.1109/TVCG.2009.113, severity 1: on linear RGB.

@@ -20,11 +20,6 @@ DECADES: Spec = {
     "value": 0.35,
 }  # fmt: skip
 """How strong the lines of a grid are, along a logarithmic axis."""
-ALONG = {
-    False: "(datum.x - datum.x0) / (datum.x1 - datum.x0)",
-    True: "log(datum.x / datum.x0) / log(datum.x1 / datum.x0)",
-}
-"""Where a point is along an axis, from 0 to 1, by whether it is logarithmic."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,6 @@ def axes(
             f"@{name}.high": axis.high or axis.value,
             f"@{name}.cost": f"{axis.sign} * datum.{name}",
             f"@{name}.scale": dict(LOG if log else LINEAR),
-            f"@{name}.along": ALONG[log],
             f"@{name}.grid": dict(DECADES) if log else 1,
             f"@{name}.shown": f"isValid(datum.{name})" + (f" && datum.{name} > 0" if log else ""),
         }

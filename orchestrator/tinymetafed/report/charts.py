@@ -34,6 +34,8 @@ INTERVAL = (
     "isValid(datum.low) && datum.low != datum.high ? "
     "'[' + format(datum.low, '.4~g') + ', ' + format(datum.high, '.4~g') + ']' : '–'"
 )
+LABELS = 110
+"""Points: the most that the names of bars take beside them, in a file."""
 
 
 def _spec(**parts: Any) -> Spec:
@@ -178,33 +180,8 @@ def pareto(labels: Sequence[str], styles: Sequence[Style]) -> Spec:
                 "mark": {"type": "point", "size": "@large", "strokeWidth": 1.8, "opacity": 1},
                 "encoding": markers | {"tooltip": _TOOLTIP},
             },
-            *_names(front),
         ],
     )  # fmt: skip
-
-
-def _names(front: Sequence[Spec]) -> list[Spec]:
-    """Of the points of a front: there is room below and left of it, but not at the left end."""
-    placed = [
-        *front,
-        {"joinaggregate": [{"op": "min", "field": "x", "as": "x0"},
-                           {"op": "max", "field": "x", "as": "x1"}]},
-        {"calculate": "@x.along", "as": "along"},
-    ]  # fmt: skip
-    halo = {"stroke": PAPER, "strokeWidth": 3, "strokeOpacity": 0.85}
-    sides = {
-        "!(datum.along > 0.4)": {"align": "left", "baseline": "bottom", "dx": 7, "dy": -5},
-        "datum.along > 0.4": {"align": "right", "baseline": "top", "dx": -7, "dy": 5},
-    }
-    return [
-        {
-            "transform": [*placed, {"filter": which}],
-            "mark": {"type": "text", **side, **look},
-            "encoding": {"text": {"field": "label"}},
-        }
-        for which, side in sides.items()
-        for look in (halo, {})
-    ]
 
 
 def bars(colors: Mapping[str, str], order: Sequence[str], *, bounded: bool) -> Spec:
@@ -343,6 +320,6 @@ def width(spec: Spec, inches: float, height: float) -> dict[str, Any]:
     """What `fill` puts in for a file of this width; height: in inches, too. A pixel of Vega's is a
     point of a PDF."""
     return {
-        "@width": round(72 * inches), "@height": round(72 * height), "@labels": 110, "@size": 18,
+        "@width": round(72 * inches), "@height": round(72 * height), "@labels": LABELS, "@size": 18,
         "@large": 40,
     }  # fmt: skip

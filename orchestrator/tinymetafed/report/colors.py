@@ -70,7 +70,8 @@ ACCOUNTS = {
 
 MESSAGES = {
     "hello": INK, "load": WINE, "weights": INDIGO, "store": TEAL, "train": GREEN,
-    "select": OLIVE, "update": ROSE, "mark": SAND, "renew": CYAN, "variate": PALE, "framing": VIOLET,
+    "select": OLIVE, "update": ROSE, "mark": SAND, "renew": CYAN, "variate": PALE,
+    "framing": VIOLET,
 }  # fmt: skip
 """Requests, in the order in which they are sent, and what is around them."""
 

@@ -1,6 +1,6 @@
 """Runs of the store as a comparison file has them: under its labels, with its targets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ..errors import TinyMetaFedError
@@ -63,18 +63,37 @@ def tasks(
     for task in settings.tasks:
         groups: list[Group] = []
         missing: dict[str, int] = {}
+        absent: list[str] = []
         for strategy in settings.strategies:
             where = (task.label, strategy.label)
             mine = [run for cell, run in pairs if (cell.task, cell.strategy) == where]
             there = [run for run in mine if run is not None]
             lacking = len(mine) - sum(run.done >= run.rounds for run in there)
-            if lacking:
+            if not there:
+                absent.append(strategy.label)
+            elif lacking:
                 missing[strategy.label] = lacking
             if results := [one for run in there if (one := read(run)) is not None]:
                 groups.append(Group(strategy.label, results))
         if groups:
-            found.append(TaskRuns(task.label, groups, [], task.target, missing))
+            found.append(TaskRuns(task.label, groups, [], task.target, missing, absent))
     return found
+
+
+def not_run(
+    settings: ComparisonSettings, cells: Sequence[Cell], runs: Sequence[Run | None]
+) -> Iterator[str]:
+    """What has no run: a task, or strategies on it."""
+    there = {
+        (cell.task, cell.strategy) for cell, run in zip(cells, runs, strict=True) if run is not None
+    }
+    for task in settings.tasks:
+        labels = [one.label for one in settings.strategies]
+        lacking = [label for label in labels if (task.label, label) not in there]
+        if lacking == labels:
+            yield f"{task.label}: all strategies"
+        elif lacking:
+            yield f"{task.label}: {', '.join(lacking)}"
 
 
 def against_no_federation(store: Store, task: TaskRuns) -> None:

@@ -1,7 +1,8 @@
 """The charts of a page with their data and what a reader can choose of them; and as files."""
 
+import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ MOST_BANDS = 8
 """Lines whose bands are told apart."""
 COLUMN = 3.5
 """Inches: the width of a column of a paper."""
+CHARACTER = 4.6
+"""Points: the width of a character of a title, about, in the type of a figure; a wide one's."""
 
 
 @dataclass(frozen=True)
@@ -217,6 +220,21 @@ def write(
     return count
 
 
+def _longest(rows: Sequence[dict[str, Any]]) -> int:
+    """Characters of what bars are of."""
+    return max((len(str(row.get("label") or row.get("node"))) for row in rows), default=0)
+
+
+def _broken(axis: Axis | None, room: float) -> Axis | None:
+    """With a title that is broken into lines, where one is longer than the axis. room: in points,
+    of which a character of a title takes CHARACTER."""
+    if axis is None:
+        return None
+    together = axis.title.replace(" (", "\u00a0(")  # a unit stays with what it is of
+    lines = textwrap.wrap(together, max(12, int(room / CHARACTER)))
+    return replace(axis, title=f" {vega.BREAK}".join(lines))
+
+
 def filled(
     chart: Chart, x: Axis | None, inches: float, labels: Sequence[str]
 ) -> tuple[Spec, list[dict[str, Any]]]:
@@ -247,6 +265,10 @@ def filled(
     height = 0.75 + 0.17 * bars + 0.17 * -(-len(chart.parts) // columns)
     if chart.legend:
         height = min(0.66 * inches, 3.4) + 0.14 * lines
+    # What is left for the plot beside the marks of its axes; each line of a title takes some of it.
+    beside = 72 * inches - (60 if chart.ys else 26 + min(charts.LABELS, 4.2 * _longest(rows)))
+    above = 72 * height - 56 - 10 * lines
+    x, y = _broken(x, beside), _broken(y, above)
     chosen = axes(x, y, logarithmic, legend) | charts.width(chart.spec, inches, height)
     chosen |= {
         "@stack": "zero", "@bands": 0.13,

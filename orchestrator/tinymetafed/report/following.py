@@ -5,13 +5,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, replace
 
-from ..errors import TinyMetaFedError
+from ..errors import TinyMetaFedError, printable
 from ..experiments import comparison
 from ..experiments.comparison import Cell, ComparisonSettings
 from ..experiments.remembered import recall
 from ..results.store import Run, Store
 from . import compared, page
-from .groups import compare
+from .groups import TaskRuns, compare
 from .page import Page
 from .results import Result
 
@@ -42,6 +42,7 @@ class Source:
         self._settings: ComparisonSettings | None = None
         self._cells: list[Cell] = []
         self._runs: list[Run | None] = []
+        self._warned = False
         path = compared.file(which)
         found = None if path is None else comparison.read(path)
         if path is None or path.name == f"{which[0]}.toml":
@@ -97,12 +98,41 @@ class Source:
                 "none of these runs can be shown on a page" if settings is None else
                 f"the store has no run of the comparison {settings.name} yet"
             )  # fmt: skip
-        baseline = self._baseline
-        labels = {group.label for task in tasks for group in task.groups}
-        if baseline is None and settings is not None and settings.compared_with in labels:
-            baseline = settings.compared_with
-        found = page.page(tasks, title, prices, baseline, results)
-        return replace(found, tuned=settings and settings.tuned)
+        found = page.page(tasks, title, prices, self._beside(tasks), results)
+        if settings is not None:
+            self._warn_of_absent(settings, found)
+            there = {part.name for part in found.tasks}
+            absent = [task.label for task in settings.tasks if task.label not in there]
+            found = replace(found, absent=absent, tuned=settings.tuned)
+        return found
+
+    def _beside(self, tasks: Sequence[TaskRuns]) -> str | None:
+        """What others are compared with at first; None where it is not said, or has no run. Raises
+        TinyMetaFedError where a user asks for one that has none."""
+        asked, settings = self._baseline, self._settings
+        there = list(dict.fromkeys(group.label for task in tasks for group in task.groups))
+        if settings is None:
+            return asked
+        if asked is None:
+            return settings.compared_with if settings.compared_with in there else None
+        settings.beside(asked)
+        if asked not in there:
+            raise TinyMetaFedError(
+                f"--baseline {printable(asked)}: it has no run in the store yet; there are: "
+                f"{', '.join(there)}"
+            )
+        return asked
+
+    def _warn_of_absent(self, settings: ComparisonSettings, found: Page) -> None:
+        """Once, of what has no run, and where that is the baseline."""
+        absent = list(compared.not_run(settings, self._cells, self._runs))
+        text = f"these have no run: {'; '.join(absent)}"
+        wanted = settings.compared_with
+        if self._baseline is None and found.baseline != wanted:
+            text += f". The page compares with {found.baseline}, not with the baseline, {wanted}"
+        if absent and not self._warned:
+            log.warning("comparison %s: %s", settings.name, text)
+            self._warned = True
 
     def _named(self) -> list[Run]:
         """Raises TinyMetaFedError where there are none, which names comparisons, too."""

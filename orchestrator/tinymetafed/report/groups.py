@@ -43,13 +43,15 @@ class Group:
 class TaskRuns:
     """Groups on the same task. repeated: runs left out since a later one has the same settings and
     seed. target: accuracy or loss after adaptation, None where there is none. missing: how many
-    seeds of a comparison have no run that has come to its end, by label."""
+    seeds of a comparison have no run that has come to its end, by label. absent: the labels of a
+    comparison of which there is no run at all."""
 
     task: str
     groups: list[Group]
     repeated: list[Result]
     target: float | None = None
     missing: Mapping[str, int] = field(default_factory=dict)
+    absent: Sequence[str] = ()
 
     @property
     def results(self) -> list[Result]:

@@ -25,7 +25,7 @@ from .prices import Price
 from .results import MOST_POINTS, Result
 from .summary import unvalidated
 from .table import Table
-from .verdict import Column, Verdict, verdicts
+from .verdict import Column, Sentence, Verdict, verdicts
 
 TEMPLATE = Path(__file__).parent / "template"
 MOST_FIGURED = 4
@@ -63,7 +63,8 @@ class TaskPart:
 @dataclass(frozen=True)
 class Page:
     """title: of the page. baseline: the label of a strategy. tuned: the file with the settings of
-    the strategies, None where they are those of the comparison."""
+    the strategies, None where they are those of the comparison. absent: tasks of which there is no
+    run."""
 
     title: str
     results: list[Result]
@@ -71,6 +72,7 @@ class Page:
     prices: list[Price]
     baseline: str
     tuned: str | None = None
+    absent: Sequence[str] = ()
 
     @property
     def baselines(self) -> list[str]:
@@ -177,10 +179,6 @@ def _standing(task: TaskRuns, i: int) -> str:
 
 
 def _notes(task: TaskRuns) -> Iterator[str]:
-    known = {group.label for group in task.groups}
-    absent = [label for label in task.missing if label not in known]
-    if absent:
-        yield f"Not run: {', '.join(absent)}."
     results = task.results
     unseen, validation, every = (
         _listed(sorted(some))
@@ -235,6 +233,12 @@ def _numbers(runs: Iterable[int]) -> str:
     return ", ".join(found)
 
 
+def _absent(part: TaskPart) -> list[Sentence]:
+    """A sentence, where some of a comparison's strategies have no run."""
+    absent = part.curves.task.absent
+    return [[f"Not run: {', '.join(absent)}."]] if absent else []
+
+
 def _data(found: Page) -> dict[str, Any]:
     """For the page's script."""
     pool: list[Column] = []
@@ -251,7 +255,8 @@ def _data(found: Page) -> dict[str, Any]:
         {
             "name": part.name, "stem": part.stem, "strategies": part.strategies,
             "verdicts": [
-                {"columns": [pooled(one) for one in known.columns], "sentences": known.sentences}
+                {"columns": [pooled(one) for one in known.columns],
+                 "sentences": [*known.sentences[:1], *_absent(part), *known.sentences[1:]]}
                 for known in part.verdicts
             ],
             "charts": [chart.embedded for chart in part.charts],
@@ -268,7 +273,6 @@ def _data(found: Page) -> dict[str, Any]:
         "tasks": tasks, "first": page_tables.FIRST,
         "columns": [asdict(column) for column in pool], **_shared(runs), "config": charts.CONFIG,
         "dark": ON_DARK, "log": axes.LOG, "linear": axes.LINEAR, "decades": axes.DECADES,
-        "along": [axes.ALONG[False], axes.ALONG[True]],
     }  # fmt: skip
 
 

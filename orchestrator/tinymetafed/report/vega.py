@@ -16,6 +16,9 @@ VERSION = "6.4"
 """Of Vega-Lite."""
 SNIPPET = "window.vegaEmbed = vegaEmbed;"
 """Of the script: what it gives to the page; Vega and Vega-Lite are parts of it."""
+BREAK = "\u200b"
+"""Where a line of a title ends, in a file: a space of no width, since Vega has titles in
+expressions too, where a line feed is an error."""
 PPI = 300
 """Of PNG files."""
 
@@ -54,9 +57,9 @@ def files(spec: Spec, rows: list[dict[str, Any]], stem: Path) -> list[Path]:
     """The chart as SVG, PNG and PDF, and the specification with its data as JSON; returns their
     paths. Raises TinyMetaFedError."""
     library = _library()
-    whole = spec | {"data": {"values": rows}, "config": _printed()}
+    whole = _whole(spec, rows)
     made = {
-        ".svg": lambda: library.vegalite_to_svg(whole, vl_version=VERSION).encode(),
+        ".svg": lambda: svg(spec, rows).encode(),
         ".png": lambda: library.vegalite_to_png(whole, vl_version=VERSION, ppi=PPI),
         ".pdf": lambda: library.vegalite_to_pdf(whole, vl_version=VERSION),
         ".vl.json": lambda: (json.dumps(whole, indent=1, ensure_ascii=False) + "\n").encode(),
@@ -70,9 +73,19 @@ def files(spec: Spec, rows: list[dict[str, Any]], stem: Path) -> list[Path]:
     return found
 
 
+def svg(spec: Spec, rows: list[dict[str, Any]]) -> str:
+    """The chart as SVG. Raises TinyMetaFedError without the extra."""
+    return _library().vegalite_to_svg(_whole(spec, rows), vl_version=VERSION)
+
+
+def _whole(spec: Spec, rows: list[dict[str, Any]]) -> Spec:
+    return spec | {"data": {"values": rows}, "config": _printed()}
+
+
 def _printed() -> Spec:
     """Sizes for a column of a paper, of 8 point type."""
     found: Spec = {**CONFIG, "font": "DejaVu Sans, Liberation Sans, Arial, sans-serif"}
+    found["lineBreak"] = BREAK
     for part in ("axis", "legend"):
         found[part] = {**CONFIG[part], "labelFontSize": 7}
     found["axis"] |= {"titleFontSize": 8, "titlePadding": 4}

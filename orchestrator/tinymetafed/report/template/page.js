@@ -237,7 +237,6 @@ function axes(name, axis, log) {
     [`@${name}.high`]: axis.high || axis.value || "0",
     [`@${name}.cost`]: `${axis.sign} * datum.${name}`,
     [`@${name}.scale`]: log ? data.log : data.linear, [`@${name}.grid`]: log ? data.decades : 1,
-    [`@${name}.along`]: data.along[Number(log)],
     [`@${name}.shown`]: `isValid(datum.${name})${log ? ` && datum.${name} > 0` : ""}`,
     [`@${name}.positive`]: log ? "datum.q0 > 0" : "true",
   };
