@@ -310,3 +310,23 @@ def test_a_page_of_runs_that_go_on_loads_itself_again(browser: Any, found: Page,
     tab.locator("#following").wait_for(state="detached")
     assert tab.locator("#theme").input_value() == "dark"  # it keeps what was chosen
     tab.close()
+
+
+def test_no_title_is_clipped_on_a_telephone(browser: Any, file: Path):
+    context = browser.new_context(viewport={"width": 400, "height": 900})
+    tab = context.new_page()
+    tab.goto(file.as_uri())
+    tab.locator("#run-1-rounds svg").wait_for()
+    beyond = tab.evaluate(
+        """() => [...document.querySelectorAll(".chart svg")].flatMap((svg) => {
+          const all = svg.getBoundingClientRect();
+          return [...svg.querySelectorAll(".role-axis-title text")].filter((text) => {
+            const one = text.getBoundingClientRect();
+            return one.left < all.left - 1 || one.right > all.right + 1
+              || one.top < all.top - 1 || one.bottom > all.bottom + 1;
+          }).map((text) => text.textContent);
+        })"""
+    )
+    assert tab.locator(".role-axis-title text").count() > 5
+    assert beyond == []
+    context.close()

@@ -21,7 +21,7 @@ from running import execute, ledger
 from tinymetafed.energy.ledger import balance
 from tinymetafed.errors import TinyMetaFedError
 from tinymetafed.files import escaped
-from tinymetafed.report import figures, page, vega
+from tinymetafed.report import charts, figures, page, vega
 from tinymetafed.report.curves import interval
 from tinymetafed.report.groups import compare
 from tinymetafed.report.page import Page
@@ -340,7 +340,7 @@ def test_nothing_of_a_file_is_clipped(found: Page, inches: float):
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.replace(vega.BREAK, " ").split())
+    return " ".join(text.replace(charts.BREAK, " ").split())
 
 
 def _placed(

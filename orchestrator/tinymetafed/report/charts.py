@@ -8,7 +8,11 @@ from .axes import Spec
 from .colors import FAINT, INK, PAPER, STATES, Style, parts
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+BREAK = "\u200b"
+"""Where a line of a title ends: a space of no width, since Vega has titles in
+expressions too, where a line feed is an error."""
 CONFIG: Spec = {
+    "lineBreak": BREAK,
     "background": PAPER, "font": "system-ui, DejaVu Sans, sans-serif", "padding": 4,
     "view": {"stroke": None},
     "axis": {

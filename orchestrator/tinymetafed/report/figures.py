@@ -232,7 +232,7 @@ def _broken(axis: Axis | None, room: float) -> Axis | None:
         return None
     together = axis.title.replace(" (", "\u00a0(")  # a unit stays with what it is of
     lines = textwrap.wrap(together, max(12, int(room / CHARACTER)))
-    return replace(axis, title=f" {vega.BREAK}".join(lines))
+    return replace(axis, title=f" {charts.BREAK}".join(lines))
 
 
 def filled(

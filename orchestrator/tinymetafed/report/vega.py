@@ -16,9 +16,6 @@ VERSION = "6.4"
 """Of Vega-Lite."""
 SNIPPET = "window.vegaEmbed = vegaEmbed;"
 """Of the script: what it gives to the page; Vega and Vega-Lite are parts of it."""
-BREAK = "\u200b"
-"""Where a line of a title ends, in a file: a space of no width, since Vega has titles in
-expressions too, where a line feed is an error."""
 PPI = 300
 """Of PNG files."""
 
@@ -85,7 +82,6 @@ def _whole(spec: Spec, rows: list[dict[str, Any]]) -> Spec:
 def _printed() -> Spec:
     """Sizes for a column of a paper, of 8 point type."""
     found: Spec = {**CONFIG, "font": "DejaVu Sans, Liberation Sans, Arial, sans-serif"}
-    found["lineBreak"] = BREAK
     for part in ("axis", "legend"):
         found[part] = {**CONFIG[part], "labelFontSize": 7}
     found["axis"] |= {"titleFontSize": 8, "titlePadding": 4}

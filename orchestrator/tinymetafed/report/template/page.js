@@ -242,6 +242,17 @@ function axes(name, axis, log) {
   };
 }
 
+// As figures.py breaks it; room: in pixels, of which a character takes 6.6.
+function broken(axis, room) {
+  const most = Math.max(12, Math.floor(room / 6.6));
+  const lines = [""];
+  for (const word of axis.title.replaceAll(" (", "\u00a0(").split(" ")) {
+    const longer = `${lines.at(-1)} ${word}`.trim();
+    if (longer.length > most && lines.at(-1)) lines.push(word); else lines[lines.length - 1] = longer;
+  }
+  return { ...axis, title: lines.join(` ${data.config.lineBreak}`) };
+}
+
 const axisOf = (choice) => (choice.by_price.length ? choice.by_price[price] : choice.axis);
 const withColors = (spec) => fill(spec, Object.fromEntries(
   Object.keys(data.dark).map((color) => [color, `var(--c${color.slice(1)})`])));
@@ -273,8 +284,12 @@ function whole(chart, task, holder, file) {
     "@width": file ? holder.clientWidth : "container",
     "@height": chart.height, "@bands": kept.bands ? BANDS : 0, "@labels": narrow ? 145 : 260, "@size": 34, "@large": 90,
     "@stack": kept.share ? "normalize" : "zero", "@bounded": kept.share ? "false" : "datum.part == ''" };
-  if (x) Object.assign(chosen, axes("x", kept.share ? { ...axis, title: "share" } : axis, kept.log.includes("x")));
-  if (y) Object.assign(chosen, axes("y", axisOf(y), kept.log.includes("y")));
+  const beside = chart.ys.length ? 70 : 40 + Math.min(chosen["@labels"], 6.6 * longest);
+  if (x) {
+    const titled = broken(kept.share ? { ...axis, title: "share" } : axis, holder.clientWidth - beside);
+    Object.assign(chosen, axes("x", titled, kept.log.includes("x")));
+  }
+  if (y) Object.assign(chosen, axes("y", broken(axisOf(y), chart.height - 60), kept.log.includes("y")));
   const labels = task?.strategies.map((one) => one.label) ?? [];
   const spec = fill(specOf(chart), chosen);
   if (spec.params && task) spec.params = spec.params.map((one) => (one.name === "hidden" ? { ...one, value: hidden(task) } : one));
