@@ -128,6 +128,8 @@ def test_what_is_the_same_is_not_told_apart(compared: Store):
     twice = [task.groups[0], replace(task.groups[0], label="the same")]
     (found,) = verdicts(replace(task, groups=twice), [])
     assert found.columns[0].ratios[0][1] == "1.00×"
+    (found,) = verdicts(_trained(replace(task, groups=twice, target=1e6)), [])
+    assert _text(found)[-1] == "Loss ≤ 1e+06 is reached with every seed by 2 of 2."
     assert "do not tell the same (1.00×) apart from it" in _text(found)[1]
 
 

@@ -339,11 +339,11 @@ def _sentences(task: TaskRuns, columns: Sequence[Column], at_start: str) -> Iter
             yield [f"None reaches {goal} with every seed."]
             return
         cheap = _cheapest(labels, by_key, there, {
-            "rounds until": "needs the fewest rounds", "bytes until": "the fewest bytes",
+            "rounds until": "the fewest rounds", "bytes until": "the fewest bytes",
             "joules until": "the least energy"})  # fmt: skip
         goal = f"{goal[0].upper()}{goal[1:]}"
         by = f"{len(there)} of {len(labels)}"
-        yield [f"{goal} is reached with every seed by {by}: ", *cheap, "."]
+        yield [f"{goal} is reached with every seed by {by}{': ' if cheap else ''}", *cheap, "."]
 
 
 def _cheapest(
@@ -352,20 +352,23 @@ def _cheapest(
     among: Sequence[int],
     words: Mapping[str, str],
 ) -> Sentence:
-    """Of some strategies that which is best by each of these columns, each named once. words: what
-    such a one does, by column."""
+    """Of some strategies that which is best by each of these columns, each named once; none where
+    several are. words: what such a one does, or needs, by column."""
     said: dict[int, list[tuple[str, str]]] = {}
     for key, what in words.items():
         column = by_key.get(key)
         known = [(column.entries[i].value or 0.0, i) for i in among
                  if column.entries[i].value is not None] if column else []  # fmt: skip
         if column and known:
-            _, i = min(known)
+            least, i = min(known)
+            if sum(value == least for value, _ in known) > 1:
+                continue
             unit = f"\u00a0{column.unit}" if column.unit else ""
             said.setdefault(i, []).append((key, f"{what} ({column.entries[i].text}{unit}"))
     found: Sentence = []
     for i, parts in said.items():
-        found.append(f"{'; ' if found else ''}{labels[i]} ")
+        verb = "needs " if parts[0][1].startswith("the ") else ""
+        found.append(f"{'; ' if found else ''}{labels[i]} {verb}")
         for k, (key, text) in enumerate(parts):
             found += [f"{' and ' if k else ''}{text}", (key, i), ")"]
     return found
