@@ -139,14 +139,12 @@ def verdicts(task: TaskRuns, prices: Sequence[Price]) -> list[Verdict]:
     labels = [group.label for group in task.groups]
     # By baseline, then by quantity with its price, then by strategy.
     by_baseline: list[dict[Key, dict[str, Mean]]] = []
-    at_start = ""
     for label in labels:
         found: dict[Key, dict[str, Mean]] = {}
-        means = results(runs, label)
-        at_start = told_at_start(means)  # the same for each
-        for one in means:
+        for one in results(runs, label):
             found.setdefault((one.device, one.radio, one.quantity), {})[one.strategy] = one
         by_baseline.append(found)
+    at_start = told_at_start(by_baseline[0].get((*PLAIN, ROUNDS_UNTIL), {}).values())
     plain = {one.key: _column(one, PLAIN, labels, by_baseline) for one in kinds if not one.priced}
     verdicts: list[Verdict] = []
     for price in prices or [PLAIN]:
@@ -340,7 +338,7 @@ def _sentences(task: TaskRuns, columns: Sequence[Column], at_start: str) -> Iter
             return
         cheap = _cheapest(labels, by_key, there, {
             "rounds until": "the fewest rounds", "bytes until": "the fewest bytes",
-            "joules until": "the least energy"})  # fmt: skip
+            "joules until": "the least energy"}, verb="needs ")  # fmt: skip
         goal = f"{goal[0].upper()}{goal[1:]}"
         by = f"{len(there)} of {len(labels)}"
         yield [f"{goal} is reached with every seed by {by}{': ' if cheap else ''}", *cheap, "."]
@@ -351,9 +349,10 @@ def _cheapest(
     by_key: Mapping[str, Column],
     among: Sequence[int],
     words: Mapping[str, str],
+    verb: str = "",
 ) -> Sentence:
     """Of some strategies that which is best by each of these columns, each named once; none where
-    several are. words: what such a one does, or needs, by column."""
+    several are. words: what is said of such a one, by column; verb: before all of it."""
     said: dict[int, list[tuple[str, str]]] = {}
     for key, what in words.items():
         column = by_key.get(key)
@@ -367,7 +366,6 @@ def _cheapest(
             said.setdefault(i, []).append((key, f"{what} ({column.entries[i].text}{unit}"))
     found: Sentence = []
     for i, parts in said.items():
-        verb = "needs " if parts[0][1].startswith("the ") else ""
         found.append(f"{'; ' if found else ''}{labels[i]} {verb}")
         for k, (key, text) in enumerate(parts):
             found += [f"{' and ' if k else ''}{text}", (key, i), ")"]
